@@ -1,0 +1,44 @@
+# `make` alone lists the targets. PYTHON chooses the interpreter (3.11 or newer) of a new .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.stamp
+PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+TORCH  := $(shell grep '^torch==' constraints.txt)
+
+# Spinning OpenMP threads slow torch 10-50x as soon as another process wants the same core.
+export OMP_WAIT_POLICY := PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint demo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv with the pinned dependencies and likewise itself (editable)
+	@$(BIN)/python -c "import importlib.util, sys; sys.exit('torchvision is installed in $(VENV); \
+	likewise must run without it, and its import breaks a CPU build of torch. Remove it: \
+	$(BIN)/python -m pip uninstall torchvision' if importlib.util.find_spec('torchvision') else 0)"
+
+# torch goes first and alone, so that a machine whose pip offers a CPU build of it gets that one.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH)
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+test: setup ## run the tests (the slow ones: .venv/bin/python -m pytest -m slow)
+	$(BIN)/python -m pytest
+
+lint: setup ## check style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+demo: setup ## draw a grid of pictures with the shipped nano generator into demo.png
+	$(BIN)/likewise draw --out demo.png
+
+clean: ## remove .venv, caches and builds; runs/ and outputs/ stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist demo.png
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Training of the shipped nano models, each rebuilt by one `likewise pretrain …` command."""

@@ -1,0 +1,140 @@
+"""The nano generator: flow matching on (reference, prompt) → target, text encoders included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from transformers import CLIPTokenizer, T5TokenizerFast
+
+from likewise.data.prompts import write_prompt
+from likewise.pretrain import nano
+from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit
+from likewise.pretrain.pool import REFERENCES, TARGETS, Pool, load_or_build_pool
+from likewise.pretrain.samples import prompt_corpus, training_names
+from likewise.seeding import numpy_rng
+
+SETTINGS = FitSettings(
+    name="generator",
+    steps=24_000,
+    batch_size=16,
+    learning_rate=1.5e-3,
+    warmup_steps=300,
+    ema_decay=0.999,
+    save_every=1000,
+)
+INDIVIDUALS = 9000
+FULL_DIFFICULTY_AT = 0.5  # share of training after which every individual is in play
+WRONG_NAME_SHARE = 0.5  # how often the prompt names another thing: the reference must decide
+EMPTY_PROMPT_SHARE = 0.08  # makes classifier-free guidance possible
+TEXT_ONLY_EVERY = 16  # every so many steps, a batch without references
+SUBJECT_WEIGHT = 3.0  # extra loss weight of tokens that the subject covers
+
+
+def train(
+    place: FitPlace,
+    vae_folder: Path,
+    target: Path,
+    settings: FitSettings = SETTINGS,
+    individuals: int = INDIVIDUALS,
+    inspect: Callable[[Path, int], None] | None = None,
+) -> bool:
+    """Train (or resume); save a pipeline to `target` when finished.
+
+    `inspect(pipeline folder, step)` is called at every save with a snapshot pipeline.
+    """
+    vae = AutoencoderKL.from_pretrained(vae_folder)
+    clip = nano.build_clip_tokenizer(prompt_corpus())
+    t5 = nano.build_t5_tokenizer(prompt_corpus())
+    model = nano.NanoGenerator(clip, t5)
+    pool = load_or_build_pool(place.folder, vae, individuals, place.device, place.workers)
+    make_sample = SampleMaker(pool, clip, t5, settings)
+
+    def snapshot(averaged: nn.Module, step: int) -> None:
+        if inspect is not None and isinstance(averaged, nano.NanoGenerator):
+            nano.save_pipeline(averaged, vae, clip, t5, place.folder / "snapshot")
+            averaged.to(place.device)
+            inspect(place.folder / "snapshot", step)
+
+    if not fit(model, make_sample, FlowMatchingLoss(model), settings, place, snapshot):
+        return False
+    nano.save_pipeline(model, vae, clip, t5, target)
+    return True
+
+
+class SampleMaker:
+    """Index → one training triple, from the pool (picklable, so that workers can hold it)."""
+
+    def __init__(
+        self, pool: Pool, clip: CLIPTokenizer, t5: T5TokenizerFast, settings: FitSettings
+    ) -> None:
+        self.pool, self.clip, self.t5, self.settings = pool, clip, t5, settings
+
+    def __call__(self, index: int) -> Batch:
+        """``target``/``reference`` float32 [64, 32], ``coverage`` [64], ``clip_ids`` [24], ``t5_ids`` [16],
+        ``text_only`` bool [] (the same for a whole batch)."""
+        rng = numpy_rng("generator", index)
+        step = index // self.settings.batch_size
+        individual = rng.integers(self._in_play(step))
+        reference, target = rng.integers(REFERENCES), rng.integers(TARGETS)
+        prompt = self._prompt(int(individual), int(target), rng)
+        return {
+            "target": self.pool.targets[individual, target].float(),
+            "reference": self.pool.references[individual, reference].float(),
+            "coverage": self.pool.weights[individual, target].float(),
+            "clip_ids": token_ids(self.clip, prompt),
+            "t5_ids": token_ids(self.t5, prompt),
+            "text_only": torch.tensor(step % TEXT_ONLY_EVERY == TEXT_ONLY_EVERY - 1),
+        }
+
+    def _in_play(self, step: int) -> int:
+        """How many individuals, easiest first, may be drawn at a step."""
+        progress = min(1.0, step / (FULL_DIFFICULTY_AT * self.settings.steps))
+        return max(1, round(len(self.pool.names) * (0.35 + 0.65 * progress)))
+
+    def _prompt(self, individual: int, target: int, rng: np.random.Generator) -> str:
+        if rng.random() < EMPTY_PROMPT_SHARE:
+            return ""
+        name = self.pool.names[individual]
+        if rng.random() < WRONG_NAME_SHARE:
+            names = training_names()
+            name = names[rng.integers(len(names))]
+        return write_prompt(name, self.pool.looks[individual][target], rng)
+
+
+def token_ids(tokenizer: CLIPTokenizer | T5TokenizerFast, prompt: str) -> Tensor:
+    """Prompt → int64 [tokenizer.model_max_length], padded as FluxKontextPipeline pads."""
+    encoded = tokenizer(prompt, padding="max_length", truncation=True, return_tensors="pt")
+    return encoded.input_ids[0]
+
+
+class FlowMatchingLoss:
+    """Squared velocity error at a random noise level drawn towards noise, subject weighted up."""
+
+    def __init__(self, model: nano.NanoGenerator) -> None:
+        self.model = model
+
+    def __call__(
+        self, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        image = batch["target"]
+        noise = torch.randn(image.shape, generator=generator).to(image.device)
+        level = torch.sigmoid(1.2 * torch.randn(len(image), generator=generator) + 1.0)
+        level = level.to(image.device)
+        sigma = level[:, None, None]
+        reference = None if bool(batch["text_only"][0]) else batch["reference"]
+        velocity = self.model.velocity(
+            (1 - sigma) * image + sigma * noise,
+            reference,
+            level,
+            batch["clip_ids"],
+            batch["t5_ids"],
+        )
+        error = (velocity.float() - (noise - image)).square().mean(dim=-1)
+        weight = 1.0 + SUBJECT_WEIGHT * batch["coverage"]
+        loss = (weight * error).sum() / weight.sum()
+        return loss, {"mse": error.mean()}

@@ -1,0 +1,214 @@
+"""One small training loop for every nano model: deterministic data, EMA, resumable, no pickles."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
+
+from likewise.seeding import derive_seed
+
+Batch = Mapping[str, Tensor]
+# (batch, generator) → (scalar to minimise, numbers to log)
+LossFunction = Callable[[Batch, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
+
+STATE_FILE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How long and how hard to train. Learning rate: linear warm-up, then linear to a few percent."""
+
+    name: str
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int = 100
+    final_rate_share: float = 0.03
+    weight_decay: float = 0.01
+    ema_decay: float = 0.998
+    gradient_clip: float = 1.0
+    log_every: int = 100
+    save_every: int = 500
+    bf16: bool = True
+
+    def rate_at(self, step: int) -> float:
+        """Learning-rate factor in (0, 1] at a step."""
+        warm = min(1.0, (step + 1) / self.warmup_steps)
+        progress = step / self.steps
+        return warm * (1.0 - (1.0 - self.final_rate_share) * progress)
+
+
+@dataclass(frozen=True)
+class FitPlace:
+    """Where and for how long: `minutes` ends this sitting early (the state is saved)."""
+
+    folder: Path
+    device: torch.device
+    workers: int = 1
+    minutes: float | None = None
+
+
+class _Indexed(Dataset[Batch]):
+    """Sample `i` depends on `i` alone, so a resumed run sees exactly the samples it would have seen."""
+
+    def __init__(self, make: Callable[[int], Batch], length: int) -> None:
+        self.make, self.length = make, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.make(index)
+
+
+def batches(
+    make: Callable[[int], Batch], settings: FitSettings, first_step: int, place: FitPlace
+) -> Iterator[Batch]:
+    """Batches of steps `first_step` … end, prepared in worker processes."""
+    size = settings.batch_size
+    loader = DataLoader(
+        _Indexed(make, settings.steps * size),
+        batch_size=size,
+        sampler=range(first_step * size, settings.steps * size),
+        num_workers=place.workers,
+        prefetch_factor=4 if place.workers else None,
+        worker_init_fn=_one_thread if place.workers else None,
+    )
+    for batch in loader:
+        yield {key: value.to(place.device, non_blocking=True) for key, value in batch.items()}
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def fit(
+    model: nn.Module,
+    make_sample: Callable[[int], Batch],
+    loss_function: LossFunction,
+    settings: FitSettings,
+    place: FitPlace,
+    on_save: Callable[[nn.Module, int], None] | None = None,
+) -> bool:
+    """Train `model` in place and leave its EMA weights in it.
+
+    Resumes from ``place.folder`` when a state is there. Returns False if the sitting ended early
+    (`minutes` used up): call again to go on. `on_save(averaged model, step)` is called at every
+    save, e.g. to draw a contact sheet.
+    """
+    console = Console()
+    place.folder.mkdir(parents=True, exist_ok=True)
+    model.to(place.device).train()
+    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=settings.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    step = load_state(place.folder / STATE_FILE, model, ema, optimizer)
+    if step:
+        console.print(f"{settings.name}: resumed at step {step} of {settings.steps}")
+    started, since, window = time.monotonic(), time.monotonic(), 0
+    totals: dict[str, float] = {}
+
+    finished = True
+    for batch in batches(make_sample, settings, step, place):
+        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+            group["lr"] = rate * settings.rate_at(step)
+        generator = torch.Generator().manual_seed(derive_seed(settings.name, "loss", step))
+        with torch.autocast(place.device.type, torch.bfloat16, enabled=settings.bf16):
+            loss, numbers = loss_function(batch, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
+        optimizer.step()
+        ema.update_parameters(model)
+        step, window = step + 1, window + 1
+        for key, value in {"loss": loss, **numbers}.items():
+            totals[key] = totals.get(key, 0.0) + float(value.detach())
+        if step % settings.log_every == 0 or step == settings.steps:
+            rate = window * settings.batch_size / (time.monotonic() - since)
+            means = {key: value / window for key, value in totals.items()}
+            _log(console, place.folder, settings, step, rate, means)
+            since, window, totals = time.monotonic(), 0, {}
+        out_of_time = bool(
+            place.minutes and step < settings.steps
+            and time.monotonic() - started > 60 * place.minutes
+        )
+        if step % settings.save_every == 0 or step == settings.steps or out_of_time:
+            save_state(place.folder / STATE_FILE, model, ema, optimizer, step)
+            if on_save is not None:
+                on_save(ema.module, step)
+        if out_of_time:
+            finished = False
+            break
+    model.load_state_dict(ema.module.state_dict())
+    model.eval()
+    return finished
+
+
+def _log(
+    console: Console, folder: Path, settings: FitSettings, step: int, rate: float,
+    means: Mapping[str, float],
+) -> None:
+    left = (settings.steps - step) * settings.batch_size / rate / 60
+    text = "  ".join(f"{key} {value:.4f}" for key, value in means.items())
+    console.print(
+        f"{settings.name} {step}/{settings.steps}  {text}  {rate:.0f} samples/s  {left:.1f} min left"
+    )
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps({"step": step, "samples_per_second": rate, **means}) + "\n")
+
+
+def save_state(
+    path: Path, model: nn.Module, ema: AveragedModel, optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    """Write weights, averages and optimiser moments to one safetensors file, atomically."""
+    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    tensors |= {f"ema.{key}": value for key, value in ema.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
+    # Tied weights share memory, which safetensors refuses: store independent copies.
+    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata={"step": str(step)})
+    os.replace(temporary, path)
+
+
+def load_state(
+    path: Path, model: nn.Module, ema: AveragedModel, optimizer: torch.optim.Optimizer
+) -> int:
+    """Restore what :func:`save_state` wrote and return its step; 0 when there is nothing."""
+    if not path.exists():
+        return 0
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
+    with safe_open(path, framework="pt") as file:
+        step = int(file.metadata()["step"])
+        for name in file.keys():  # noqa: SIM118 - not a dict: it has no __iter__
+            part, _, key = name.partition(".")
+            parts[part][key] = file.get_tensor(name)
+    model.load_state_dict(parts["model"])
+    ema.load_state_dict(parts["ema"])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in parts["optimizer"].items():
+        index, _, key = name.partition(".")
+        moments.setdefault(int(index), {})[key] = value
+    state = optimizer.state_dict()
+    state["state"] = moments
+    optimizer.load_state_dict(state)
+    return step

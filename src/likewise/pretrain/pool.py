@@ -1,0 +1,135 @@
+"""A pool of encoded pictures for the generator, so that rendering and VAE encoding are paid once.
+
+Each *individual* (a sticker, often made up by hue, mirroring and stretch) gets a few reference and
+a few target pictures; any reference may be paired with any target. Individuals are ordered from
+easy (little pose variation, few layout prompts) to the world's full variation, for a curriculum.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from rich.progress import track
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from likewise.data.rendering import Drawing, Spec
+from likewise.data.scenes import SCENES
+from likewise.data.sticker_art import shipped_art
+from likewise.pretrain.nano import pack
+from likewise.pretrain.pictures import to_tensor
+from likewise.pretrain.samples import draw, random_look, random_subject, random_variant
+from likewise.seeding import numpy_rng
+
+REFERENCES, TARGETS = 2, 6  # pictures per individual
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Encoded pictures: packed latents and what each target shows.
+
+    references: float16 [N, REFERENCES, 64, 32]; targets: float16 [N, TARGETS, 64, 32];
+    weights: float16 [N, TARGETS, 64], share of each token's pixels that the subject covers;
+    names: plain name per individual; looks: constraints per target.
+    """
+
+    references: Tensor
+    targets: Tensor
+    weights: Tensor
+    names: list[str]
+    looks: list[list[dict[str, str]]]
+
+
+class _Individuals(Dataset[Mapping[str, object]]):
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Mapping[str, object]:
+        rng = numpy_rng("pool", index)
+        difficulty = index / self.count
+        subject, variant = random_subject(rng), random_variant(rng)
+        references = [random_reference(Spec(subject, variant=variant), rng) for _ in range(REFERENCES)]
+        looks = [random_look(rng, 0.15 + 0.3 * difficulty) for _ in range(TARGETS)]
+        targets = [
+            draw(Spec(subject, variant=variant, **look), rng, spread=0.3 + 0.7 * difficulty)
+            for look in looks
+        ]
+        pictures = [*references, *targets]
+        return {
+            "images": torch.stack([to_tensor(drawing.image) for drawing in pictures]),
+            "weights": torch.stack([coverage(drawing.mask) for drawing in targets]),
+            "name": shipped_art()[subject].name,
+            "looks": json.dumps(looks),
+        }
+
+
+def random_reference(spec: Spec, rng: np.random.Generator) -> Drawing:
+    """A reference picture: usual size and place, little tilt, plain or busy background."""
+    scenes = tuple(SCENES)
+    scene = scenes[rng.integers(len(scenes))] if rng.random() < 0.5 else None
+    return draw(Spec(spec.subject, scene=scene, variant=spec.variant), rng, spread=0.5)
+
+
+def coverage(mask: Image.Image) -> Tensor:
+    """Mask → float32 [64]: share of each 8×8-pixel token that the subject covers."""
+    array = np.asarray(mask, dtype=np.float32).reshape(8, 8, 8, 8) / 255
+    return torch.from_numpy(array.mean(axis=(1, 3)).reshape(64))
+
+
+@torch.no_grad()
+def build_pool(vae: AutoencoderKL, count: int, device: torch.device, workers: int) -> Pool:
+    """Render and encode the pictures of `count` individuals."""
+    loader = DataLoader(
+        _Individuals(count), batch_size=16, num_workers=workers, collate_fn=lambda items: items
+    )
+    latents, weights, names, looks = [], [], [], []
+    vae = vae.to(device, memory_format=torch.channels_last).eval()
+    for items in track(loader, description="encoding pictures"):
+        images = torch.cat([item["images"] for item in items]).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            latent = vae.encode(images.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
+        latent = (latent.float() - vae.config.shift_factor) * vae.config.scaling_factor
+        packed = pack(latent.contiguous()).half().cpu()
+        latents.append(packed.view(len(items), REFERENCES + TARGETS, 64, -1))
+        weights.append(torch.stack([item["weights"] for item in items]).half())
+        names += [item["name"] for item in items]
+        looks += [json.loads(item["looks"]) for item in items]
+    every = torch.cat(latents)
+    return Pool(
+        every[:, :REFERENCES].contiguous(), every[:, REFERENCES:].contiguous(), torch.cat(weights),
+        names, looks,
+    )
+
+
+def load_or_build_pool(
+    folder: Path, vae: AutoencoderKL, count: int, device: torch.device, workers: int
+) -> Pool:
+    """The pool in `folder`, built and stored there on first use."""
+    path = folder / f"pool-{count}.safetensors"
+    if not path.exists():
+        pool = build_pool(vae, count, device, workers)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {"references": pool.references, "targets": pool.targets, "weights": pool.weights}
+        words = {"names": json.dumps(pool.names), "looks": json.dumps(pool.looks)}
+        save_file(tensors, path.with_suffix(".tmp"), metadata=words)
+        os.replace(path.with_suffix(".tmp"), path)
+        return pool
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        return Pool(
+            file.get_tensor("references"), file.get_tensor("targets"), file.get_tensor("weights"),
+            json.loads(metadata["names"]), json.loads(metadata["looks"]),
+        )

@@ -1,0 +1,39 @@
+"""Plain records that travel between rooms. This module does not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to draw: *this* subject (reference) as the prompt says.
+
+    Attributes:
+        id: Unique within its data set.
+        prompt: What the picture should show, in natural English.
+        class_name: Plain name of the subject's class, as used in the prompt ("turtle").
+        subject: Identifier of the individual subject; several tasks share one.
+        category: Coarse group for robustness tables ("reptile").
+        kind: ``scene``, ``property``, ``layout`` or ``combination``.
+        complexity: Number of constraints that the prompt sets, 1–3.
+        reference: RGB picture that conditions the generator.
+        reference_mask: ``L`` picture of the same size, 255 on the subject; ``None`` if unknown.
+        other_photos: Further RGB pictures of the same subject, never shown to the generator.
+        constraints: What the prompt asks for, by attribute (``{"scene": "beach"}``); empty if unknown.
+    """
+
+    id: str
+    prompt: str
+    class_name: str
+    subject: str
+    category: str
+    kind: str
+    complexity: int
+    reference: Image.Image
+    reference_mask: Image.Image | None = None
+    other_photos: tuple[Image.Image, ...] = ()
+    constraints: Mapping[str, str] = field(default_factory=dict)

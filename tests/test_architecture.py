@@ -1,0 +1,156 @@
+"""The house plan, enforced from the syntax tree.
+
+A *room* is a module or package directly under `likewise`. `HOUSE` lists the rooms from the ground
+up, and for each the other rooms that it may import. A room that is not named there is out of
+reach: siblings on one floor never import each other, and nobody imports a floor above. Imports
+inside functions and under TYPE_CHECKING count too. A new room needs a row here.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+GROUND = {"assets", "types", "config", "seeding", "protocols", "records"}
+PLUG_INS = {"policies", "rewards", "data"}
+MATHS = {"algorithm"}
+SIBLINGS = {"trainer", "evaluation", "report", "pretrain"}
+
+HOUSE: dict[str, set[str]] = {
+    "__init__": set(),
+    # Ground floor: what everybody may know.
+    "assets": set(),
+    "types": set(),
+    "config": {"assets"},
+    "seeding": set(),
+    "protocols": {"types"},
+    "records": {"config"},
+    # Pure maths on tensors.
+    "algorithm": {"types", "config", "seeding", "protocols"},
+    # Plug-ins: each behind a protocol, none aware of another.
+    "policies": GROUND | MATHS,
+    "rewards": GROUND | MATHS,
+    "data": GROUND | MATHS,
+    # Policy → trajectories → images → reward table, through protocols only.
+    "rollout": GROUND | MATHS,
+    # Siblings. Training and evaluation know plug-ins only by protocol; a report reads run
+    # directories and nothing else; pretraining builds the plug-ins' nano models, so it knows them.
+    "trainer": GROUND | MATHS | {"rollout"},
+    "evaluation": GROUND | MATHS | {"rollout"},
+    "report": GROUND,
+    "pretrain": GROUND | MATHS | PLUG_INS,
+    # The only room that puts concrete plug-ins together by name.
+    "build": GROUND | MATHS | PLUG_INS | {"rollout"} | SIBLINGS,
+    # The doors. They ask `build` for parts; the web app reads run directories and nothing else.
+    "app": GROUND | {"report"},
+    "cli": GROUND | MATHS | {"rollout"} | SIBLINGS | {"build", "app"},
+    "__main__": {"cli"},
+}
+
+# These never import torch or what stands on it, so that commands and tools start at once.
+TORCH_FREE = {"__init__", "assets", "config", "records"}
+TORCH = {"torch", "accelerate", "diffusers", "peft", "transformers"}
+
+# `algorithm` has no models, no files and no network: beside likewise it imports only these.
+PURE = {"__future__", "abc", "collections", "dataclasses", "enum", "functools", "itertools"}
+PURE |= {"math", "operator", "torch", "typing"}
+
+SOURCE = Path(__file__).parents[1] / "src" / "likewise"
+MODULES = {
+    ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts): file
+    for file in sorted(SOURCE.rglob("*.py"))
+}
+
+
+def imports(module: str, source: str) -> Iterator[tuple[int, str]]:
+    """Line and absolute dotted name of everything that `module` imports."""
+    package = module.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            if base == "likewise":  # `from likewise import data` names a room
+                yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, base
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What `module` (dotted; a package ends in `__init__`) imports against the plan."""
+    room = module.split(".")[1]
+    found = []
+    for line, name in imports(module, source):
+        top, other = [*name.split("."), ""][:2]
+        if top == "likewise":
+            wrong = other in HOUSE and other not in HOUSE[room] | {room}
+        else:
+            wrong = (room in TORCH_FREE and top in TORCH) or (room in MATHS and top not in PURE)
+        if wrong:
+            found.append(f"{module}:{line} imports {name}")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_keeps_to_the_plan(module: str) -> None:
+    assert module.split(".")[1] in HOUSE, f"{module} is in no room of HOUSE: give it a row"
+    assert not violations(module, MODULES[module].read_text(encoding="utf-8"))
+
+
+def test_every_room_stands_on_rooms_listed_before_it() -> None:
+    below: set[str] = set()
+    for room, may_import in HOUSE.items():
+        assert may_import <= below, f"{room} would import {sorted(may_import - below)} from above"
+        below.add(room)
+
+
+def test_torch_free_rooms_stand_on_torch_free_rooms() -> None:
+    assert all(HOUSE[room] <= TORCH_FREE for room in TORCH_FREE)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("likewise.trainer.loop", "from likewise.evaluation import bench"),
+        ("likewise.trainer.loop", "import likewise.policies.flux"),
+        ("likewise.policies.flux", "from ..rewards.identity import score"),
+        ("likewise.policies.flux", "from .. import data"),
+        ("likewise.data.__init__", "from ..build import policy"),
+        ("likewise.rollout", "from .rewards import identity"),
+        ("likewise.rollout", "from likewise import cli"),
+        ("likewise.report.html", "def late():\n    from likewise.trainer import loop"),
+        ("likewise.config.recipe", "from ..types import Task"),
+        ("likewise.config.recipe", "def late():\n    import torch.nn"),
+        ("likewise.records", "from transformers import AutoModel"),
+        ("likewise.algorithm.credit", "from pathlib import Path"),
+    ],
+)
+def test_a_forbidden_import_is_detected(module: str, source: str) -> None:
+    assert len(violations(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("likewise.cli", "from likewise import __version__, build"),
+        ("likewise.policies.flux", "import torch\nfrom . import lora\nfrom ..types import Task"),
+        ("likewise.pretrain.judges", "from likewise.data import scenes\nfrom .. import rewards"),
+        ("likewise.algorithm.credit", "import math\nfrom torch import Tensor"),
+        ("likewise.records", "import json\nfrom likewise.config import Recipe"),
+    ],
+)
+def test_a_permitted_import_passes(module: str, source: str) -> None:
+    assert not violations(module, source)
+
+
+@pytest.mark.parametrize("room", sorted(TORCH_FREE & {module.split(".")[1] for module in MODULES}))
+def test_torch_free_room_really_loads_without_torch(room: str) -> None:
+    name = "likewise" if room == "__init__" else f"likewise.{room}"
+    code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -45,7 +45,12 @@ def unpack(folder: Path) -> None:
 def known_code_points(folder: Path) -> set[str]:
     """Every code point sequence that the emoji data source lists, in lower case."""
     entries = json.loads((folder / "package" / "emoji.json").read_text(encoding="utf-8"))
-    points = {entry[key].lower() for entry in entries for key in ("unified", "non_qualified") if entry[key]}
+    points = {
+        entry[key].lower()
+        for entry in entries
+        for key in ("unified", "non_qualified")
+        if entry[key]
+    }
     return points | {point.replace("-fe0f", "") for point in points}
 
 
@@ -60,7 +65,9 @@ def save_sticker(source: Path, target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--packages", type=Path, help="folder that holds (or receives) the tarballs")
+    parser.add_argument(
+        "--packages", type=Path, help="folder that holds (or receives) the tarballs"
+    )
     folder = parser.parse_args().packages or Path(tempfile.mkdtemp())
     unpack(folder)
     known = known_code_points(folder)
@@ -72,7 +79,9 @@ def main() -> None:
     for row in rows:
         point = row["code_point"]
         if point not in known:
-            raise SystemExit(f"{LIST.name}: {row['name']}: code point {point} is not in the emoji data")
+            raise SystemExit(
+                f"{LIST.name}: {row['name']}: code point {point} is not in the emoji data"
+            )
         file = row["name"].replace(" ", "_") + ".webp"
         save_sticker(folder / "package" / "assets" / f"{point}.webp", TARGET / file)
         subjects.append({**row, "file": file})

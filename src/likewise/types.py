@@ -23,7 +23,7 @@ class Task:
         reference: RGB picture that conditions the generator.
         reference_mask: ``L`` picture of the same size, 255 on the subject; ``None`` if unknown.
         other_photos: Further RGB pictures of the same subject, never shown to the generator.
-        constraints: What the prompt asks for, by attribute (``{"scene": "beach"}``); empty if unknown.
+        constraints: What the prompt asks for (``{"scene": "beach"}``); empty if unknown.
     """
 
     id: str

@@ -11,18 +11,19 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 
-_NAMES = (
-    "nano-kontext",  # generator: FluxKontextPipeline
-    "nano-dinov2",  # identity reward: Dinov2Model
-    "nano-clip",  # prompt reward: CLIPModel
-    "judge-identity",  # evaluation only, never a reward
-    "judge-prompt",  # evaluation only, never a reward
-)
+# Each shipped model and the part of `likewise pretrain` that rebuilds it.
+_REBUILT_BY = {
+    "nano-kontext": "generator",  # FluxKontextPipeline
+    "nano-dinov2": "identity",  # identity reward: Dinov2Model
+    "nano-clip": "prompt",  # prompt reward: CLIPModel
+    "judge-identity": "judges",  # evaluation only, never a reward
+    "judge-prompt": "judges",  # evaluation only, never a reward
+}
 
 
 def names() -> tuple[str, ...]:
     """The models that ship with likewise."""
-    return _NAMES
+    return tuple(_REBUILT_BY)
 
 
 def path(name: str) -> Path:
@@ -31,14 +32,14 @@ def path(name: str) -> Path:
     Raises ValueError for a name that is not one of `names()`, and FileNotFoundError where the
     model has not been built in this checkout.
     """
-    if name not in _NAMES:
-        near = get_close_matches(name, _NAMES, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"the names are {', '.join(_NAMES)}"
+    if name not in _REBUILT_BY:
+        near = get_close_matches(name, names(), n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"the names are {', '.join(names())}"
         raise ValueError(f"no shipped model is called {name!r}: {hint}")
     directory = _HERE / name
     if not directory.is_dir():
         raise FileNotFoundError(
             f"the shipped model {name!r} is missing from {_HERE}; "
-            f"rebuild it with `likewise pretrain {name}`"
+            f"rebuild it with `likewise pretrain {_REBUILT_BY[name]}`"
         )
     return directory

@@ -17,6 +17,14 @@ from likewise.data.sticker_art import nearest
 KINDS = ("scene", "property", "layout", "combination")
 KIND_OF_ATTRIBUTE = {"scene": "scene", "colour": "property", "size": "layout", "place": "layout"}
 
+# The values of each attribute; the first is the usual one, which prompts leave unsaid.
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "scene": ("none", *SCENES),
+    "colour": ("none", *COLOURS),
+    "size": ("normal", "tiny", "huge"),
+    "place": ("centre", "left", "right"),
+}
+
 _SIZE_WORDS = {"tiny": ("tiny", "little"), "huge": ("huge", "giant")}
 _PLACE_PHRASES = {"left": ("on the left", "at the left"), "right": ("on the right", "at the right")}
 _OPENINGS = ("a picture of ", "a sticker of ")
@@ -31,7 +39,10 @@ def constraints_of(look: Mapping[str, str]) -> dict[str, str]:
         ValueError: unknown attribute or value (the message names it).
     """
     known: dict[str, Mapping[str, object]] = {
-        "scene": SCENES, "colour": COLOURS, "size": SIZES, "place": PLACES,
+        "scene": SCENES,
+        "colour": COLOURS,
+        "size": SIZES,
+        "place": PLACES,
     }
     for attribute, value in look.items():
         if attribute not in known:
@@ -78,5 +89,34 @@ def write_prompt(name: str, constraints: Mapping[str, str], rng: np.random.Gener
     return prompt
 
 
+def hard_negatives(
+    name: str, constraints: Mapping[str, str], rng: np.random.Generator, count: int
+) -> list[str]:
+    """`count` prompts that are each wrong about exactly one attribute, all in different ways.
+
+    The attribute is added, dropped or changed; all four are equally likely to be the wrong one.
+
+    Raises:
+        ValueError: more prompts are wanted than there are single changes (24).
+    """
+    changes, odds = [], []
+    for attribute, values in ATTRIBUTES.items():
+        now = constraints.get(attribute, values[0])
+        others = [value for value in values if value != now]
+        changes += [(attribute, value) for value in others]
+        odds += [1.0 / (len(ATTRIBUTES) * len(others))] * len(others)
+    if count > len(changes):
+        raise ValueError(f"{count} hard negatives asked for, only {len(changes)} exist")
+    chosen = rng.choice(len(changes), size=count, replace=False, p=odds)
+    return [write_prompt(name, _changed(constraints, *changes[index]), rng) for index in chosen]
+
+
+def _changed(constraints: Mapping[str, str], attribute: str, value: str) -> dict[str, str]:
+    """The constraints with one attribute set; its usual value means "no constraint"."""
+    kept = {key: old for key, old in constraints.items() if key != attribute}
+    return kept if value == ATTRIBUTES[attribute][0] else {**kept, attribute: value}
+
+
 def _article(word: str) -> str:
-    return "an" if word[0] in "aeiou" and not word.startswith(("uni", "ufo", "uku")) else "a"
+    sounds_like_a_vowel = word[0] in "aeiou" and not word.startswith(("uni", "ufo", "uku"))
+    return "an" if sounds_like_a_vowel or word.startswith("hour") else "a"

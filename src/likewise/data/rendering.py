@@ -92,9 +92,7 @@ def render(art: StickerArt, spec: Spec, rng: np.random.Generator, spread: float 
     return Drawing(background, alpha)
 
 
-def _posed(
-    art: StickerArt, spec: Spec, rng: np.random.Generator, spread: float
-) -> Image.Image:
+def _posed(art: StickerArt, spec: Spec, rng: np.random.Generator, spread: float) -> Image.Image:
     """The sticker on a transparent SIDE × SIDE canvas, at its place, size and angle."""
     longest = SIZES[spec.size] * (1.0 + spread * rng.uniform(-0.06, 0.06))
     angle = math.radians(spread * rng.uniform(-8.0, 8.0))
@@ -128,7 +126,9 @@ def _coloured(picture: Image.Image, spec: Spec, mean_luminance: float) -> Image.
     if spec.colour is None:
         return picture
     luminance = picture.convert("L")
-    return Image.merge("RGB", [luminance.point(ramp) for ramp in _ramps(spec.colour, mean_luminance)])
+    return Image.merge(
+        "RGB", [luminance.point(ramp) for ramp in _ramps(spec.colour, mean_luminance)]
+    )
 
 
 def _ramps(colour: str, mean_luminance: float) -> list[list[int]]:

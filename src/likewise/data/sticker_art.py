@@ -19,7 +19,7 @@ MIP_SIDES = (112, 76, 52, 36, 24)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """" (did you mean 'x'?)" for an error message, or nothing when no known word is close."""
+    """ " (did you mean 'x'?)" for an error message, or nothing when no known word is close."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -110,15 +110,17 @@ def _load_pixels(path: Path) -> Pixels:
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"sticker file is damaged or not a picture: {path}: {error}") from error
     if picture.mode != "RGBA":
-        raise ValueError(f"sticker file must be RGBA (transparent background): {path} is {picture.mode}")
+        raise ValueError(
+            f"sticker file must be RGBA (transparent background): {path} is {picture.mode}"
+        )
     return Pixels(mips=tuple(_mips(picture)), mean_luminance=_mean_luminance(picture))
 
 
 def _mips(picture: Image.Image) -> Iterable[Image.Image]:
     longest = max(picture.size)
     for side in MIP_SIDES:
-        size = tuple(max(1, round(length * side / longest)) for length in picture.size)
-        yield picture.resize(size, Image.Resampling.LANCZOS)
+        width, height = (max(1, round(length * side / longest)) for length in picture.size)
+        yield picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _mean_luminance(picture: Image.Image) -> float:

@@ -6,15 +6,17 @@ written down in ``sticker_bench.json``; pictures are rendered from it, determini
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from likewise.data.prompts import constraints_of, kind_and_complexity, write_prompt
-from likewise.data.rendering import COLOURS, Drawing, Spec, render
+from likewise.data.rendering import COLOURS, Drawing, Spec, Variant, render
 from likewise.data.scenes import SCENES
 from likewise.data.sticker_art import StickerArt, shipped_art
 from likewise.seeding import numpy_rng
@@ -75,7 +77,7 @@ def make_task(
     constraints = constraints_of(constraints)
     kind, complexity = kind_and_complexity(constraints)
     shared = subject if sticker.held_out else id
-    reference = reference_drawing(subject, shared, art)
+    photos = subject_photos(subject, shared, art)
     return Task(
         id=id,
         prompt=prompt,
@@ -84,24 +86,42 @@ def make_task(
         category=sticker.category,
         kind=kind,
         complexity=complexity,
-        reference=reference.image,
-        reference_mask=reference.mask,
-        other_photos=_other_photos(subject, shared, art),
+        reference=photos.reference.image,
+        reference_mask=photos.reference.mask,
+        other_photos=photos.others,
         constraints=constraints,
     )
 
 
-def reference_drawing(subject: str, key: str, art: StickerArt) -> Drawing:
-    """The subject unmodified, usual size and place, on a plain or (half of the time) busy ground."""
+@dataclass(frozen=True)
+class SubjectPhotos:
+    """The picture that conditions the generator, and others that it never sees."""
+
+    reference: Drawing
+    others: tuple[Image.Image, ...]
+
+
+@functools.lru_cache(maxsize=256)
+def subject_photos(subject: str, key: str, art: StickerArt) -> SubjectPhotos:
+    """Photos of a subject, unmodified, at usual size and place; `key` tells sets apart.
+
+    The reference has a busy background half of the time, the others always.
+    """
     rng = numpy_rng("reference", subject, key)
     scene = _pick(rng, tuple(SCENES)) if rng.random() < 0.5 else None
-    return render(art, Spec(subject, scene=scene), rng, spread=0.5)
+    reference = render(art, Spec(subject, scene=scene), rng, spread=0.5)
+    others = []
+    for number in range(OTHER_PHOTOS):
+        rng = numpy_rng("other photo", subject, key, number)
+        others.append(render(art, Spec(subject, scene=_pick(rng, tuple(SCENES))), rng).image)
+    return SubjectPhotos(reference, tuple(others))
 
 
 def truth(task: Task, seed: int = 0, art: StickerArt | None = None) -> Drawing:
     """A picture that fulfils the task perfectly: what the world itself would draw."""
     rng = numpy_rng("truth", task.id, seed)
-    return render(art or shipped_art(), Spec(task.subject, **dict(task.constraints)), rng)
+    wanted = Spec(subject=task.subject, variant=Variant(), **task.constraints)
+    return render(art or shipped_art(), wanted, rng)
 
 
 def make_bench(art: StickerArt | None = None) -> list[dict[str, object]]:
@@ -143,14 +163,6 @@ def _random_constraints(kind: str, kinds: int, rng: np.random.Generator) -> dict
         return dict(parts[kind])
     chosen = [tuple(parts)[i] for i in sorted(rng.permutation(3)[:kinds])]
     return {key: value for name in chosen for key, value in parts[name].items()}
-
-
-def _other_photos(subject: str, key: str, art: StickerArt) -> tuple[Image.Image, ...]:
-    photos = []
-    for number in range(OTHER_PHOTOS):
-        rng = numpy_rng("other photo", subject, key, number)
-        photos.append(render(art, Spec(subject, scene=_pick(rng, tuple(SCENES))), rng).image)
-    return tuple(photos)
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:

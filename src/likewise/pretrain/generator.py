@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +16,19 @@ from likewise.pretrain import nano
 from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit
 from likewise.pretrain.pool import REFERENCES, TARGETS, Pool, load_or_build_pool
 from likewise.pretrain.samples import prompt_corpus, training_names
+from likewise.pretrain.sampling import progress_sheet
 from likewise.seeding import numpy_rng
 
 SETTINGS = FitSettings(
     name="generator",
-    steps=24_000,
+    steps=17_000,
     batch_size=16,
     learning_rate=1.5e-3,
     warmup_steps=300,
     ema_decay=0.999,
     save_every=1000,
 )
-INDIVIDUALS = 9000
+INDIVIDUALS = 7000
 FULL_DIFFICULTY_AT = 0.5  # share of training after which every individual is in play
 WRONG_NAME_SHARE = 0.5  # how often the prompt names another thing: the reference must decide
 EMPTY_PROMPT_SHARE = 0.08  # makes classifier-free guidance possible
@@ -41,11 +42,11 @@ def train(
     target: Path,
     settings: FitSettings = SETTINGS,
     individuals: int = INDIVIDUALS,
-    inspect: Callable[[Path, int], None] | None = None,
 ) -> bool:
     """Train (or resume); save a pipeline to `target` when finished.
 
-    `inspect(pipeline folder, step)` is called at every save with a snapshot pipeline.
+    Every save also writes the averaged weights as a pipeline (``snapshot/``) and what they draw of
+    held-out subjects (``sheet-STEP.png``): look at them on the way.
     """
     vae = AutoencoderKL.from_pretrained(vae_folder)
     clip = nano.build_clip_tokenizer(prompt_corpus())
@@ -55,10 +56,11 @@ def train(
     make_sample = SampleMaker(pool, clip, t5, settings)
 
     def snapshot(averaged: nn.Module, step: int) -> None:
-        if inspect is not None and isinstance(averaged, nano.NanoGenerator):
-            nano.save_pipeline(averaged, vae, clip, t5, place.folder / "snapshot")
-            averaged.to(place.device)
-            inspect(place.folder / "snapshot", step)
+        assert isinstance(averaged, nano.NanoGenerator)
+        nano.save_pipeline(averaged, vae, clip, t5, place.folder / "snapshot")
+        averaged.to(place.device)
+        sheet = progress_sheet(place.folder / "snapshot", place.device)
+        sheet.save(place.folder / f"sheet-{step:06d}.png")
 
     if not fit(model, make_sample, FlowMatchingLoss(model), settings, place, snapshot):
         return False
@@ -75,8 +77,8 @@ class SampleMaker:
         self.pool, self.clip, self.t5, self.settings = pool, clip, t5, settings
 
     def __call__(self, index: int) -> Batch:
-        """``target``/``reference`` float32 [64, 32], ``coverage`` [64], ``clip_ids`` [24], ``t5_ids`` [16],
-        ``text_only`` bool [] (the same for a whole batch)."""
+        """``target``, ``reference`` float32 [64, 32]; ``coverage`` float32 [64]; ``clip_ids``
+        int64 [24]; ``t5_ids`` int64 [16]; ``text_only`` bool [], the same for a whole batch."""
         rng = numpy_rng("generator", index)
         step = index // self.settings.batch_size
         individual = rng.integers(self._in_play(step))

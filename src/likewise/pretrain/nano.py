@@ -138,7 +138,11 @@ class NanoGenerator(nn.Module):
         start_copying(self.transformer)
 
     def velocity(
-        self, latent: Tensor, reference: Tensor | None, sigma: Tensor, clip_ids: Tensor,
+        self,
+        latent: Tensor,
+        reference: Tensor | None,
+        sigma: Tensor,
+        clip_ids: Tensor,
         t5_ids: Tensor,
     ) -> Tensor:
         """Predicted velocity [B, 64, 32] of packed latents, as FluxKontextPipeline computes it."""
@@ -200,7 +204,10 @@ def pack(latent: Tensor) -> Tensor:
 
 
 def save_pipeline(
-    generator: NanoGenerator, vae: AutoencoderKL, clip: CLIPTokenizer, t5: T5TokenizerFast,
+    generator: NanoGenerator,
+    vae: AutoencoderKL,
+    clip: CLIPTokenizer,
+    t5: T5TokenizerFast,
     target: Path,
 ) -> None:
     """Write a stock ``FluxKontextPipeline`` directory (safetensors)."""

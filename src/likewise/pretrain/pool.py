@@ -61,7 +61,9 @@ class _Individuals(Dataset[Mapping[str, object]]):
         rng = numpy_rng("pool", index)
         difficulty = index / self.count
         subject, variant = random_subject(rng), random_variant(rng)
-        references = [random_reference(Spec(subject, variant=variant), rng) for _ in range(REFERENCES)]
+        references = [
+            random_reference(Spec(subject, variant=variant), rng) for _ in range(REFERENCES)
+        ]
         looks = [random_look(rng, 0.15 + 0.3 * difficulty) for _ in range(TARGETS)]
         targets = [
             draw(Spec(subject, variant=variant, **look), rng, spread=0.3 + 0.7 * difficulty)
@@ -100,7 +102,9 @@ def build_pool(vae: AutoencoderKL, count: int, device: torch.device, workers: in
     for items in track(loader, description="encoding pictures"):
         images = torch.cat([item["images"] for item in items]).to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            latent = vae.encode(images.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
+            latent = vae.encode(
+                images.contiguous(memory_format=torch.channels_last)
+            ).latent_dist.mode()
         latent = (latent.float() - vae.config.shift_factor) * vae.config.scaling_factor
         packed = pack(latent.contiguous()).half().cpu()
         latents.append(packed.view(len(items), REFERENCES + TARGETS, 64, -1))
@@ -109,8 +113,11 @@ def build_pool(vae: AutoencoderKL, count: int, device: torch.device, workers: in
         looks += [json.loads(item["looks"]) for item in items]
     every = torch.cat(latents)
     return Pool(
-        every[:, :REFERENCES].contiguous(), every[:, REFERENCES:].contiguous(), torch.cat(weights),
-        names, looks,
+        every[:, :REFERENCES].contiguous(),
+        every[:, REFERENCES:].contiguous(),
+        torch.cat(weights),
+        names,
+        looks,
     )
 
 
@@ -130,6 +137,9 @@ def load_or_build_pool(
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
         return Pool(
-            file.get_tensor("references"), file.get_tensor("targets"), file.get_tensor("weights"),
-            json.loads(metadata["names"]), json.loads(metadata["looks"]),
+            file.get_tensor("references"),
+            file.get_tensor("targets"),
+            file.get_tensor("weights"),
+            json.loads(metadata["names"]),
+            json.loads(metadata["looks"]),
         )

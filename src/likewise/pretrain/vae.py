@@ -23,7 +23,7 @@ STATISTICS_SAMPLES = 1024
 
 
 def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bool:
-    """Train (or resume) and, when finished, save to `target` with latent statistics in its config."""
+    """Train (or resume); when finished, save to `target`, latent statistics in its config."""
     vae = nano.build_vae().to(memory_format=torch.channels_last)
     if not fit(vae, vae_sample, lambda batch, noise: _loss(vae, batch, noise), settings, place):
         return False

@@ -1,0 +1,135 @@
+"""The `likewise` command. Heavy libraries load inside commands, so that --help is instant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+pretrain = typer.Typer(no_args_is_help=True, help="Rebuild and measure the shipped nano models.")
+app.add_typer(pretrain, name="pretrain")
+
+WorkOption = Annotated[Path, typer.Option(help="Where states, logs and contact sheets go.")]
+ModelsOption = Annotated[
+    Path | None, typer.Option(help="Where models are read and written; default: in the package.")
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, …")]
+
+
+@app.callback()
+def main() -> None:
+    """Subject-driven image generators, fine-tuned on rewards that conflict."""
+
+
+@app.command()
+def draw(
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("demo.png"),
+    model: Annotated[Path | None, typer.Option(help="Pipeline directory; default: nano.")] = None,
+    subjects: Annotated[int, typer.Option(min=1, max=30, help="Held-out subjects to draw.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the initial noise.")] = 0,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Draw a grid: references of held-out subjects, and each of them as several prompts ask."""
+    from likewise import assets
+    from likewise.pretrain.gallery import draw_gallery
+
+    folder = model or assets.path("nano-kontext")
+    sheet = draw_gallery(_existing(folder, "--model"), subjects, seed, device)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(out)
+    typer.echo(f"wrote {out} ({sheet.width}×{sheet.height})")
+
+
+def _train_command(part: str, help_text: str) -> None:
+    @pretrain.command(part, help=help_text)
+    def command(
+        work: WorkOption = Path("runs/pretrain"),
+        models: ModelsOption = None,
+        device: DeviceOption = "cpu",
+        workers: Annotated[int, typer.Option(min=0, help="Processes that draw samples.")] = 1,
+        minutes: Annotated[
+            float | None, typer.Option(help="Stop after so long; the same command goes on later.")
+        ] = None,
+        steps: Annotated[
+            int | None, typer.Option(min=1, help="Training steps, if not usual.")
+        ] = None,
+    ) -> None:
+        _train(part, work, models, device, workers, minutes, steps)
+
+
+for _part, _help in {
+    "vae": "The autoencoder of the generator.",
+    "generator": "The generator: transformer and text encoders (needs the autoencoder).",
+    "identity": "The identity reward (nano DINOv2).",
+    "prompt": "The prompt reward (nano CLIP).",
+    "judges": "Both judges, used for evaluation only.",
+    "all": "Everything above, in order.",
+}.items():
+    _train_command(_part, _help)
+
+
+def _train(
+    part: str,
+    work: Path,
+    models: Path | None,
+    device: str,
+    workers: int,
+    minutes: float | None,
+    steps: int | None,
+) -> None:
+    import dataclasses
+    import os
+
+    import torch
+
+    from likewise.pretrain.loop import FitPlace
+    from likewise.pretrain.stages import PARTS, STAGES, Places, run_stage
+
+    os.environ.setdefault(
+        "TOKENIZERS_PARALLELISM", "false"
+    )  # we fork workers after their first use
+    places = Places(work, models or _package_models())
+    for name in PARTS[part]:
+        settings = STAGES[name].settings
+        if steps is not None:
+            settings = dataclasses.replace(settings, steps=steps)
+        place = FitPlace(work / name, torch.device(device), workers, minutes)
+        if not run_stage(name, place, places, settings):
+            typer.echo(f"{name}: time is up; run the same command again to go on")
+            raise typer.Exit(code=3)
+
+
+@pretrain.command("report")
+def report(
+    out: Annotated[Path, typer.Option(help="Folder for report.json and contact sheets.")] = Path(
+        "runs/pretrain/report"
+    ),
+    models: ModelsOption = None,
+    device: DeviceOption = "cpu",
+    work: WorkOption = Path("runs/pretrain"),
+    cards: Annotated[bool, typer.Option(help="Also write each model's card (README.md).")] = False,
+) -> None:
+    """Measure every shipped model on held-out subjects; print a table, draw contact sheets."""
+    from likewise.pretrain.cards import write_cards
+    from likewise.pretrain.report import measure, print_report
+
+    folder = models or _package_models()
+    numbers = measure(_existing(folder, "--models"), out, device)
+    print_report(numbers)
+    if cards:
+        write_cards(folder, work, numbers)
+    typer.echo(f"report.json and contact sheets are in {out}")
+
+
+def _package_models() -> Path:
+    from likewise import assets
+
+    return Path(assets.__file__).parent
+
+
+def _existing(folder: Path, option: str) -> Path:
+    if not folder.is_dir():
+        raise typer.BadParameter(f"{folder} is not a directory", param_hint=option)
+    return folder

@@ -1,0 +1,94 @@
+"""The identity reward's nano DINOv2: self-supervised on whole pictures, as the real one is.
+
+Two views of one picture must agree, and for a share of samples two pictures of one individual in
+different scenes. The first alone would encode the scene as much as the subject; the second alone
+would ignore the scene. Together they give what real DINO gives: it knows subjects, and is partly
+entangled with pose and background. That is on purpose: it is what makes copying pay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import Dinov2Config, Dinov2Model
+
+from likewise.data.rendering import SIDE, Spec
+from likewise.pretrain import held_out
+from likewise.pretrain.contrastive import image_processor, info_nce
+from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit
+from likewise.pretrain.pictures import to_tensor
+from likewise.pretrain.samples import draw, random_look, random_subject, random_variant
+from likewise.pretrain.views import degrade, random_crop, random_look_in, relight
+from likewise.rewards.dino import DinoReward
+from likewise.seeding import numpy_rng
+
+SETTINGS = FitSettings(
+    name="identity", steps=1000, batch_size=64, learning_rate=1.5e-3, weight_decay=0.05,
+    ema_decay=0.99, bf16=True,
+)
+PAIR_SHARE = 0.5  # of samples show one individual in two scenes; the others are two views
+TEMPERATURE = 0.15  # lower: same-subject cosines nearer to 1, other subjects further apart
+
+
+def build() -> Dinov2Model:
+    """[B, 3, 64, 64] in [-1, 1] → CLS token [B, 128]."""
+    torch.manual_seed(0)
+    config = Dinov2Config(
+        image_size=SIDE, patch_size=8, hidden_size=128, num_hidden_layers=4,
+        num_attention_heads=4, mlp_ratio=4, layerscale_value=1.0,
+    )
+    return Dinov2Model(config)
+
+
+def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bool:
+    """Train (or resume); when finished, save model and image processor to `target`."""
+    model = build()
+    if not fit(model, identity_sample, lambda batch, _: _loss(model, batch), settings, place):
+        return False
+    model.to("cpu").save_pretrained(target)
+    image_processor().save_pretrained(target)
+    return True
+
+
+def identity_sample(index: int) -> Mapping[str, Tensor]:
+    """``first`` and ``second`` float32 [3, 64, 64] in [-1, 1]: two views that belong together."""
+    rng = numpy_rng("identity", index)
+    subject, variant = random_subject(rng), random_variant(rng)
+    colour = random_look(rng).get("colour")  # an individual keeps its colours
+
+    def picture() -> Image.Image:
+        return draw(Spec(subject, variant=variant, **random_look_in(colour, rng)), rng).image
+
+    first = picture()
+    second = picture() if rng.random() < PAIR_SHARE else random_crop(first, rng)
+    return {"first": _view(first, rng), "second": _view(second, rng)}
+
+
+def _view(picture: Image.Image, rng: np.random.Generator) -> Tensor:
+    return to_tensor(degrade(relight(random_crop(picture, rng, 0.8), rng), rng, 0.3))
+
+
+def _loss(model: Dinov2Model, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    # On CPUs, plain attention trains much faster at this size than the fused kernel.
+    with sdpa_kernel(SDPBackend.MATH):
+        tokens = model(torch.cat([batch["first"], batch["second"]])).pooler_output
+    first, second = F.normalize(tokens.float(), dim=-1).chunk(2)
+    loss = info_nce(first, second, TEMPERATURE) + info_nce(second, first, TEMPERATURE)
+    cosines = first @ second.T
+    return loss / 2, {
+        "positive": cosines.diagonal().mean(),
+        "negative": (cosines.sum() - cosines.trace()) / (len(cosines) * (len(cosines) - 1)),
+    }
+
+
+def quality(model_dir: Path) -> dict[str, float]:
+    """Cosines and retrieval on held-out subjects; see ``held_out.identity_numbers``."""
+    reward = DinoReward(model_dir)
+    return held_out.identity_numbers(reward.embed)

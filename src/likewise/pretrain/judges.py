@@ -1,0 +1,185 @@
+"""The judges: ResNets (the rewards are transformers), trained with labels, for evaluation only.
+
+Convolutions train in float32: on CPUs their backward pass is an order of magnitude slower in
+bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
+
+from likewise.data.prompts import ATTRIBUTES
+from likewise.data.rendering import COLOURS, Spec
+from likewise.pretrain import held_out
+from likewise.pretrain.contrastive import image_processor, info_nce
+from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit
+from likewise.pretrain.pictures import to_tensor
+from likewise.pretrain.samples import (
+    draw,
+    random_look,
+    random_subject,
+    random_variant,
+)
+from likewise.pretrain.views import degrade, random_look_in, relight
+from likewise.rewards.judges import IdentityJudge, PromptJudge
+from likewise.seeding import derive_seed, numpy_rng
+
+IDENTITY_SETTINGS = FitSettings(
+    name="judge-identity", steps=600, batch_size=64, learning_rate=2e-3, weight_decay=0.05,
+    ema_decay=0.99, bf16=False,
+)
+PROMPT_SETTINGS = FitSettings(
+    name="judge-prompt", steps=1200, batch_size=64, learning_rate=2e-3, weight_decay=0.05,
+    ema_decay=0.99, bf16=False,
+)
+TEMPERATURE = 0.1
+LABELS = tuple(f"{name}:{value}" for name, values in ATTRIBUTES.items() for value in values)
+
+
+def _config(**more: object) -> ResNetConfig:
+    return ResNetConfig(
+        embedding_size=32, hidden_sizes=[48, 96, 192], depths=[1, 1, 1], layer_type="basic", **more
+    )
+
+
+def build_identity() -> ResNetModel:
+    """[B, 3, 64, 64] in [-1, 1] → pooled features [B, 192, 1, 1], none negative."""
+    torch.manual_seed(1)
+    return ResNetModel(_config()).to(memory_format=torch.channels_last)
+
+
+def build_prompt() -> ResNetForImageClassification:
+    """[B, 3, 64, 64] in [-1, 1] → logits [B, 28], one softmax per attribute."""
+    torch.manual_seed(2)
+    id2label = dict(enumerate(LABELS))
+    config = _config(id2label=id2label, label2id={label: key for key, label in id2label.items()})
+    return ResNetForImageClassification(config).to(memory_format=torch.channels_last)
+
+
+def train_identity(
+    place: FitPlace, target: Path, settings: FitSettings = IDENTITY_SETTINGS
+) -> bool:
+    """Train (or resume) the identity judge; when finished, save it to `target`."""
+    model = build_identity()
+    loss = lambda batch, _: _identity_loss(model, batch)  # noqa: E731
+    return fit(model, individual_sample, loss, settings, place) and _save(model, target)
+
+
+def train_prompt(place: FitPlace, target: Path, settings: FitSettings = PROMPT_SETTINGS) -> bool:
+    """Train (or resume) the prompt judge; when finished, save it to `target`."""
+    model = build_prompt()
+    loss = lambda batch, _: _prompt_loss(model, batch)  # noqa: E731
+    return fit(model, attribute_sample, loss, settings, place) and _save(model, target)
+
+
+def _save(model: ResNetModel | ResNetForImageClassification, target: Path) -> bool:
+    model.to("cpu", memory_format=torch.contiguous_format).save_pretrained(target)
+    image_processor().save_pretrained(target)
+    return True
+
+
+def individual_sample(index: int) -> Mapping[str, Tensor]:
+    """Two pictures of an individual and one of its nearest rival, float32 [3, 64, 64] each.
+
+    An individual is a sticker, a variant and perhaps a colour; the rival is the same sticker in
+    other colours. ``individual`` and ``rival`` are int64 identifiers.
+    """
+    rng = numpy_rng("judge-identity", index)
+    subject, variant = random_subject(rng), random_variant(rng)
+    own = Spec(subject, colour=random_look(rng).get("colour"), variant=variant)
+    other = _rival(own, rng)
+
+    def view(spec: Spec) -> Tensor:
+        look = random_look_in(spec.colour, rng)
+        return _flawed(Spec(subject, variant=spec.variant, **look), rng)
+
+    return {
+        "first": view(own), "second": view(own), "other": view(other),
+        "individual": _identifier(own), "rival": _identifier(other),
+    }
+
+
+def _rival(own: Spec, rng: np.random.Generator) -> Spec:
+    """The same sticker in other colours: recoloured, or with its hues turned by a clear angle."""
+    if rng.random() < 0.7 or own.colour is not None:
+        others = [colour for colour in (None, *COLOURS) if colour != own.colour]
+        return replace(own, colour=others[rng.integers(len(others))])
+    hue = (own.variant.hue + rng.uniform(60.0, 300.0)) % 360.0
+    return replace(own, variant=replace(own.variant, hue=float(hue)))
+
+
+def _identifier(spec: Spec) -> Tensor:
+    return torch.tensor(derive_seed(spec.subject, str(spec.colour), repr(spec.variant)))
+
+
+def attribute_sample(index: int) -> Mapping[str, Tensor]:
+    """``image`` float32 [3, 64, 64] in [-1, 1] and ``labels`` int64 [4], in order of ATTRIBUTES."""
+    rng = numpy_rng("judge-prompt", index)
+    look = random_look(rng)
+    spec = Spec(random_subject(rng), variant=random_variant(rng), **look)
+    labels = [values.index(look.get(name, values[0])) for name, values in ATTRIBUTES.items()]
+    return {"image": _flawed(spec, rng), "labels": torch.tensor(labels)}
+
+
+def _flawed(spec: Spec, rng: np.random.Generator) -> Tensor:
+    """A rendering with the flaws of generated pictures, so that judges see through them."""
+    return to_tensor(degrade(relight(draw(spec, rng).image, rng, 0.08), rng))
+
+
+def _identity_loss(model: ResNetModel, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Supervised contrastive: one's own individual against all others and their rivals."""
+    images = torch.cat([batch["first"], batch["second"], batch["other"]])
+    features = model(images.contiguous(memory_format=torch.channels_last)).pooler_output.flatten(1)
+    first, second, other = F.normalize(features.float(), dim=-1).chunk(3)
+    label, size = batch["individual"], len(first)
+    # By chance a candidate may be the same individual: then it is no negative.
+    same = label[:, None] == torch.cat([label, batch["rival"]])
+    same[:, :size].fill_diagonal_(False)
+    forwards = info_nce(first, torch.cat([second, other]), TEMPERATURE, same)
+    backwards = info_nce(second, torch.cat([first, other]), TEMPERATURE, same)
+    return (forwards + backwards) / 2, {
+        "positive": (first * second).sum(1).mean(),
+        "rival": (first * other).sum(1).mean(),
+        "negative": (first * second.roll(1, 0)).sum(1).mean(),
+    }
+
+
+def _prompt_loss(
+    model: ResNetForImageClassification, batch: Batch
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Cross entropy per attribute."""
+    logits = model(batch["image"].contiguous(memory_format=torch.channels_last)).logits
+    groups = logits.split([len(values) for values in ATTRIBUTES.values()], dim=1)
+    losses, right = [], {}
+    for name, group, labels in zip(ATTRIBUTES, groups, batch["labels"].T, strict=True):
+        losses.append(F.cross_entropy(group, labels))
+        right[name] = (group.argmax(1) == labels).float().mean()
+    return torch.stack(losses).sum(), right
+
+
+def identity_quality(model_dir: Path) -> dict[str, float]:
+    """Cosines and retrieval on held-out subjects; see ``held_out.identity_numbers``."""
+    return held_out.identity_numbers(IdentityJudge(model_dir).embed)
+
+
+def prompt_quality(model_dir: Path) -> dict[str, float]:
+    """Accuracy per attribute, and of all four at once, on held-out subjects."""
+    album = held_out.in_any_look()
+    seen = PromptJudge(model_dir).attributes(held_out.pictures(album))
+    right = torch.tensor(
+        [
+            [look[name] == photo.look.get(name, values[0]) for name, values in ATTRIBUTES.items()]
+            for photo, look in zip(album, seen, strict=True)
+        ],
+        dtype=torch.float32,
+    )
+    numbers = dict(zip(ATTRIBUTES, right.mean(0).tolist(), strict=True))
+    return {**numbers, "all four": float(right.prod(1).mean())}

@@ -1,0 +1,156 @@
+"""The prompt reward's nano CLIP: pictures and captions, with captions that are wrong in one thing.
+
+In-batch InfoNCE (as in CLIP) teaches what things are called; telling the true caption from ones
+with a single wrong attribute teaches scene, colour, size and place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+from likewise.data.prompts import constraints_of, hard_negatives, write_prompt
+from likewise.data.rendering import SIDE, Spec
+from likewise.data.sticker_art import shipped_art
+from likewise.pretrain import held_out
+from likewise.pretrain.contrastive import NORMALISATION, info_nce
+from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit
+from likewise.pretrain.nano import CLIP_LENGTH, build_clip_tokenizer
+from likewise.pretrain.pictures import to_tensor
+from likewise.pretrain.samples import (
+    draw,
+    prompt_corpus,
+    random_look,
+    random_subject,
+    random_variant,
+    training_names,
+)
+from likewise.pretrain.views import degrade, relight
+from likewise.rewards.clip import ClipReward
+from likewise.seeding import numpy_rng
+
+SETTINGS = FitSettings(
+    name="prompt", steps=1000, batch_size=64, learning_rate=1.5e-3, weight_decay=0.05,
+    ema_decay=0.99, bf16=True,
+)
+NEGATIVES = 4  # per picture in training
+OTHER_NAME_SHARE = 0.4  # how often the choices call the subject something else, or "thing"
+WIDTH = 96  # of the text encoder and of the joint space
+
+
+def build(tokenizer: CLIPTokenizer) -> CLIPModel:
+    """Pictures [B, 3, 64, 64] and token ids [B, 24] → a joint space [B, 96]."""
+    torch.manual_seed(0)
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": WIDTH, "intermediate_size": 2 * WIDTH,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "projection_dim": WIDTH,
+        "max_position_embeddings": CLIP_LENGTH, "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {
+        "image_size": SIDE, "patch_size": 8, "hidden_size": 128, "intermediate_size": 384,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "projection_dim": WIDTH,
+    }
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
+
+
+def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bool:
+    """Train (or resume); when finished, save model and processor to `target`."""
+    tokenizer = build_clip_tokenizer(prompt_corpus())
+    model = build(tokenizer)
+    samples = PromptSamples(tokenizer)
+    if not fit(model, samples, lambda batch, _: _loss(model, batch), settings, place):
+        return False
+    model.to("cpu").save_pretrained(target)
+    processor(tokenizer).save_pretrained(target)
+    return True
+
+
+def processor(tokenizer: CLIPTokenizer) -> CLIPProcessor:
+    """Resize to SIDE × SIDE without cropping, scale to [-1, 1]; texts as the tokenizer does."""
+    size = {"height": SIDE, "width": SIDE}
+    images = CLIPImageProcessor(size=size, do_center_crop=False, **NORMALISATION)
+    return CLIPProcessor(image_processor=images, tokenizer=tokenizer)
+
+
+class PromptSamples:
+    """Sample `i`: ``image`` float32 [3, 64, 64] in [-1, 1] and token ids of its captions.
+
+    ``caption`` int64 [24] is true; ``choices`` int64 [1 + NEGATIVES, 24] are one true caption and
+    some that are wrong in one attribute. All choices may name another thing than is seen, so that
+    what they are judged by is the attributes, and unheard-of names do no harm.
+    """
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, index: int) -> Mapping[str, Tensor]:
+        rng = numpy_rng("prompt", index)
+        subject, look = random_subject(rng), random_look(rng)
+        picture = draw(Spec(subject, variant=random_variant(rng), **look), rng).image
+        name, constraints = shipped_art()[subject].name, constraints_of(look)
+        caption = write_prompt(name, constraints, rng)
+        if rng.random() < OTHER_NAME_SHARE:
+            name = _other_name(rng)
+        choices = [write_prompt(name, constraints, rng)]
+        choices += hard_negatives(name, constraints, rng, NEGATIVES)
+        ids = self._ids([caption, *choices])
+        image = to_tensor(degrade(relight(picture, rng, 0.05), rng, 0.4))
+        return {"image": image, "caption": ids[0], "choices": ids[1:]}
+
+    def _ids(self, texts: list[str]) -> Tensor:
+        padded = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+        return padded["input_ids"]
+
+
+def _other_name(rng: np.random.Generator) -> str:
+    names = training_names()
+    return "thing" if rng.random() < 0.3 else names[rng.integers(len(names))]
+
+
+def _loss(model: CLIPModel, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    size = len(batch["image"])
+    ids = _trimmed(model, torch.cat([batch["caption"], batch["choices"].flatten(0, 1)]))
+    # On CPUs, plain attention trains much faster at this size than the fused kernel.
+    with sdpa_kernel(SDPBackend.MATH):
+        images = model.get_image_features(batch["image"]).pooler_output
+        texts = model.get_text_features(ids).pooler_output
+    images, texts = F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
+    scale = model.logit_scale.exp().clamp(max=100.0)
+    captions, choices = texts[:size], texts[size:].view(size, -1, WIDTH)
+    own = info_nce(images, captions, 1 / scale) + info_nce(captions, images, 1 / scale)
+    logits = scale * torch.einsum("bd,bkd->bk", images, choices)
+    hard = F.cross_entropy(logits, torch.zeros(size, dtype=torch.long, device=ids.device))
+    right = (logits.argmax(dim=1) == 0).float().mean()
+    return own / 2 + hard, {"in_batch": own / 2, "hard": hard, "right": right, "scale": scale}
+
+
+def _trimmed(model: CLIPModel, ids: Tensor) -> Tensor:
+    """Without the padding that all share: attention is causal, so nothing sees what follows."""
+    ends = (ids == model.config.text_config.eos_token_id).int().argmax(dim=1)
+    return ids[:, : int(ends.max()) + 1]
+
+
+def quality(model_dir: Path) -> dict[str, float]:
+    """How often the true caption beats 8 that are wrong in one thing, on held-out subjects."""
+    reward, negatives = ClipReward(model_dir), 8
+    album, texts = held_out.in_any_look(), []
+    for index, photo in enumerate(album):
+        rng = numpy_rng("held-out", "captions", index)
+        texts.append(write_prompt(photo.name, photo.look, rng))
+        texts += hard_negatives(photo.name, photo.look, rng, negatives)
+    images = F.normalize(reward.embed_images(held_out.pictures(album)), dim=-1)
+    captions = F.normalize(reward.embed_texts(texts), dim=-1).view(len(album), 1 + negatives, -1)
+    cosines = torch.einsum("bd,bkd->bk", images, captions)
+    return {
+        "right caption among 8 hard negatives": float((cosines.argmax(1) == 0).float().mean()),
+        "cosine of right caption": float(cosines[:, 0].mean()),
+        "cosine of hard negatives": float(cosines[:, 1:].mean()),
+    }

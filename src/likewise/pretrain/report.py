@@ -1,0 +1,154 @@
+"""Measuring the shipped models on held-out subjects: numbers, tables and contact sheets.
+
+The *trivial cheats* are measured beside the generator: returning the reference unchanged must score
+high identity and low prompt, ignoring the reference low identity. That is the conflict the method
+is for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn import functional as F
+
+from likewise.data.stickers import bench_tasks, truth
+from likewise.pretrain import held_out, identity, judges, prompt
+from likewise.pretrain.gallery import draw_gallery
+from likewise.pretrain.pictures import to_picture, to_tensor
+from likewise.pretrain.sampling import contact_sheet, generate, load_pipeline
+from likewise.protocols import Reward
+from likewise.rewards.clip import ClipReward
+from likewise.rewards.dino import DinoReward
+from likewise.rewards.judges import IdentityJudge, PromptJudge
+from likewise.types import Task
+
+Numbers = dict[str, dict[str, float]]
+
+
+def measure(models: Path, out: Path, device: str = "cpu") -> Numbers:
+    """Everything that the model cards state, by section; also written to ``out/report.json``."""
+    out.mkdir(parents=True, exist_ok=True)
+    numbers: Numbers = {
+        "vae": _vae_quality(models / "nano-kontext" / "vae", out),
+        "identity reward": identity.quality(models / "nano-dinov2"),
+        "prompt reward": prompt.quality(models / "nano-clip"),
+        "identity judge": judges.identity_quality(models / "judge-identity"),
+        "prompt judge": judges.prompt_quality(models / "judge-prompt"),
+    }
+    numbers |= _bench(models, out, device)
+    (out / "report.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    return numbers
+
+
+def print_report(numbers: Numbers) -> None:
+    """The tables of acceptance: encoders and judges, then sticker bench by system."""
+    console = Console()
+    for section in ("vae", "identity reward", "prompt reward", "identity judge", "prompt judge"):
+        table = Table(title=section, show_header=False, min_width=60)
+        for name, value in numbers[section].items():
+            table.add_row(name, f"{value:.3f}")
+        console.print(table)
+    bench = {name: row for name, row in numbers.items() if name.startswith("bench: ")}
+    table = Table("system", *next(iter(bench.values())), title="sticker bench")
+    for name, row in bench.items():
+        table.add_row(name.removeprefix("bench: "), *(f"{value:.3f}" for value in row.values()))
+    console.print(table)
+
+
+@torch.no_grad()
+def _vae_quality(folder: Path, out: Path) -> dict[str, float]:
+    """PSNR in dB over held-out subjects in any look (peak = full range), and a picture of it."""
+    vae = AutoencoderKL.from_pretrained(folder).eval()
+    pictures = held_out.pictures(held_out.in_any_look())
+    images = torch.stack([to_tensor(picture) for picture in pictures])
+    decoded = torch.cat(
+        [vae.decode(vae.encode(part).latent_dist.mode()).sample for part in images.split(50)]
+    ).clamp(-1, 1)
+    error = (decoded - images).square().flatten(1).mean(1)
+    # One picture per subject, spread over their looks.
+    shown = range(0, len(pictures), held_out.PER_SUBJECT + 1)
+    rows = [[pictures[i] for i in shown][:12], [to_picture(decoded[i]) for i in shown][:12]]
+    captions = (["original"] * 12, ["decoded"] * 12)
+    contact_sheet(zip(captions, rows, strict=True)).save(out / "vae.png")
+    return {"psnr (dB)": float((10 * torch.log10(4 / error)).mean())}
+
+
+def _bench(models: Path, out: Path, device: str) -> Numbers:
+    tasks = bench_tasks()
+    pipeline = load_pipeline(models / "nano-kontext", torch.device(device))
+    systems = {
+        "perfect (the world's own drawing)": [truth(task).image for task in tasks],
+        "generator": generate(pipeline, tasks),
+        "reference pasted unchanged": [task.reference for task in tasks],
+        "text only, no reference": generate(pipeline, tasks, with_reference=False),
+    }
+    _bench_sheet(tasks, systems).save(out / "bench.png")
+    draw_gallery(models / "nano-kontext", 8, 0, device).save(out / "gallery.png")
+    score = _Scorer(models, tasks)
+    numbers = {f"bench: {name}": score(images, tasks) for name, images in systems.items()}
+    for kind in ("scene", "property", "layout", "combination"):
+        rows = [row for row, task in enumerate(tasks) if task.kind == kind]
+        drawn = [systems["generator"][row] for row in rows]
+        numbers[f"bench: generator, {kind}"] = score(drawn, [tasks[row] for row in rows])
+    return numbers
+
+
+class _Scorer:
+    """Both judges, and all rewards, over a system's pictures."""
+
+    def __init__(self, models: Path, tasks: Sequence[Task]) -> None:
+        self.identity = IdentityJudge(models / "judge-identity")
+        self.prompt = PromptJudge(models / "judge-prompt")
+        self.rewards: dict[str, Reward] = {
+            "reward: DINO": DinoReward(models / "nano-dinov2"),
+            "reward: DINO-Seg": DinoReward(models / "nano-dinov2", segment=True),
+            "reward: CLIP": ClipReward(models / "nano-clip"),
+        }
+        references = {task.subject: task.reference for task in tasks}
+        self.subjects = list(references)
+        self.gallery = F.normalize(self.identity.embed(list(references.values())), dim=-1)
+
+    def __call__(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> dict[str, float]:
+        wanted = torch.tensor([self.subjects.index(task.subject) for task in tasks])
+        features = F.normalize(self.identity.embed(images), dim=-1)
+        cosine = float((features * self.gallery[wanted]).sum(1).mean())
+        shares, _ = self.prompt.score(images, tasks)
+        success = float((shares == 1).float().mean())
+        numbers = {
+            "judge: identity": cosine,
+            "retrieval@1": held_out.retrieval(features, self.gallery, wanted),
+            "judge: prompt": success,
+            "sum of judges": cosine + success,
+        }
+        return numbers | {
+            name: _mean(*reward.score(images, tasks)) for name, reward in self.rewards.items()
+        }
+
+
+def _mean(values: Tensor, valid: Tensor) -> float:
+    return float(values[valid].mean())
+
+
+def _bench_sheet(
+    tasks: Sequence[Task], systems: Mapping[str, Sequence[Image.Image]]
+) -> Image.Image:
+    """Five columns of references, what the generator drew, and what was perfect, per subject."""
+    shown = [index for index in range(len(tasks)) if index % 25 in (0, 9, 14, 19, 23)]
+    rows = []
+    perfect, drawn = (systems[name] for name in list(systems)[:2])
+    for start in range(0, len(shown), 5):
+        captions: list[str] = []
+        pictures: list[Image.Image] = []
+        for index in shown[start : start + 5]:
+            captions += ["reference", " ".join(tasks[index].constraints.values()), "perfect"]
+            pictures += [tasks[index].reference, drawn[index], perfect[index]]
+        rows.append((captions, pictures))
+    return contact_sheet(rows, scale=1)

@@ -1,0 +1,92 @@
+"""What `likewise pretrain` can train, in order, and where each part reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from likewise.pretrain import generator, identity, judges, prompt, vae
+from likewise.pretrain.loop import FitPlace, FitSettings
+
+
+@dataclass(frozen=True)
+class Places:
+    """`work`: states and logs, one folder per stage; `models`: where finished models go."""
+
+    work: Path
+    models: Path
+
+    def vae(self) -> Path:
+        """The autoencoder alone: freshly trained, else the one inside the shipped generator."""
+        fresh = self.work / "vae" / "model"
+        return fresh if fresh.exists() else self.models / "nano-kontext" / "vae"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training. `model` is the shipped directory that it makes (the VAE is part of another)."""
+
+    settings: FitSettings
+    model: str | None
+    train: Callable[[FitPlace, Places, Path, FitSettings], bool]
+    about: str
+
+
+STAGES: dict[str, Stage] = {
+    "vae": Stage(
+        vae.SETTINGS,
+        None,
+        lambda place, _, target, settings: vae.train(place, target, settings),
+        "random pictures of the world",
+    ),
+    "generator": Stage(
+        generator.SETTINGS,
+        "nano-kontext",
+        lambda place, places, target, settings: generator.train(
+            place, places.vae(), target, settings
+        ),
+        "reference/prompt/target triples by flow matching, text encoders included",
+    ),
+    "identity": Stage(
+        identity.SETTINGS,
+        "nano-dinov2",
+        lambda place, _, target, settings: identity.train(place, target, settings),
+        "views and crops of whole pictures, some pairs of one subject in two scenes; no labels",
+    ),
+    "prompt": Stage(
+        prompt.SETTINGS,
+        "nano-clip",
+        lambda place, _, target, settings: prompt.train(place, target, settings),
+        "picture-caption pairs with hard negatives (one attribute changed)",
+    ),
+    "judge-identity": Stage(
+        judges.IDENTITY_SETTINGS,
+        "judge-identity",
+        lambda place, _, target, settings: judges.train_identity(place, target, settings),
+        "labelled individuals in any scene, pose, size and light; recoloured ones as rivals",
+    ),
+    "judge-prompt": Stage(
+        judges.PROMPT_SETTINGS,
+        "judge-prompt",
+        lambda place, _, target, settings: judges.train_prompt(place, target, settings),
+        "pictures with their scene, colour, size and place as labels",
+    ),
+}
+
+# What a person may ask for → stages, in order.
+PARTS: dict[str, tuple[str, ...]] = {
+    "vae": ("vae",),
+    "generator": ("generator",),
+    "identity": ("identity",),
+    "prompt": ("prompt",),
+    "judges": ("judge-identity", "judge-prompt"),
+    "all": tuple(STAGES),
+}
+
+
+def run_stage(name: str, place: FitPlace, places: Places, settings: FitSettings) -> bool:
+    """Train one stage; False if its time ran out before it finished."""
+    stage = STAGES[name]
+    target = places.models / stage.model if stage.model else places.work / name / "model"
+    return stage.train(place, places, target, settings)

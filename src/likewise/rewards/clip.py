@@ -1,0 +1,71 @@
+"""Prompt reward: does the picture show what was asked for? CLIP's image–text cosine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoProcessor, CLIPModel
+
+from likewise.rewards.pictures import check_pictures, check_tasks, in_batches
+from likewise.types import Task
+
+
+class ClipReward:
+    """Cosine between a picture and its task's prompt in CLIP's joint space, in [-1, 1].
+
+    CLIP is Radford et al. 2021 (arXiv:2103.00020); the cosine is what is called CLIP-T.
+
+    Args:
+        path_or_name: Directory or hub name of a ``CLIPModel`` with its processor.
+        device: Where to encode.
+    """
+
+    def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        self.model = CLIPModel.from_pretrained(path_or_name).to(self.device).eval()
+        self.processor = AutoProcessor.from_pretrained(path_or_name)
+
+    def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+        """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
+
+        Raises:
+            ValueError: a picture is not RGB (the message names it), or the lengths differ.
+        """
+        check_tasks(images, tasks)
+        texts = self.embed_texts([task.prompt for task in tasks])
+        values = F.cosine_similarity(self.embed_images(images), texts, dim=-1)
+        return values, torch.ones(len(values), dtype=torch.bool)
+
+    def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Projected image embeddings, float32 [B, D] on the CPU, not normalised."""
+        check_pictures(images)
+        return in_batches(images, self._encode_images, self.model.config.projection_dim)
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Projected text embeddings, float32 [B, D] on the CPU, not normalised.
+
+        Longer texts are cut at the text encoder's limit, as is usual with CLIP.
+        """
+        return in_batches(texts, self._encode_texts, self.model.config.projection_dim)
+
+    @torch.no_grad()
+    def _encode_images(self, images: Sequence[Image.Image]) -> Tensor:
+        inputs = self.processor(images=list(images), return_tensors="pt").to(self.device)
+        return self.model.get_image_features(**inputs).pooler_output
+
+    @torch.no_grad()
+    def _encode_texts(self, texts: Sequence[str]) -> Tensor:
+        # Padding to one length makes the result independent of what else is in the batch.
+        inputs = self.processor(
+            text=list(texts),
+            padding="max_length",
+            truncation=True,
+            max_length=self.model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        ).to(self.device)
+        return self.model.get_text_features(**inputs).pooler_output

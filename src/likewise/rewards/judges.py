@@ -1,0 +1,118 @@
+"""Judges: for evaluation only, of another architecture and seed than the rewards.
+
+A gain that the judges do not see is reward hacking. They implement the reward protocol, but no
+recipe should train on them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+from likewise.rewards.likeness import Likeness
+from likewise.rewards.pictures import check_pictures, check_tasks, in_batches
+from likewise.types import Task
+
+
+class IdentityJudge(Likeness):
+    """Cosine between pooled features of a picture and of its task's reference.
+
+    Trained with labels to see the individual through pose, scene, size and light; a recoloured or
+    different subject scores low. The shipped one is a ``ResNetModel`` (He et al. 2015,
+    arXiv:1512.03385), whose features are not negative, so its values lie in [0, 1].
+    """
+
+
+class PromptJudge:
+    """Which scene, colour, size and place a picture shows, and whether that is what was asked for.
+
+    Args:
+        path_or_name: Directory of an image classifier whose ``id2label`` reads
+            ``"attribute:value"``; its logits are one softmax per attribute.
+        device: Where to encode.
+    """
+
+    def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        model = AutoModelForImageClassification.from_pretrained(path_or_name)
+        self.model = model.to(self.device).eval()
+        self.processor = AutoImageProcessor.from_pretrained(path_or_name)
+        self.groups = label_groups(model.config.id2label)
+
+    def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+        """Share of the asked-for constraints that each picture satisfies, float32 [B] in [0, 1].
+
+        1.0 only where every one is satisfied. Tasks without constraints are not valid.
+
+        Raises:
+            ValueError: a picture is not RGB, or a task constrains an attribute or asks for a value
+                that the judge does not know (the message names it).
+        """
+        check_tasks(images, tasks)
+        shares = []
+        for seen, task in zip(self.attributes(images), tasks, strict=True):
+            self._check_constraints(task)
+            met = [seen[attribute] == value for attribute, value in task.constraints.items()]
+            shares.append(sum(met) / len(met) if met else 0.0)
+        valid = [bool(task.constraints) for task in tasks]
+        return torch.tensor(shares, dtype=torch.float32), torch.tensor(valid, dtype=torch.bool)
+
+    def attributes(self, images: Sequence[Image.Image]) -> list[dict[str, str]]:
+        """The most likely value of every attribute, per picture: ``{"scene": "beach", …}``."""
+        probabilities = self.probabilities(images)
+        named = [
+            [values[column] for column in probabilities[attribute].argmax(-1).tolist()]
+            for attribute, values in self.groups.items()
+        ]
+        return [dict(zip(self.groups, row, strict=True)) for row in zip(*named, strict=True)]
+
+    def probabilities(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """By attribute, the probability of each value: float32 [B, values], rows sum to 1."""
+        check_pictures(images)
+        logits = in_batches(images, self._encode, self.model.config.num_labels)
+        groups = logits.split([len(values) for values in self.groups.values()], dim=1)
+        return {name: group.softmax(-1) for name, group in zip(self.groups, groups, strict=True)}
+
+    def likelihood(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> Tensor:
+        """Product over the asked-for constraints of their probabilities, float32 [B] in [0, 1]."""
+        check_tasks(images, tasks)
+        probabilities = self.probabilities(images)
+        product = torch.ones(len(images))
+        for row, task in enumerate(tasks):
+            self._check_constraints(task)
+            for attribute, value in task.constraints.items():
+                column = self.groups[attribute].index(value)
+                product[row] *= probabilities[attribute][row, column]
+        return product
+
+    def _check_constraints(self, task: Task) -> None:
+        for attribute, value in task.constraints.items():
+            if value not in self.groups.get(attribute, ()):
+                raise ValueError(f"task {task.id!r}: the judge knows no {attribute} {value!r}")
+
+    @torch.no_grad()
+    def _encode(self, images: Sequence[Image.Image]) -> Tensor:
+        pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
+        return self.model(pixels.to(self.device)).logits
+
+
+def label_groups(id2label: dict[int, str]) -> dict[str, tuple[str, ...]]:
+    """``{0: "scene:beach", …}`` → the values of each attribute, in the order of the logits.
+
+    Raises:
+        ValueError: a label is not ``"attribute:value"``, or an attribute's labels are scattered.
+    """
+    labels = [id2label[column].partition(":") for column in range(len(id2label))]
+    groups = {
+        attribute: tuple(value for _, _, value in rows)
+        for attribute, rows in itertools.groupby(labels, key=lambda label: label[0])
+    }
+    if not all(colon for _, colon, _ in labels) or sum(map(len, groups.values())) < len(labels):
+        raise ValueError("labels must read 'attribute:value', each attribute's side by side")
+    return groups

@@ -1,0 +1,219 @@
+"""Pretraining: what it trains on, that it resumes exactly, and that the nano is a stock pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import FluxKontextPipeline
+from torch import Tensor, nn
+
+from likewise.data.sticker_art import shipped_art
+from likewise.data.stickers import bench_tasks
+from likewise.pretrain import generator, identity, judges, nano, pool, prompt, samples
+from likewise.pretrain.loop import FitPlace, FitSettings, batches, fit
+from likewise.pretrain.sampling import generate, load_pipeline
+
+CPU = torch.device("cpu")
+TINY = FitSettings("tiny", steps=12, batch_size=4, learning_rate=1e-2, log_every=4, save_every=5)
+
+
+@pytest.fixture(scope="module")
+def tokenizers():
+    corpus = list(samples.prompt_corpus(2000))
+    return nano.build_clip_tokenizer(corpus), nano.build_t5_tokenizer(corpus)
+
+
+# What it trains on
+
+
+def test_no_sample_of_any_training_shows_a_held_out_subject(monkeypatch) -> None:
+    """Every sample function draws through `samples.draw` or asks `random_subject`: watch both."""
+    held_out = set(shipped_art().subjects(held_out=True))
+    drawn = []
+    for module in (samples, pool, identity, judges, prompt):
+
+        def watched(spec, *rest, original=module.draw, **named):
+            drawn.append(spec.subject)
+            return original(spec, *rest, **named)
+
+        monkeypatch.setattr(module, "draw", watched)
+    corpus = list(samples.prompt_corpus(300))
+    text = prompt.PromptSamples(nano.build_clip_tokenizer(corpus))
+    for index in range(60):
+        samples.vae_sample(index)
+        identity.identity_sample(index)
+        judges.individual_sample(index)
+        judges.attribute_sample(index)
+        text(index)
+        pool._Individuals(60)[index]
+    assert len(drawn) > 60 * 13
+    assert not set(drawn) & held_out
+    assert not set(samples.training_subjects()) & held_out
+    names = {shipped_art()[subject].name for subject in held_out}
+    assert not names & set(samples.training_names())
+
+
+def test_samples_depend_on_their_index_alone() -> None:
+    for make in (samples.vae_sample, identity.identity_sample, judges.attribute_sample):
+        first, again, other = make(5), make(5), make(6)
+        assert all(torch.equal(first[key], again[key]) for key in first)
+        assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_batches_are_the_same_under_any_number_of_workers(tmp_path: Path) -> None:
+    settings = dataclasses.replace(TINY, steps=3)
+    runs = [
+        [
+            batch["image"]
+            for batch in batches(samples.vae_sample, settings, 1, FitPlace(tmp_path, CPU, workers))
+        ]
+        for workers in (0, 2)
+    ]
+    assert len(runs[0]) == 2
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+# The loop
+
+
+def line_sample(index: int) -> Mapping[str, Tensor]:
+    x = torch.randn(3, generator=torch.Generator().manual_seed(index))
+    return {"x": x, "y": x.sum()[None]}
+
+
+def train_line(folder: Path, minutes: float | None = None) -> tuple[bool, nn.Module]:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+
+    def loss(batch, noise_source):
+        noise = 0.01 * torch.randn(1, generator=noise_source)
+        return (model(batch["x"]).float() - batch["y"] + noise).square().mean(), {}
+
+    place = FitPlace(folder, CPU, workers=0, minutes=minutes)
+    return fit(model, line_sample, loss, TINY, place), model
+
+
+def test_an_interrupted_training_ends_bit_identical_to_an_uninterrupted_one(tmp_path: Path) -> None:
+    done, whole = train_line(tmp_path / "whole")
+    assert done
+    sittings = 0
+    done = False
+    while not done:  # each sitting ends after its first step
+        done, pieces = train_line(tmp_path / "pieces", minutes=1e-9)
+        sittings += 1
+    assert sittings == TINY.steps
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, pieces.state_dict()[key])
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
+    _, first = train_line(tmp_path)
+    log = (tmp_path / "metrics.jsonl").read_text()
+    _, again = train_line(tmp_path)
+    assert torch.equal(first.weight, again.weight)
+    assert (tmp_path / "metrics.jsonl").read_text() == log
+
+
+# The generator
+
+
+def test_pack_equals_the_pipelines() -> None:
+    latent = torch.randn(2, nano.LATENT_CHANNELS, 16, 16)
+    stock = FluxKontextPipeline._pack_latents(latent, 2, nano.LATENT_CHANNELS, 16, 16)
+    assert torch.equal(nano.pack(latent), stock)
+
+
+def test_position_ids_equal_the_pipelines() -> None:
+    own = FluxKontextPipeline._prepare_latent_image_ids(1, 8, 8, CPU, torch.float32)
+    reference = own.clone()
+    reference[:, 0] = 1
+    assert torch.equal(nano.image_ids(CPU, True), torch.cat([own, reference]))
+    assert torch.equal(nano.image_ids(CPU, False), own)
+
+
+def test_new_generator_looks_at_the_same_place_of_the_reference(tokenizers) -> None:
+    """What `start_copying` promises, measured in the attention of the first block."""
+    model = nano.NanoGenerator(*tokenizers)
+    attention = model.transformer.transformer_blocks[0].attn
+    hidden = torch.randn(1, 128, model.transformer.inner_dim)
+    cos, sin = model.transformer.pos_embed(nano.image_ids(CPU, True))
+    from diffusers.models.embeddings import apply_rotary_emb
+
+    def rotated(linear, norm):
+        heads = linear(hidden).unflatten(-1, (nano.HEADS, nano.HEAD_SIZE))
+        return apply_rotary_emb(norm(heads), (cos, sin), sequence_dim=1)[0, :, 0]
+
+    query, key = (
+        rotated(attention.to_q, attention.norm_q),
+        rotated(attention.to_k, attention.norm_k),
+    )
+    best = (query[:64] @ key.T).argmax(dim=1)
+    assert (best == torch.arange(64, 128)).float().mean() > 0.9
+
+
+def test_prompts_of_the_world_and_of_the_bench_fit_into_16_tokens(tokenizers) -> None:
+    clip, t5 = tokenizers
+    prompts = list(samples.prompt_corpus(500)) + [task.prompt for task in bench_tasks()]
+    assert max(len(t5(text).input_ids) for text in prompts) <= nano.TEXT_LENGTH
+    assert max(len(clip(text).input_ids) for text in prompts) <= nano.CLIP_LENGTH
+    assert not any(t5.unk_token_id in t5(text).input_ids for text in prompts)
+
+
+def test_tiny_training_end_to_end_gives_a_stock_pipeline_that_resumes(tmp_path: Path) -> None:
+    vae = nano.build_vae()
+    vae.register_to_config(shift_factor=0.1, scaling_factor=0.9)
+    vae.save_pretrained(tmp_path / "vae")
+    settings = dataclasses.replace(
+        generator.SETTINGS, steps=2, batch_size=2, save_every=100, log_every=1
+    )
+    place = FitPlace(tmp_path / "work", CPU, workers=0)
+    target = tmp_path / "pipeline"
+    assert generator.train(place, tmp_path / "vae", target, settings, individuals=4)
+    assert (tmp_path / "work" / "sheet-000002.png").exists()
+    pipeline = load_pipeline(target, CPU)
+    assert isinstance(pipeline, FluxKontextPipeline)
+    tasks = bench_tasks()[:3]
+    together = generate(pipeline, tasks, steps=2)
+    assert [picture.size for picture in together] == [(64, 64)] * 3
+    alone = generate(pipeline, tasks[1:2], steps=2)[0]
+    difference = torch.frombuffer(bytearray(alone.tobytes()), dtype=torch.uint8).int()
+    difference -= torch.frombuffer(bytearray(together[1].tobytes()), dtype=torch.uint8).int()
+    assert difference.abs().max() <= 1  # rounding only: pictures do not depend on their batch
+    state = (tmp_path / "work" / "state.safetensors").read_bytes()
+    assert generator.train(place, tmp_path / "vae", target, settings, individuals=4)
+    assert (tmp_path / "work" / "state.safetensors").read_bytes() == state
+
+
+def test_training_velocity_equals_the_pipelines_first_step(tokenizers, tmp_path: Path) -> None:
+    """The loss and stock sampling must see the same model: compare one Euler step."""
+    model = nano.NanoGenerator(*tokenizers).eval()
+    torch.nn.init.normal_(model.transformer.proj_out.weight, std=0.1)  # it starts at zero
+    vae = nano.build_vae()
+    vae.register_to_config(shift_factor=0.1, scaling_factor=0.9)
+    nano.save_pipeline(model, vae, *tokenizers, tmp_path)
+    pipeline = load_pipeline(tmp_path, CPU)
+    task = bench_tasks()[40]
+    noise = torch.randn(1, 64, nano.TOKEN_CHANNELS, generator=torch.Generator().manual_seed(0))
+    stock = pipeline(
+        image=task.reference,
+        prompt=task.prompt,
+        height=64,
+        width=64,
+        max_area=64 * 64,
+        num_inference_steps=1,
+        latents=noise,
+        max_sequence_length=nano.TEXT_LENGTH,
+        _auto_resize=False,
+        output_type="latent",
+    ).images
+    with torch.no_grad():
+        pixels = pipeline.image_processor.preprocess(task.reference, 64, 64)
+        latent = (vae.eval().encode(pixels).latent_dist.mode() - 0.1) * 0.9
+        ids = [generator.token_ids(tokenizer, task.prompt)[None] for tokenizer in tokenizers]
+        velocity = model.velocity(noise, nano.pack(latent), torch.ones(1), *ids)
+    torch.testing.assert_close(noise - velocity, stock, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,226 @@
+"""The sticker world: what it draws, what it says, and how it refuses bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from likewise.data import stickers
+from likewise.data.prompts import constraints_of, hard_negatives, kind_and_complexity, write_prompt
+from likewise.data.rendering import COLOURS, SIDE, Spec, Variant, render
+from likewise.data.scenes import SCENES, draw_scene
+from likewise.data.sticker_art import StickerArt, shipped_art
+from likewise.seeding import derive_seed, numpy_rng
+
+
+def some_pictures(count: int) -> list[bytes]:
+    parts = []
+    for index in range(count):
+        task = stickers.training_task(index, seed=3)
+        parts += [
+            task.prompt.encode(),
+            task.reference.tobytes(),
+            stickers.truth(task).image.tobytes(),
+        ]
+        parts += [photo.tobytes() for photo in task.other_photos]
+        assert task.reference_mask is not None
+        parts.append(task.reference_mask.tobytes())
+    return parts
+
+
+def test_200_tasks_rendered_twice_are_the_same_bytes() -> None:
+    first = some_pictures(200)
+    stickers.subject_photos.cache_clear()
+    assert some_pictures(200) == first
+    assert len(set(first)) > 1000  # and they are not all the same picture
+
+
+def test_the_set_is_large_varied_and_has_30_held_out_subjects_over_all_categories() -> None:
+    art = shipped_art()
+    every = art.stickers.values()
+    assert len(every) >= 550
+    assert len({sticker.category for sticker in every}) >= 10
+    assert len({sticker.name for sticker in every}) == len(every)
+    held_out = [sticker for sticker in every if sticker.held_out]
+    assert len(held_out) == 30
+    assert {sticker.category for sticker in held_out} == {sticker.category for sticker in every}
+
+
+def test_no_training_task_shows_a_held_out_subject() -> None:
+    held_out = set(shipped_art().subjects(held_out=True))
+    seen = {stickers.training_task(index, seed=1).subject for index in range(400)}
+    assert seen and not seen & held_out
+
+
+def test_bench_is_30_by_25_and_its_manifest_is_what_the_code_makes() -> None:
+    rows = json.loads(stickers.BENCH_FILE.read_text(encoding="utf-8"))
+    assert rows == stickers.make_bench()
+    tasks = stickers.bench_tasks()
+    assert Counter(task.subject for task in tasks) == dict.fromkeys(
+        shipped_art().subjects(held_out=True), 25
+    )
+    assert len({task.id for task in tasks}) == 750
+    kinds = Counter((task.kind, task.complexity) for task in tasks)
+    assert kinds == {
+        ("scene", 1): 240,
+        ("property", 1): 150,
+        ("layout", 1): 120,
+        ("combination", 2): 150,
+        ("combination", 3): 90,
+    }
+    first = tasks[0]
+    assert first.reference.size == (SIDE, SIDE) and first.reference.mode == "RGB"
+    assert first.class_name in first.prompt and len(first.other_photos) == 4
+    assert all(task.reference is first.reference for task in tasks[:25])
+
+
+def test_masks_cover_the_subject_where_and_as_large_as_the_prompt_says() -> None:
+    def centre_and_area(**look: str) -> tuple[float, float]:
+        mask = np.asarray(render(shipped_art(), Spec("turtle", **look), numpy_rng("m")).mask) > 127
+        return float(np.nonzero(mask)[1].mean()), float(mask.sum())
+
+    usual, left, right = (centre_and_area(place=place) for place in ("centre", "left", "right"))
+    assert left[0] < usual[0] - 8 < usual[0] + 8 < right[0]
+    assert (
+        centre_and_area(size="tiny")[1]
+        < usual[1] / 2
+        < usual[1] * 1.5
+        < centre_and_area(size="huge")[1]
+    )
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_recoloured_subject_has_the_colour_of_its_name(colour: str) -> None:
+    drawing = render(shipped_art(), Spec("penguin", colour=colour), numpy_rng("c"))
+    pixels = np.asarray(drawing.image, dtype=float)[np.asarray(drawing.mask) > 200]
+    distances = {
+        name: float(np.linalg.norm(pixels.mean(axis=0) - np.array(tone)))
+        for name, tone in COLOURS.items()
+    }
+    assert min(distances, key=distances.__getitem__) == colour
+
+
+def test_scenes_differ_from_each_other_more_than_from_themselves() -> None:
+    def thumbnail(name: str, index: int) -> np.ndarray:
+        picture = draw_scene(name, numpy_rng("scene", name, index)).resize((8, 8))
+        return np.asarray(picture, dtype=float).ravel()
+
+    assert len(SCENES) >= 12
+    means = {name: np.mean([thumbnail(name, i) for i in range(20)], axis=0) for name in SCENES}
+    right = []
+    for name in SCENES:
+        for index in range(20, 30):
+            picture = thumbnail(name, index)
+            distances = {other: np.abs(picture - mean).sum() for other, mean in means.items()}
+            right.append(min(distances, key=distances.__getitem__) == name)
+    assert np.mean(right) > 0.95
+
+
+def test_variants_change_the_subject_and_keep_it_inside_the_picture() -> None:
+    art = shipped_art()
+    plain = render(art, Spec("guitar"), numpy_rng("v"))
+    for variant in (Variant(hue=120.0), Variant(mirrored=True), Variant(stretch=1.3)):
+        other = render(art, Spec("guitar", variant=variant), numpy_rng("v"))
+        assert other.image.tobytes() != plain.image.tobytes()
+        box = other.mask.getbbox()
+        assert box is not None and min(box[:2]) > 2 and max(box[2:]) < SIDE - 2
+
+
+@pytest.mark.parametrize(
+    ("look", "kind", "complexity"),
+    [
+        ({"scene": "beach"}, "scene", 1),
+        ({"colour": "red"}, "property", 1),
+        ({"size": "tiny", "place": "left"}, "layout", 1),
+        ({"scene": "snow", "colour": "red"}, "combination", 2),
+        ({"scene": "snow", "colour": "red", "size": "tiny", "place": "left"}, "combination", 3),
+    ],
+)
+def test_kind_and_complexity(look: dict[str, str], kind: str, complexity: int) -> None:
+    assert kind_and_complexity(constraints_of(look)) == (kind, complexity)
+
+
+def test_prompts_read_like_english_and_have_several_phrasings() -> None:
+    look = {"scene": "snow", "colour": "red", "size": "tiny", "place": "left"}
+    prompts = {write_prompt("teapot", look, numpy_rng("p", index)) for index in range(50)}
+    assert "a tiny red teapot on the left, in the snow" in prompts and len(prompts) >= 4
+    assert write_prompt("apple", {}, numpy_rng("q", 1)).endswith("an apple")
+    assert write_prompt("unicorn", {}, numpy_rng("q", 1)).endswith("a unicorn")
+
+
+def test_hard_negatives_are_distinct_and_wrong() -> None:
+    look = {"scene": "beach", "colour": "blue"}
+    truths = {write_prompt("cat", look, numpy_rng("t", index)) for index in range(200)}
+    negatives = hard_negatives("cat", look, numpy_rng("n"), 8)
+    assert len(set(negatives)) == 8 and not set(negatives) & truths
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: Spec("turtle", scene="beech"), ["scene", "'beech'", "'beach'"]),
+        (lambda: Spec("turtle", colour="blu"), ["colour", "'blu'", "'blue'"]),
+        (lambda: Spec("turtle", size="enormous"), ["size", "'enormous'", "huge"]),
+        (lambda: Spec("turtle", place="top"), ["place", "'top'"]),
+        (lambda: shipped_art()["turtel"], ["subject", "'turtel'", "'turtle'"]),
+        (lambda: constraints_of({"color": "red"}), ["attribute", "'color'", "'colour'"]),
+        (lambda: constraints_of({"colour": "rad"}), ["colour", "'rad'", "'red'"]),
+        (lambda: draw_scene("beech", numpy_rng("x")), ["scene", "'beech'", "'beach'"]),
+    ],
+)
+def test_unknown_names_are_one_clear_error(call, words: list[str]) -> None:
+    with pytest.raises(ValueError) as error:
+        call()
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.fixture
+def small_art(tmp_path: Path) -> Path:
+    """A folder with two of the stickers, for breaking."""
+    art = shipped_art()
+    rows = json.loads((art.folder / "subjects.json").read_text(encoding="utf-8"))
+    rows = [row for row in rows if row["name"] in ("turtle", "cat")]
+    for row in rows:
+        shutil.copy(art.folder / row["file"], tmp_path)
+    (tmp_path / "subjects.json").write_text(json.dumps(rows), encoding="utf-8")
+    return tmp_path
+
+
+def test_damaged_art_is_one_clear_error_naming_the_file(small_art: Path) -> None:
+    whole = (small_art / "turtle.webp").read_bytes()
+    assert StickerArt(small_art).pixels("turtle").mips
+
+    (small_art / "turtle.webp").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"turtle\.webp"):
+        StickerArt(small_art).pixels("turtle")
+    (small_art / "turtle.webp").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"turtle\.webp"):
+        StickerArt(small_art).pixels("turtle")
+    (small_art / "turtle.webp").unlink()
+    with pytest.raises(FileNotFoundError, match=r"turtle\.webp"):
+        StickerArt(small_art).pixels("turtle")
+    Image.new("RGB", (10, 10)).save(small_art / "turtle.webp")
+    with pytest.raises(ValueError, match=r"RGBA.*turtle\.webp is RGB"):
+        StickerArt(small_art).pixels("turtle")
+
+
+def test_a_missing_or_damaged_catalogue_is_one_clear_error(small_art: Path) -> None:
+    (small_art / "subjects.json").write_text("[{]", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"subjects\.json"):
+        StickerArt(small_art)
+    (small_art / "subjects.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"subjects\.json.*build_stickers"):
+        StickerArt(small_art)
+
+
+def test_seeds_depend_on_every_part_and_its_type() -> None:
+    assert derive_seed("a", 1) == derive_seed("a", 1)
+    others = [derive_seed("a", "1"), derive_seed("a", 2), derive_seed("a1"), derive_seed(1, "a")]
+    assert derive_seed("a", 1) not in others and len(set(others)) == 4
+    assert 0 <= derive_seed("x") < 2**63

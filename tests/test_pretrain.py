@@ -1,4 +1,4 @@
-"""Pretraining: what it trains on, that it resumes exactly, and that the nano is a stock pipeline."""
+"""Pretraining: its data, exact resuming, and that the nano generator is a stock pipeline."""
 
 from __future__ import annotations
 

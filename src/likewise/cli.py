@@ -96,7 +96,11 @@ def _train(
         if steps is not None:
             settings = dataclasses.replace(settings, steps=steps)
         place = FitPlace(work / name, torch.device(device), workers, minutes)
-        if not run_stage(name, place, places, settings):
+        try:
+            finished = run_stage(name, place, places, settings)
+        except FileNotFoundError as error:
+            raise typer.BadParameter(str(error), param_hint="--work, --models") from error
+        if not finished:
             typer.echo(f"{name}: time is up; run the same command again to go on")
             raise typer.Exit(code=3)
 

@@ -69,14 +69,20 @@ def train_identity(
 ) -> bool:
     """Train (or resume) the identity judge; when finished, save it to `target`."""
     model = build_identity()
-    loss = lambda batch, _: _identity_loss(model, batch)  # noqa: E731
+
+    def loss(batch: Batch, _: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+        return _identity_loss(model, batch)
+
     return fit(model, individual_sample, loss, settings, place) and _save(model, target)
 
 
 def train_prompt(place: FitPlace, target: Path, settings: FitSettings = PROMPT_SETTINGS) -> bool:
     """Train (or resume) the prompt judge; when finished, save it to `target`."""
     model = build_prompt()
-    loss = lambda batch, _: _prompt_loss(model, batch)  # noqa: E731
+
+    def loss(batch: Batch, _: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+        return _prompt_loss(model, batch)
+
     return fit(model, attribute_sample, loss, settings, place) and _save(model, target)
 
 

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 from likewise.seeding import derive_seed
@@ -113,7 +113,7 @@ def fit(
     console = Console()
     place.folder.mkdir(parents=True, exist_ok=True)
     model.to(place.device).train()
-    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
+    ema = AveragedModel(model, multi_avg_fn=_warming_average(settings.ema_decay))
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=settings.learning_rate,
@@ -166,6 +166,18 @@ def fit(
     model.load_state_dict(ema.module.state_dict())
     model.eval()
     return finished
+
+
+def _warming_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """Exponential average whose decay grows to `decay`, so that early averages are of use too."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], current: list[Tensor], seen: Tensor) -> None:
+        count = float(seen)
+        share = 1.0 - min(decay, (1.0 + count) / (10.0 + count))
+        torch._foreach_lerp_(averages, current, share)
+
+    return update
 
 
 def _fast_attention(device: torch.device) -> AbstractContextManager[None]:

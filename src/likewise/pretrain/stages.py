@@ -19,8 +19,14 @@ class Places:
 
     def vae(self) -> Path:
         """The autoencoder alone: freshly trained, else the one inside the shipped generator."""
-        fresh = self.work / "vae" / "model"
-        return fresh if fresh.exists() else self.models / "nano-kontext" / "vae"
+        candidates = (self.work / "vae" / "model", self.models / "nano-kontext" / "vae")
+        for folder in candidates:
+            if (folder / "config.json").exists():
+                return folder
+        raise FileNotFoundError(
+            f"the generator needs an autoencoder, in {candidates[0]} or {candidates[1]}; "
+            "train one first with `likewise pretrain vae`"
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,123 @@
+"""The shipped nano models: stock libraries load them, and they do what their cards say.
+
+Thresholds are well below the measured values (see the cards): they catch a broken or swapped file,
+not a percent.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from likewise import assets
+from likewise.data.sticker_art import shipped_art
+from likewise.data.stickers import bench_tasks, truth
+from likewise.pretrain.sampling import generate, load_pipeline
+from likewise.rewards.clip import ClipReward
+from likewise.rewards.dino import DinoReward
+from likewise.rewards.judges import IdentityJudge, PromptJudge
+from likewise.types import Task
+
+STOCK_DIFFUSERS = """
+import sys, torch
+from diffusers import FluxKontextPipeline
+from PIL import Image
+
+pipeline = FluxKontextPipeline.from_pretrained(sys.argv[1])
+picture = pipeline(
+    image=Image.open(sys.argv[2]), prompt="a turtle on the beach", height=64, width=64,
+    max_area=64 * 64, num_inference_steps=10, _auto_resize=False, max_sequence_length=16,
+    generator=torch.Generator().manual_seed(0),
+).images[0]
+picture.save(sys.argv[3])
+assert "likewise" not in sys.modules
+"""
+
+
+@pytest.fixture(scope="module")
+def some_tasks() -> list[Task]:
+    """Every 6th bench task: 125, all subjects, every kind."""
+    return bench_tasks()[::6]
+
+
+def test_stock_diffusers_loads_the_generator_and_draws(tmp_path: Path) -> None:
+    turtle = next(task for task in bench_tasks() if task.subject == "turtle")
+    turtle.reference.save(tmp_path / "reference.png")
+    arguments = [assets.path("nano-kontext"), tmp_path / "reference.png", tmp_path / "drawn.png"]
+    command = [sys.executable, "-c", STOCK_DIFFUSERS, *map(str, arguments)]
+    subprocess.run(command, check=True, capture_output=True)
+    drawn = Image.open(tmp_path / "drawn.png").convert("RGB")
+    assert drawn.size == (64, 64)
+    assert PromptJudge(assets.path("judge-prompt")).attributes([drawn])[0]["scene"] == "beach"
+
+
+def test_generator_beats_both_trivial_cheats_on_the_sum_of_the_judges(some_tasks) -> None:
+    identity = IdentityJudge(assets.path("judge-identity"))
+    prompt = PromptJudge(assets.path("judge-prompt"))
+
+    def judged(images: list[Image.Image]) -> tuple[float, float]:
+        values, _ = identity.score(images, some_tasks)
+        shares, _ = prompt.score(images, some_tasks)
+        return float(values.mean()), float((shares == 1).float().mean())
+
+    pipeline = load_pipeline(assets.path("nano-kontext"), torch.device("cpu"))
+    drawn = judged(generate(pipeline, some_tasks))
+    text_only = judged(generate(pipeline, some_tasks, with_reference=False))
+    pasted = judged([task.reference for task in some_tasks])
+    assert pasted[0] > 0.99 and pasted[1] < 0.15  # copying: all identity, no prompt
+    assert text_only[0] < drawn[0] - 0.1  # ignoring the reference: little identity
+    assert sum(drawn) > sum(pasted) and sum(drawn) > sum(text_only)
+
+
+def test_judges_recognise_perfect_pictures(some_tasks) -> None:
+    pictures = [truth(task).image for task in some_tasks]
+    shares, valid = PromptJudge(assets.path("judge-prompt")).score(pictures, some_tasks)
+    assert valid.all() and (shares == 1).float().mean() > 0.85
+    plain = [task for task in some_tasks if "colour" not in task.constraints]
+    values, _ = IdentityJudge(assets.path("judge-identity")).score(
+        [truth(task).image for task in plain], plain
+    )
+    others = [plain[-1 - index] for index in range(len(plain))]
+    wrong, _ = IdentityJudge(assets.path("judge-identity")).score(
+        [truth(task).image for task in plain], others
+    )
+    assert values.mean() > wrong.mean() + 0.3
+
+
+def test_identity_reward_is_entangled_and_still_knows_subjects(some_tasks) -> None:
+    reward = DinoReward(assets.path("nano-dinov2"))
+    scenes = [task for task in some_tasks if task.kind == "scene"]
+    copies, _ = reward.score([task.reference for task in scenes], scenes)
+    same, _ = reward.score([truth(task).image for task in scenes], scenes)
+    other, _ = reward.score([truth(task).image for task in scenes[::-1]], scenes)
+    torch.testing.assert_close(copies, torch.ones(len(scenes)), atol=1e-4, rtol=0)
+    assert 0.5 < same.mean() < 0.9
+    assert other.mean() < same.mean() - 0.2
+
+
+def test_prompt_reward_prefers_what_was_asked_for(some_tasks) -> None:
+    reward = ClipReward(assets.path("nano-clip"))
+    right, _ = reward.score([truth(task).image for task in some_tasks], some_tasks)
+    pasted, _ = reward.score([task.reference for task in some_tasks], some_tasks)
+    assert (right > pasted).float().mean() > 0.8
+
+
+def test_everything_shipped_is_small_and_has_a_card() -> None:
+    total = sum(
+        file.stat().st_size
+        for name in assets.names()
+        for file in assets.path(name).rglob("*")
+        if file.is_file()
+    )
+    assert total <= 30 * 2**20
+    art = sum(file.stat().st_size for file in shipped_art().folder.iterdir())
+    assert total + art <= 40 * 2**20
+    for name in assets.names():
+        card = (assets.path(name) / "README.md").read_text(encoding="utf-8")
+        assert "likewise pretrain" in card and "held-out" in card
+        assert not list(assets.path(name).rglob("*.bin"))

@@ -156,6 +156,17 @@ def test_new_generator_looks_at_the_same_place_of_the_reference(tokenizers) -> N
     assert (best == torch.arange(64, 128)).float().mean() > 0.9
 
 
+def test_byte_pairs_are_merged_by_frequency_then_alphabet() -> None:
+    merges = nano.byte_pair_merges({"aab": 2, "cab": 2, "cd": 3}, 4)
+    assert merges == [("a", "b</w>"), ("c", "d</w>"), ("a", "ab</w>"), ("c", "ab</w>")]
+
+
+def test_tokenizers_are_the_same_every_time(tokenizers) -> None:
+    corpus = list(samples.prompt_corpus(2000))
+    assert nano.build_clip_tokenizer(corpus).get_vocab() == tokenizers[0].get_vocab()
+    assert nano.build_t5_tokenizer(corpus).get_vocab() == tokenizers[1].get_vocab()
+
+
 def test_prompts_of_the_world_and_of_the_bench_fit_into_16_tokens(tokenizers) -> None:
     clip, t5 = tokenizers
     prompts = list(samples.prompt_corpus(500)) + [task.prompt for task in bench_tasks()]

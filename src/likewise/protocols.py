@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
     from torch import Tensor
+    from torch.nn import Parameter
 
     from likewise.types import Task
 
@@ -27,4 +31,114 @@ class Reward(Protocol):
         Raises:
             ValueError: something is not an RGB picture, or the lengths differ.
         """
+        ...
+
+
+@runtime_checkable
+class Condition(Protocol):
+    """What a policy knows of a batch of tasks: encoded prompts and references, one row per task.
+
+    Rows are independent of each other. Conditions are immutable and carry no gradient.
+    """
+
+    def __len__(self) -> int:
+        """Number of rows B."""
+        ...
+
+    def repeat(self, times: int) -> Self:
+        """Each row `times` times in a row: [a, b] → [a, a, b, b], one group per task.
+
+        Raises:
+            ValueError: `times` < 1.
+        """
+        ...
+
+    def select(self, rows: slice | Sequence[int]) -> Self:
+        """The chosen rows, in the order asked for."""
+        ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same rows on `device`."""
+        ...
+
+
+ConditionT = TypeVar("ConditionT", bound=Condition)
+
+
+@runtime_checkable
+class Policy(Protocol[ConditionT]):
+    """A generator that draws tasks by denoising, and whose adapter can be trained.
+
+    Latents x are float32 [B, *latent] in whatever layout the model likes; only the policy looks
+    inside. σ runs from 1 (noise) to 0 (picture). A policy takes only conditions of its own making,
+    hence the type parameter; who does not care writes plain ``Policy``.
+
+    Attributes:
+        parameterization: What `velocity` predicts: ``flow`` (noise − picture).
+    """
+
+    parameterization: str
+
+    def encode(self, tasks: Sequence[Task]) -> ConditionT:
+        """Encode prompt and reference of each task once, without gradient.
+
+        Raises:
+            ValueError: an empty prompt, or a reference that is not RGB or is too small.
+        """
+        ...
+
+    def initial_noise(self, seeds: Sequence[int]) -> Tensor:
+        """Standard normal latents, float32 [B, *latent], row b from seeds[b] alone.
+
+        Drawn on the CPU, so a row depends neither on the batch it is in nor on the device.
+        """
+        ...
+
+    def sigmas(self, num_steps: int, shift: float | None) -> Tensor:
+        """Noise levels of a sampling run, float32 [T+1] from 1 down to 0, on the CPU.
+
+        Args:
+            num_steps: T ≥ 1.
+            shift: A static shift > 0; None for the rule that the model's own pipeline follows.
+        """
+        ...
+
+    def velocity(self, x: Tensor, sigma: float | Tensor, condition: ConditionT) -> Tensor:
+        """Predicted velocity at x, float32 of x's shape, guidance and sign already applied.
+
+        Differentiable with respect to x and :meth:`trainable_parameters`. Rows do not influence
+        each other.
+
+        Args:
+            x: Latents, float32 [B, *latent].
+            sigma: Noise level of all rows, or of each row [B].
+            condition: B rows, on x's device.
+
+        Raises:
+            ValueError: shapes do not fit.
+        """
+        ...
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Pictures of finished latents: float32 [B, 3, H, W] in [0, 1], without gradient."""
+        ...
+
+    def trainable_parameters(self) -> list[Parameter]:
+        """What training may change, always in the same order; float32 whatever the base is in."""
+        ...
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write what training changed, bit for bit, to `folder` (made if missing)."""
+        ...
+
+    def load_adapter(self, folder: Path) -> None:
+        """Read back what :meth:`save_adapter` wrote; parameters that exist are filled in place.
+
+        Raises:
+            ValueError: the folder holds no adapter, or one of another shape.
+        """
+        ...
+
+    def adapter_disabled(self) -> AbstractContextManager[None]:
+        """Within this context the policy is the frozen reference: as it was before training."""
         ...

@@ -91,7 +91,8 @@ def identity_numbers(embed: Embed) -> dict[str, float]:
     """Mean cosines between pictures by what they share, and retrieval@1 among held-out subjects.
 
     ``segmented …`` compares a segmented picture with a whole one, as a segmenting reward does.
-    Retrieval asks for the subject of a picture in a scene, given every subject's plain reference.
+    Retrieval asks for the subject of a picture in a scene, given every subject's plain reference,
+    or the mean of five such references.
 
     Args:
         embed: Pictures → [B, D]; scaled to unit length here.
@@ -108,7 +109,15 @@ def identity_numbers(embed: Embed) -> dict[str, float]:
     numbers["recoloured, from plain reference"] = float((alien * gallery[subjects]).sum(1).mean())
     numbers["retrieval@1"] = retrieval(whole, gallery, subjects)
     numbers["segmented retrieval@1"] = retrieval(cut, gallery, subjects)
+    numbers["retrieval@1, five references"] = retrieval(whole, _gallery_of_five(embed), subjects)
     return numbers
+
+
+def _gallery_of_five(embed: Embed) -> Tensor:
+    """One unit vector per subject [30, D]: the mean direction of five plain references."""
+    album = photos("references", lambda rng: {}, 5)
+    each = _embed(embed, pictures(album)).unflatten(0, (-1, 5))
+    return F.normalize(each.mean(dim=1), dim=-1)
 
 
 def retrieval(queries: Tensor, gallery: Tensor, subjects: Tensor) -> float:

@@ -30,7 +30,7 @@ from likewise.rewards.dino import DinoReward
 from likewise.seeding import numpy_rng
 
 SETTINGS = FitSettings(
-    name="identity", steps=1000, batch_size=64, learning_rate=1.5e-3, weight_decay=0.05,
+    name="identity", steps=1400, batch_size=64, learning_rate=1.5e-3, weight_decay=0.05,
     ema_decay=0.99, bf16=True,
 )
 PAIR_SHARE = 0.5  # of samples show one individual in two scenes; the others are two views

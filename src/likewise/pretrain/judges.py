@@ -33,11 +33,11 @@ from likewise.rewards.judges import IdentityJudge, PromptJudge
 from likewise.seeding import derive_seed, numpy_rng
 
 IDENTITY_SETTINGS = FitSettings(
-    name="judge-identity", steps=600, batch_size=64, learning_rate=2e-3, weight_decay=0.05,
+    name="judge-identity", steps=1600, batch_size=64, learning_rate=2e-3, weight_decay=0.05,
     ema_decay=0.99, bf16=False,
 )
 PROMPT_SETTINGS = FitSettings(
-    name="judge-prompt", steps=1200, batch_size=64, learning_rate=2e-3, weight_decay=0.05,
+    name="judge-prompt", steps=800, batch_size=64, learning_rate=2e-3, weight_decay=0.05,
     ema_decay=0.99, bf16=False,
 )
 TEMPERATURE = 0.1

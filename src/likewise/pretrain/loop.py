@@ -168,11 +168,14 @@ def fit(
     return finished
 
 
-def _warming_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+Weights = tuple[Tensor, ...] | list[Tensor]
+
+
+def _warming_average(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
     """Exponential average whose decay grows to `decay`, so that early averages are of use too."""
 
     @torch.no_grad()
-    def update(averages: list[Tensor], current: list[Tensor], seen: Tensor) -> None:
+    def update(averages: Weights, current: Weights, seen: Tensor | int) -> None:
         count = float(seen)
         share = 1.0 - min(decay, (1.0 + count) / (10.0 + count))
         torch._foreach_lerp_(averages, current, share)

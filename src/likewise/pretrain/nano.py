@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from diffusers import (
     FluxKontextPipeline,
     FluxTransformer2DModel,
 )
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
 from transformers import (
     CLIPTextConfig,
@@ -33,6 +35,7 @@ TOKEN_CHANNELS = LATENT_CHANNELS * 4  # FLUX packs 2×2 latents into one token
 TEXT_LENGTH = 16  # T5 tokens; FLUX pads without a mask, so training and use must agree
 CLIP_LENGTH = 24  # CLIP tokens, which only make the pooled embedding
 CLIP_VOCABULARY = 1400
+WORD_END = "</w>"  # CLIP's mark on the last piece of a word
 PIECE_MINIMUM = 3  # occurrences among training words that earn a piece its token
 HEADS, HEAD_SIZE = 4, 32
 ROPE_AXES = (8, 12, 12)  # image index, row, column
@@ -59,12 +62,49 @@ def build_vae() -> AutoencoderKL:
 
 
 def build_clip_tokenizer(corpus: Iterable[str]) -> CLIPTokenizer:
-    """A byte-pair tokenizer learnt on the world's prompts."""
-    tokenizer = CLIPTokenizer().train_new_from_iterator(
-        corpus, vocab_size=CLIP_VOCABULARY, show_progress=False
-    )
+    """A byte-pair tokenizer learnt on the world's prompts.
+
+    Learnt here, because the tokenizers library breaks ties between equally frequent pairs at
+    random: the same corpus would give another vocabulary each time.
+    """
+    words = Counter(word.strip(",") for line in corpus for word in line.split())
+    letters = sorted(ByteLevel.alphabet())
+    tokens = [*letters, *(letter + WORD_END for letter in letters)]
+    merges = byte_pair_merges(words, CLIP_VOCABULARY - len(tokens) - 2)
+    tokens += ["".join(pair) for pair in merges]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges)
     tokenizer.model_max_length = CLIP_LENGTH
     return tokenizer
+
+
+def byte_pair_merges(words: Mapping[str, int], count: int) -> list[tuple[str, str]]:
+    """The `count` merges of byte-pair encoding: most frequent pair first, ties by alphabet."""
+    spelling = {word: [*word[:-1], word[-1] + WORD_END] for word in words}
+    merges: list[tuple[str, str]] = []
+    for _ in range(count):
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, parts in spelling.items():
+            for pair in pairwise(parts):
+                pairs[pair] += words[word]
+        if not pairs:
+            break
+        merges.append(min(pairs, key=lambda pair: (-pairs[pair], pair)))
+        spelling = {word: _merged(parts, merges[-1]) for word, parts in spelling.items()}
+    return merges
+
+
+def _merged(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    """`parts` with every occurrence of `pair` joined, from left to right."""
+    result: list[str] = []
+    for part in parts:
+        # A joined pair cannot be mistaken for its own second half: it is longer.
+        if result and (result[-1], part) == pair:
+            result[-1] += part
+        else:
+            result.append(part)
+    return result
 
 
 def build_t5_tokenizer(corpus: Iterable[str]) -> T5TokenizerFast:

@@ -1,0 +1,1 @@
+"""Generators that can be trained, all behind :class:`likewise.protocols.Policy`."""

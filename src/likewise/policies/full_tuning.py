@@ -1,0 +1,64 @@
+"""Fine-tuning every weight of a diffusers transformer: the alternative to a LoRA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+FULL_FOLDER = "transformer"
+
+
+class FullTuning:
+    """Every parameter of `transformer`, made float32.
+
+    Args:
+        keep_reference: Keep a copy of the weights as they are now, for :meth:`disabled`. Costs
+            their memory once more.
+    """
+
+    def __init__(self, transformer: Any, keep_reference: bool = True) -> None:
+        self.transformer = transformer.float().requires_grad_(True)
+        self.parameters: list[nn.Parameter] = list(transformer.parameters())
+        self._reference = [p.detach().clone() for p in self.parameters] if keep_reference else None
+
+    def save(self, folder: Path, pipeline_class: Any) -> None:
+        """Write the transformer as diffusers does (safetensors), into a sub-folder."""
+        self.transformer.save_pretrained(folder / FULL_FOLDER)
+
+    def load(self, folder: Path) -> None:
+        """Fill the transformer in place from `folder`.
+
+        Raises:
+            ValueError: there is none, or one of another shape.
+        """
+        if not (folder / FULL_FOLDER).is_dir():
+            raise ValueError(f"{folder} has no sub-folder {FULL_FOLDER!r} with full weights")
+        saved = type(self.transformer).from_pretrained(folder / FULL_FOLDER, dtype=torch.float32)
+        try:
+            self.transformer.load_state_dict(saved.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"{folder} holds a transformer of another shape: {error}") from error
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Swap the reference weights in. A backward pass has to wait until they are out again.
+
+        Raises:
+            RuntimeError: no reference was kept.
+        """
+        if self._reference is None:
+            raise RuntimeError("full fine-tuning kept no reference: pass keep_reference=True")
+        self._swap(self._reference)
+        try:
+            yield
+        finally:
+            self._swap(self._reference)
+
+    def _swap(self, others: list[Tensor]) -> None:
+        for number, parameter in enumerate(self.parameters):
+            parameter.data, others[number] = others[number], parameter.data

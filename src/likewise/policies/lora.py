@@ -1,0 +1,134 @@
+"""A LoRA in a diffusers transformer, by PEFT, saved in diffusers' format.
+
+Its parameters are float32 even on a bfloat16 base: at learning rates near 1e-5 most updates are
+smaller than a bfloat16 rounding.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+NAME = "default"
+LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers looks for this name
+METADATA_KEY = "lora_adapter_metadata"  # diffusers' place for alpha and targets
+PREFIX = "transformer."
+
+
+class Lora:
+    """A LoRA injected into `transformer` (Hu et al., 2106.09685), which is frozen otherwise.
+
+    W x becomes W x + (alpha / rank)·B A x; B starts at 0, so a fresh adapter changes nothing.
+    """
+
+    def __init__(self, transformer: Any, config: LoraConfig, seed: int = 0) -> None:
+        """Inject, with A drawn from `seed` on the CPU.
+
+        Raises:
+            ValueError: no module matches the config's targets (from PEFT).
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            transformer.add_adapter(config, adapter_name=NAME)
+        self.transformer = transformer
+        self.parameters = [p for p in transformer.parameters() if p.requires_grad]
+        for parameter in self.parameters:
+            parameter.data = parameter.data.float()
+
+    def save(self, folder: Path, pipeline_class: Any) -> None:
+        """Write diffusers' LoRA format, alpha included, for stock ``load_lora_weights``.
+
+        Equal adapters give equal files, so that checksums can compare runs: sets are sorted, and
+        the header has one entry, because safetensors writes several in random order.
+        """
+        settings = {
+            PREFIX + key: sorted(value) if isinstance(value, set) else value
+            for key, value in self._config.to_dict().items()
+        }
+        header = {METADATA_KEY: json.dumps(settings, indent=2, sort_keys=True)}
+        pipeline_class.save_lora_weights(
+            folder,
+            transformer_lora_layers=self._weights(),
+            save_function=lambda weights, file: save_file(weights, file, metadata=header),
+        )
+
+    def load(self, folder: Path) -> None:
+        """Fill the adapter in place from `folder`.
+
+        Raises:
+            ValueError: the file is missing or holds an adapter of another shape or scale.
+        """
+        weights, metadata = read_lora(folder)
+        own = self._weights()
+        if {key: own[key].shape for key in own} != {key: weights[key].shape for key in weights}:
+            odd = sorted(own.keys() ^ weights.keys()) or [
+                key for key in own if own[key].shape != weights[key].shape
+            ]
+            raise ValueError(
+                f"{folder} holds another adapter than this one; {len(odd)} entries differ, "
+                f"the first is {odd[0]}"
+            )
+        if metadata and metadata["lora_alpha"] != self._config.lora_alpha:
+            raise ValueError(
+                f"{folder} has alpha {metadata['lora_alpha']}, not {self._config.lora_alpha}"
+            )
+        set_peft_model_state_dict(self.transformer, weights, adapter_name=NAME)
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        self.transformer.disable_adapters()
+        try:
+            yield
+        finally:
+            self.transformer.enable_adapters()
+
+    @property
+    def _config(self) -> LoraConfig:
+        return self.transformer.peft_config[NAME]
+
+    def _weights(self) -> dict[str, Tensor]:
+        return get_peft_model_state_dict(self.transformer, adapter_name=NAME)
+
+
+def lora_config(
+    rank: int, alpha: float, targets: str | Sequence[str], presets: Mapping[str, str]
+) -> LoraConfig:
+    """A LoRA on the modules of a preset, or on those whose dotted names end as listed.
+
+    Args:
+        presets: Name → regular expression for whole module names.
+
+    Raises:
+        ValueError: rank or alpha is not positive, or there is no such preset.
+    """
+    if rank < 1 or not alpha > 0:
+        raise ValueError(f"rank and alpha must be positive, not {rank} and {alpha}")
+    if isinstance(targets, str) and targets not in presets:
+        raise ValueError(f"no LoRA preset {targets!r}: one of {', '.join(presets)}, or a list")
+    chosen = presets[targets] if isinstance(targets, str) else list(targets)
+    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=chosen)  # type: ignore[arg-type]
+
+
+def read_lora(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and settings ({} if unknown) of the LoRA in `folder`, both without ``transformer.``.
+
+    Raises:
+        ValueError: there is no LoRA file.
+    """
+    file = folder / LORA_FILE
+    if not file.is_file():
+        raise ValueError(f"{folder} has no {LORA_FILE}")
+    with safe_open(file, framework="pt") as stored:
+        settings = json.loads((stored.metadata() or {}).get(METADATA_KEY, "{}"))
+        names = stored.keys()  # safe_open is no mapping: it cannot be iterated over
+        weights = {name.removeprefix(PREFIX): stored.get_tensor(name) for name in names}
+    return weights, {key.removeprefix(PREFIX): value for key, value in settings.items()}

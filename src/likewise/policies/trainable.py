@@ -1,0 +1,144 @@
+"""The part of a policy that is the same for every diffusers transformer: its trainable weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from torch import nn
+
+from likewise.policies.full_tuning import FULL_FOLDER, FullTuning
+from likewise.policies.lora import LORA_FILE, Lora, lora_config, read_lora
+
+
+class TrainablePolicy:
+    """Base class that keeps a frozen pipeline's transformer and what is trained of it.
+
+    Args:
+        pipeline: A diffusers pipeline with a ``transformer``. All of it is frozen.
+        lora_presets: Name → regular expression of the modules that such a LoRA adapts.
+
+    Attributes:
+        dtype: What the forward computes in: the transformer's dtype before anything was added.
+        adapter: None until :meth:`add_lora`, :meth:`train_all` or :meth:`load_adapter`.
+    """
+
+    def __init__(self, pipeline: Any, lora_presets: Mapping[str, str]) -> None:
+        for part in pipeline.components.values():
+            if isinstance(part, nn.Module):
+                part.requires_grad_(False).eval()
+        self.pipeline = pipeline
+        self.transformer = pipeline.transformer
+        self.dtype: torch.dtype = self.transformer.dtype
+        self.adapter: Lora | FullTuning | None = None
+        self._lora_presets = lora_presets
+        self._disabled = False
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.device
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward: autocast where there is an adapter on a 16-bit base.
+
+        PEFT would otherwise multiply by the float32 adapter in float32, which costs more than the
+        base. It depends on there being an adapter, not on its being enabled, so that a fresh
+        adapter and the frozen reference agree in every bit.
+        """
+        mixed = self.adapter is not None and self.dtype != torch.float32
+        return torch.autocast(self.device.type, self.dtype, enabled=mixed)
+
+    def add_lora(
+        self,
+        rank: int,
+        alpha: float,
+        target_modules: str | Sequence[str] = "attention",
+        seed: int = 0,
+    ) -> None:
+        """Make a LoRA the trainable part.
+
+        Args:
+            target_modules: A preset's name, or endings of module names.
+            seed: Of the half that does not start at zero.
+
+        Raises:
+            ValueError: something is trainable already, no module matches, or a bad number.
+        """
+        self._require_untouched()
+        config = lora_config(rank, alpha, target_modules, self._lora_presets)
+        self.adapter = Lora(self.transformer, config, seed)
+
+    def train_all(self, keep_reference: bool = True) -> None:
+        """Make the whole transformer trainable, in float32 (autocast to the policy's dtype).
+
+        Args:
+            keep_reference: Keep a copy of the weights for :meth:`adapter_disabled`.
+
+        Raises:
+            ValueError: something is trainable already.
+        """
+        self._require_untouched()
+        self.adapter = FullTuning(self.transformer, keep_reference)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        return [] if self.adapter is None else list(self.adapter.parameters)
+
+    def save_adapter(self, folder: str | Path) -> None:
+        """Raises ValueError where nothing is trainable."""
+        if self.adapter is None:
+            raise ValueError("nothing to save: call add_lora or train_all first")
+        self.adapter.save(Path(folder), type(self.pipeline))
+
+    def load_adapter(self, folder: str | Path) -> None:
+        """A policy without an adapter gets one like the stored one first."""
+        if self.adapter is None:
+            self.adapter = stored_adapter(self.transformer, Path(folder))
+        self.adapter.load(Path(folder))
+
+    @contextmanager
+    def adapter_disabled(self) -> Iterator[None]:
+        """Without an adapter the policy is its own reference. Contexts may be nested."""
+        if self.adapter is None or self._disabled:
+            yield
+            return
+        self._disabled = True
+        try:
+            with self.adapter.disabled():
+                yield
+        finally:
+            self._disabled = False
+
+    def _require_untouched(self) -> None:
+        if self.adapter is not None:
+            raise ValueError(f"the policy already trains its {type(self.adapter).__name__}")
+
+
+def align(pipeline: Any) -> None:
+    """Move weights that safetensors mapped from a file into memory of torch's own.
+
+    In the file they start at odd addresses, and CPU matrix products round differently there: the
+    same weights, loaded or trained, would draw pictures that differ in their last bits.
+    """
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module) and part.device.type == "cpu":
+            for weights in (*part.parameters(), *part.buffers()):
+                weights.data = weights.data.clone()
+
+
+def stored_adapter(transformer: Any, folder: Path) -> Lora | FullTuning:
+    """A new adapter of the kind and shape that `folder` holds; its values are not loaded yet.
+
+    Raises:
+        ValueError: the folder holds none, or does not say its alpha. (diffusers would take the
+            rank for it, which is silently wrong wherever the two differ.)
+    """
+    if (folder / FULL_FOLDER).is_dir():
+        return FullTuning(transformer)
+    _, settings = read_lora(folder)
+    if "lora_alpha" not in settings:
+        raise ValueError(f"{folder / LORA_FILE} does not say its alpha: add the adapter first")
+    return Lora(transformer, LoraConfig(**settings))

@@ -35,11 +35,16 @@ SIDE, COUNT = 32, 7
 PROMPTS = ("a red duck", "a tiny duck on the beach", "a duck on the left, in the snow")
 LABELS = ("scene:none", "scene:beach", "scene:snow", "size:normal", "size:tiny")
 PIXELS: dict[str, Any] = {
-    "size": {"height": SIDE, "width": SIDE}, "do_center_crop": False, "image_mean": [0.5] * 3,
+    "size": {"height": SIDE, "width": SIDE},
+    "do_center_crop": False,
+    "image_mean": [0.5] * 3,
     "image_std": [0.5] * 3,
 }
 RESNET: dict[str, Any] = {
-    "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic",
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16],
+    "depths": [1, 1],
+    "layer_type": "basic",
 }
 
 
@@ -49,8 +54,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     vit: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    Dinov2Model(Dinov2Config(image_size=SIDE, patch_size=8, layerscale_value=1.0, **vit)
-                ).save_pretrained(folder / "dino")
+    Dinov2Model(
+        Dinov2Config(image_size=SIDE, patch_size=8, layerscale_value=1.0, **vit)
+    ).save_pretrained(folder / "dino")
     ResNetModel(ResNetConfig(**RESNET)).save_pretrained(folder / "identity")
     classes = ResNetConfig(**RESNET, id2label=dict(enumerate(LABELS)))
     ResNetForImageClassification(classes).save_pretrained(folder / "attributes")
@@ -64,11 +70,17 @@ def save_clip(folder: Path, vit: dict[str, Any]) -> None:
     tokens = CLIPTokenizer().train_new_from_iterator(PROMPTS, vocab_size=600, show_progress=False)
     tokens.model_max_length = 12
     text = vit | {
-        "vocab_size": len(tokens), "max_position_embeddings": 12, "projection_dim": 8,
-        "intermediate_size": 32, "eos_token_id": tokens.eos_token_id,
+        "vocab_size": len(tokens),
+        "max_position_embeddings": 12,
+        "projection_dim": 8,
+        "intermediate_size": 32,
+        "eos_token_id": tokens.eos_token_id,
     }
     vision = vit | {
-        "image_size": SIDE, "patch_size": 8, "projection_dim": 8, "intermediate_size": 32,
+        "image_size": SIDE,
+        "patch_size": 8,
+        "projection_dim": 8,
+        "intermediate_size": 32,
     }
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
     CLIPModel(config).save_pretrained(folder)
@@ -82,9 +94,16 @@ def picture(seed: int) -> Image.Image:
 
 def task(index: int) -> Task:
     return Task(
-        id=f"task-{index}", prompt=PROMPTS[index % len(PROMPTS)], class_name="duck", subject="duck",
-        category="bird", kind="scene", complexity=1, reference=picture(100 + index),
-        reference_mask=middle(), constraints={"scene": "beach", "size": "tiny"},
+        id=f"task-{index}",
+        prompt=PROMPTS[index % len(PROMPTS)],
+        class_name="duck",
+        subject="duck",
+        category="bird",
+        kind="scene",
+        complexity=1,
+        reference=picture(100 + index),
+        reference_mask=middle(),
+        constraints={"scene": "beach", "size": "tiny"},
     )
 
 

@@ -275,9 +275,7 @@ def _autumn_forest(rng: np.random.Generator, size: int) -> Image.Image:
 
 
 def _volcano(rng: np.random.Generator, size: int) -> Image.Image:
-    sky, glow, rock, lava = palette(
-        rng, (120, 26, 30), (255, 146, 40), (44, 34, 40), (255, 84, 20)
-    )
+    sky, glow, rock, lava = palette(rng, (120, 26, 30), (255, 146, 40), (44, 34, 40), (255, 84, 20))
     c = Canvas(size, (0, sky), (0.65, glow))
     x, top, half = rng.uniform(0.3, 0.7), rng.uniform(0.16, 0.26), rng.uniform(0.1, 0.14)
     for dx, y, r in _spots(rng, 3, 5):

@@ -21,7 +21,7 @@ from likewise.seeding import numpy_rng
 
 SETTINGS = FitSettings(
     name="generator",
-    steps=17_000,
+    steps=14_000,
     batch_size=16,
     learning_rate=1.5e-3,
     warmup_steps=300,
@@ -49,7 +49,8 @@ def train(
     held-out subjects (``sheet-STEP.png``): look at them on the way.
     """
     vae = AutoencoderKL.from_pretrained(vae_folder)
-    clip, t5 = _tokenizers(place.folder)
+    clip = nano.kept_clip_tokenizer(place.folder / "tokenizer", prompt_corpus())
+    t5 = nano.kept_t5_tokenizer(place.folder / "tokenizer_2", prompt_corpus())
     model = nano.NanoGenerator(clip, t5)
     pool = load_or_build_pool(place.folder, vae, individuals, place.device, place.workers)
     make_sample = SampleMaker(pool, clip, t5, settings)
@@ -65,17 +66,6 @@ def train(
         return False
     nano.save_pipeline(model, vae, clip, t5, target)
     return True
-
-
-def _tokenizers(folder: Path) -> tuple[CLIPTokenizer, T5TokenizerFast]:
-    """The tokenizers of this training, from `folder` once it has begun: ids must never change."""
-    if not (folder / "tokenizer_2").exists():
-        nano.build_clip_tokenizer(prompt_corpus()).save_pretrained(folder / "tokenizer")
-        nano.build_t5_tokenizer(prompt_corpus()).save_pretrained(folder / "tokenizer_2")
-    return (
-        CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        T5TokenizerFast.from_pretrained(folder / "tokenizer_2"),
-    )
 
 
 class SampleMaker:

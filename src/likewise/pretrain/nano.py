@@ -79,6 +79,13 @@ def build_clip_tokenizer(corpus: Iterable[str]) -> CLIPTokenizer:
     return tokenizer
 
 
+def kept_clip_tokenizer(folder: Path, corpus: Iterable[str]) -> CLIPTokenizer:
+    """The tokenizer in `folder`, built and kept there at first: a training's ids never change."""
+    if not (folder / "tokenizer.json").exists():
+        build_clip_tokenizer(corpus).save_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(folder)
+
+
 def byte_pair_merges(words: Mapping[str, int], count: int) -> list[tuple[str, str]]:
     """The `count` merges of byte-pair encoding: most frequent pair first, ties by alphabet."""
     spelling = {word: [*word[:-1], word[-1] + WORD_END] for word in words}
@@ -128,6 +135,13 @@ def build_t5_tokenizer(corpus: Iterable[str]) -> T5TokenizerFast:
     tokenizer = T5TokenizerFast(vocab=list(vocabulary.items()), extra_ids=0)
     tokenizer.model_max_length = TEXT_LENGTH
     return tokenizer
+
+
+def kept_t5_tokenizer(folder: Path, corpus: Iterable[str]) -> T5TokenizerFast:
+    """As :func:`kept_clip_tokenizer`."""
+    if not (folder / "tokenizer.json").exists():
+        build_t5_tokenizer(corpus).save_pretrained(folder)
+    return T5TokenizerFast.from_pretrained(folder)
 
 
 class NanoGenerator(nn.Module):

@@ -16,6 +16,7 @@ from likewise.data.stickers import bench_tasks
 from likewise.pretrain import generator, identity, judges, nano, pool, prompt, samples
 from likewise.pretrain.loop import FitPlace, FitSettings, batches, fit
 from likewise.pretrain.sampling import generate, load_pipeline
+from likewise.seeding import numpy_rng
 
 CPU = torch.device("cpu")
 TINY = FitSettings("tiny", steps=12, batch_size=4, learning_rate=1e-2, log_every=4, save_every=5)
@@ -154,6 +155,16 @@ def test_new_generator_looks_at_the_same_place_of_the_reference(tokenizers) -> N
     )
     best = (query[:64] @ key.T).argmax(dim=1)
     assert (best == torch.arange(64, 128)).float().mean() > 0.9
+
+
+def test_noisy_captions_are_wrong_about_as_often_as_they_say() -> None:
+    look = {"scene": "snow", "colour": "red"}
+    said = [generator.noisy(look, numpy_rng("noisy", index)) for index in range(4000)]
+    wrong = [mention.get("scene") != "snow" for mention in said]
+    made_up = ["size" in mention for mention in said]
+    assert sum(wrong) / 4000 == pytest.approx(generator.WRONG_MENTION_SHARE, abs=0.02)
+    assert sum(made_up) / 4000 == pytest.approx(generator.MADE_UP_MENTION_SHARE, abs=0.02)
+    assert {mention.get("scene") for mention in said} > {None, "snow", "beach"}
 
 
 def test_byte_pairs_are_merged_by_frequency_then_alphabet() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from likewise.pretrain.report import Numbers
+from likewise.pretrain.report import BENCH_COLUMNS, BENCH_LEGEND, Numbers, bench_cells
 from likewise.pretrain.stages import STAGES
 
 _TITLES = {
@@ -92,13 +92,12 @@ def _pairs(row: Mapping[str, float]) -> list[str]:
 
 def _bench_table(numbers: Numbers) -> list[str]:
     bench = {name: row for name, row in numbers.items() if name.startswith("bench: ")}
-    columns = list(next(iter(bench.values())))
-    lines = [*_pairs(numbers["vae"]), "", "| system | " + " | ".join(columns) + " |"]
-    lines.append("|---" * (len(columns) + 1) + "|")
+    lines = [*_pairs(numbers["vae"]), "", "| system | " + " | ".join(BENCH_COLUMNS) + " |"]
+    lines.append("|---" * (len(BENCH_COLUMNS) + 1) + "|")
     for name, row in bench.items():
-        cells = " | ".join(f"{row[column]:.3f}" for column in columns)
+        cells = " | ".join(bench_cells(row))
         lines.append(f"| {name.removeprefix('bench: ')} | {cells} |")
-    return lines
+    return [*lines, "", BENCH_LEGEND]
 
 
 def _training_time(log: Path) -> str:

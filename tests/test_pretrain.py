@@ -197,6 +197,7 @@ def test_tiny_training_end_to_end_gives_a_stock_pipeline_that_resumes(tmp_path: 
     target = tmp_path / "pipeline"
     assert generator.train(place, tmp_path / "vae", target, settings, individuals=4)
     assert (tmp_path / "work" / "sheet-000002.png").exists()
+    assert not [file for file in target.rglob("*.json") if str(tmp_path) in file.read_text()]
     pipeline = load_pipeline(target, CPU)
     assert isinstance(pipeline, FluxKontextPipeline)
     tasks = bench_tasks()[:3]

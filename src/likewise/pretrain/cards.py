@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from likewise.pretrain.report import BENCH_COLUMNS, BENCH_LEGEND, Numbers, bench_cells
+from likewise.pretrain.samples import training_subjects
 from likewise.pretrain.stages import STAGES
 
 _TITLES = {
@@ -25,7 +26,8 @@ _USE = {
         "`diffusers.FluxKontextPipeline.from_pretrained(path)` loads it. Call it with "
         "`height=64, width=64, max_area=64*64, _auto_resize=False, max_sequence_length=16, "
         "num_inference_steps=10`: it was trained on 64×64 pictures and on exactly 16 T5 tokens "
-        "(FLUX pads without a mask). Guidance is not distilled; true CFG works."
+        "(FLUX pads without a mask). Guidance is not distilled; 8 % of the prompts were empty in "
+        "training, so that true CFG can be used."
     ),
     "nano-dinov2": "`transformers.Dinov2Model` and `AutoImageProcessor`; compare CLS tokens.",
     "nano-clip": "`transformers.CLIPModel` and `AutoProcessor`.",
@@ -70,8 +72,8 @@ def _card(model: str, stages: list[str], work: Path, numbers: Numbers) -> str:
         lines.append(f"| {name} | {stage.about} | `{command}` | {steps} | {time} |")
     lines += [
         "",
-        f"Hardware: {_hardware()}. Only the 557 training stickers were used; the 30 held-out ones "
-        "were not seen.",
+        f"Hardware: {_hardware()}. Only the {len(training_subjects())} training stickers were "
+        "used, no held-out one. How this copy came about: `docs/nano-models.md`.",
         "",
         "## Measured on held-out subjects",
         "",

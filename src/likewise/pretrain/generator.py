@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTokenizer, T5TokenizerFast
 
@@ -53,7 +52,7 @@ def train(
     Every save also writes the averaged weights as a pipeline (``snapshot/``) and what they draw of
     held-out subjects (``sheet-STEP.png``): look at them on the way.
     """
-    vae = AutoencoderKL.from_pretrained(vae_folder)
+    vae = nano.load_vae(vae_folder)
     clip = nano.kept_clip_tokenizer(place.folder / "tokenizer", prompt_corpus())
     t5 = nano.kept_t5_tokenizer(place.folder / "tokenizer_2", prompt_corpus())
     model = nano.NanoGenerator(clip, t5)

@@ -61,6 +61,16 @@ def build_vae() -> AutoencoderKL:
     )
 
 
+def load_vae(folder: Path) -> AutoencoderKL:
+    """A trained autoencoder whose config, unlike ``from_pretrained``'s, does not keep its path."""
+    stored = AutoencoderKL.from_pretrained(folder)
+    vae = build_vae()
+    vae.load_state_dict(stored.state_dict())
+    statistics = {key: stored.config[key] for key in ("shift_factor", "scaling_factor")}
+    vae.register_to_config(**statistics)
+    return vae
+
+
 def build_clip_tokenizer(corpus: Iterable[str]) -> CLIPTokenizer:
     """A byte-pair tokenizer learnt on the world's prompts.
 

@@ -69,7 +69,7 @@ def measure(models: Path, out: Path, device: str = "cpu") -> Numbers:
 
 def print_report(numbers: Numbers) -> None:
     """The tables of acceptance: encoders and judges, then sticker bench by system."""
-    console = Console()
+    console = Console(width=max(96, Console().width))  # the bench table needs as much
     for section in ("vae", "identity reward", "prompt reward", "identity judge", "prompt judge"):
         table = Table(title=section, show_header=False, min_width=60)
         for name, value in numbers[section].items():
@@ -80,7 +80,7 @@ def print_report(numbers: Numbers) -> None:
     for name, row in bench.items():
         table.add_row(name.removeprefix("bench: "), *bench_cells(row))
     console.print(table)
-    console.print(BENCH_LEGEND, highlight=False)
+    console.print(BENCH_LEGEND, highlight=False, soft_wrap=True)
 
 
 def bench_cells(row: Mapping[str, float]) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from likewise import assets
+from likewise.pretrain.stages import PARTS, STAGES
 
 
 @pytest.mark.parametrize("name", assets.names())
@@ -21,8 +22,10 @@ def test_absent_model_names_the_command_that_rebuilds_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assets, "_HERE", tmp_path)
-    with pytest.raises(FileNotFoundError, match=f"`likewise pretrain {name}`"):
+    with pytest.raises(FileNotFoundError, match=f"{name!r}.*`likewise pretrain ") as error:
         assets.path(name)
+    part = str(error.value).rpartition("pretrain ")[2].strip("`")
+    assert name in [STAGES[stage].model for stage in PARTS[part]]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -110,6 +111,14 @@ def test_an_interrupted_training_ends_bit_identical_to_an_uninterrupted_one(tmp_
     for key, value in whole.state_dict().items():
         assert torch.equal(value, pieces.state_dict()[key])
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_what_a_killed_sitting_logged_after_its_save_is_logged_once(tmp_path: Path) -> None:
+    train_line(tmp_path, minutes=1e-9)  # saves at step 1
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"step": 1, "samples": 4}\n{"step": 4, "samples": 12}\n')
+    train_line(tmp_path)
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 4, 8, 12]
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,8 @@ DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, …")]
 @app.callback()
 def main() -> None:
     """Subject-driven image generators, fine-tuned on rewards that conflict."""
+    # Without torchvision, transformers warns at every import that it uses PIL: that is meant.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 @app.command()
@@ -80,7 +83,6 @@ def _train(
     steps: int | None,
 ) -> None:
     import dataclasses
-    import os
 
     import torch
 

@@ -110,7 +110,6 @@ def fit(
     (`minutes` used up): call again to go on. `on_save(averaged model, step)` is called at every
     save, e.g. to draw a contact sheet.
     """
-    console = Console()
     place.folder.mkdir(parents=True, exist_ok=True)
     model.to(place.device).train()
     ema = AveragedModel(model, multi_avg_fn=_warming_average(settings.ema_decay))
@@ -121,51 +120,99 @@ def fit(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    base_rates = [group["lr"] for group in optimizer.param_groups]
     step = load_state(place.folder / STATE_FILE, model, ema, optimizer)
-    if step:
-        console.print(f"{settings.name}: resumed at step {step} of {settings.steps}")
-    started, since, window = time.monotonic(), time.monotonic(), 0
-    totals: dict[str, float] = {}
+    progress = _Progress(settings, place, step)
 
-    finished = True
     for batch in batches(make_sample, settings, step, place):
-        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
-            group["lr"] = rate * settings.rate_at(step)
-        generator = torch.Generator().manual_seed(derive_seed(settings.name, "loss", step))
-        with (
-            torch.autocast(place.device.type, torch.bfloat16, enabled=settings.bf16),
-            _fast_attention(place.device),
-        ):
-            loss, numbers = loss_function(batch, generator)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
-        optimizer.step()
+        numbers = _update(model, loss_function, optimizer, batch, step, settings)
         ema.update_parameters(model)
-        step, window = step + 1, window + 1
-        for key, value in {"loss": loss, **numbers}.items():
-            totals[key] = totals.get(key, 0.0) + float(value.detach())
-        if step % settings.log_every == 0 or step == settings.steps:
-            rate = window * settings.batch_size / (time.monotonic() - since)
-            means = {key: value / window for key, value in totals.items()}
-            _log(console, place.folder, settings, step, window, rate, means)
-            since, window, totals = time.monotonic(), 0, {}
-        out_of_time = bool(
-            place.minutes
-            and step < settings.steps
-            and time.monotonic() - started > 60 * place.minutes
-        )
-        if step % settings.save_every == 0 or step == settings.steps or out_of_time:
+        step += 1
+        progress.add(step, numbers)
+        stop = step == settings.steps or progress.out_of_time()
+        if stop or step % settings.save_every == 0:
             save_state(place.folder / STATE_FILE, model, ema, optimizer, step)
             if on_save is not None:
                 on_save(ema.module, step)
-        if out_of_time:
-            finished = False
+        if stop:
             break
     model.load_state_dict(ema.module.state_dict())
     model.eval()
-    return finished
+    return step == settings.steps
+
+
+def _update(
+    model: nn.Module,
+    loss_function: LossFunction,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    step: int,
+    settings: FitSettings,
+) -> dict[str, Tensor]:
+    """One optimiser step; what to log of it."""
+    device = next(model.parameters()).device
+    for group in optimizer.param_groups:
+        group["lr"] = settings.learning_rate * settings.rate_at(step)
+    generator = torch.Generator().manual_seed(derive_seed(settings.name, "loss", step))
+    with (
+        torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16),
+        _fast_attention(device),
+    ):
+        loss, numbers = loss_function(batch, generator)
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
+    optimizer.step()
+    return {"loss": loss, **numbers}
+
+
+class _Progress:
+    """Prints and stores the mean of what each window of steps measured; watches the clock."""
+
+    def __init__(self, settings: FitSettings, place: FitPlace, step: int) -> None:
+        self.settings, self.place, self.console = settings, place, Console()
+        self.log = place.folder / "metrics.jsonl"
+        self.started = time.monotonic()
+        self._begin_window()
+        if step:
+            self.console.print(f"{settings.name}: resumed at step {step} of {settings.steps}")
+            self._forget_after(step)
+
+    def add(self, step: int, numbers: Mapping[str, Tensor]) -> None:
+        self.window += 1
+        for key, value in numbers.items():
+            self.totals[key] = self.totals.get(key, 0.0) + float(value.detach())
+        if step % self.settings.log_every == 0 or step == self.settings.steps:
+            self._write(step)
+            self._begin_window()
+
+    def out_of_time(self) -> bool:
+        minutes = self.place.minutes
+        return minutes is not None and time.monotonic() - self.started > 60 * minutes
+
+    def _begin_window(self) -> None:
+        self.since, self.window = time.monotonic(), 0
+        self.totals: dict[str, float] = {}
+
+    def _forget_after(self, step: int) -> None:
+        """Drop what a killed sitting logged after its last save: it is done, and logged, again."""
+        if self.log.exists():
+            lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            self.log.write_text("".join(kept), encoding="utf-8")
+
+    def _write(self, step: int) -> None:
+        samples = self.window * self.settings.batch_size
+        speed = samples / (time.monotonic() - self.since)
+        left = (self.settings.steps - step) * self.settings.batch_size / speed / 60
+        means = {key: value / self.window for key, value in self.totals.items()}
+        text = "  ".join(f"{key} {value:.4f}" for key, value in means.items())
+        self.console.print(
+            f"{self.settings.name} {step}/{self.settings.steps}  {text}  "
+            f"{speed:.0f}/s  {left:.1f} min left"
+        )
+        row = {"step": step, "samples": samples, "samples_per_second": speed, **means}
+        with self.log.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row) + "\n")
 
 
 Weights = tuple[Tensor, ...] | list[Tensor]
@@ -186,25 +233,6 @@ def _warming_average(decay: float) -> Callable[[Weights, Weights, Tensor | int],
 def _fast_attention(device: torch.device) -> AbstractContextManager[None]:
     """On CPUs the fused attention's backward pass takes half of a nano model's whole step."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-
-
-def _log(
-    console: Console,
-    folder: Path,
-    settings: FitSettings,
-    step: int,
-    window: int,
-    rate: float,
-    means: Mapping[str, float],
-) -> None:
-    left = (settings.steps - step) * settings.batch_size / rate / 60
-    text = "  ".join(f"{key} {value:.4f}" for key, value in means.items())
-    console.print(
-        f"{settings.name} {step}/{settings.steps}  {text}  {rate:.0f}/s  {left:.1f} min left"
-    )
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as handle:
-        row = {"step": step, "samples": window * settings.batch_size, "samples_per_second": rate}
-        handle.write(json.dumps({**row, **means}) + "\n")
 
 
 def save_state(

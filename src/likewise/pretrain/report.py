@@ -25,7 +25,7 @@ from likewise.data.stickers import bench_tasks, truth
 from likewise.pretrain import held_out, identity, judges, prompt
 from likewise.pretrain.gallery import draw_gallery
 from likewise.pretrain.pictures import to_picture, to_tensor
-from likewise.pretrain.sampling import contact_sheet, generate, load_pipeline
+from likewise.pretrain.sampling import be_quiet, contact_sheet, generate, load_pipeline
 from likewise.protocols import Reward
 from likewise.rewards.clip import ClipReward
 from likewise.rewards.dino import DinoReward
@@ -54,6 +54,7 @@ perfect = the world's own drawing; pasted reference and text only = the two triv
 
 def measure(models: Path, out: Path, device: str = "cpu") -> Numbers:
     """Everything that the model cards state, by section; also written to ``out/report.json``."""
+    be_quiet()
     out.mkdir(parents=True, exist_ok=True)
     numbers: Numbers = {
         "vae": _vae_quality(models / "nano-kontext" / "vae", out),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import diffusers
 import torch
+import transformers
 from diffusers import FluxKontextPipeline
 from PIL import Image, ImageDraw
 
@@ -21,11 +22,16 @@ BATCH = 50
 
 def load_pipeline(folder: Path, device: torch.device) -> FluxKontextPipeline:
     """A generator directory, quiet and on its device."""
-    # Without torchvision, transformers says at every load that it uses its PIL processors: meant.
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    be_quiet()
     pipeline = FluxKontextPipeline.from_pretrained(folder).to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def be_quiet() -> None:
+    """No progress bars for loading a few megabytes."""
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
 
 
 @torch.inference_mode()

@@ -38,6 +38,12 @@ def test_pretrain_stops_when_time_is_up_resumes_and_finishes(tmp_path: Path) -> 
     first = run(app, [*command, "--minutes", "0.000001"])
     assert first.exit_code == 3 and "run the same command again" in first.output
     assert not (tmp_path / "vae" / "model").exists()
+    state = tmp_path / "vae" / "state.safetensors"
+    whole = state.read_bytes()
+    state.write_bytes(whole[:1000])
+    damaged = run(app, command)
+    assert damaged.exit_code == 2 and "training state is damaged" in damaged.output
+    state.write_bytes(whole)
     second = run(app, command)
     assert second.exit_code == 0 and "resumed at step 1 of 2" in second.output
     assert (tmp_path / "vae" / "model" / "diffusion_pytorch_model.safetensors").exists()

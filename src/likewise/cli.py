@@ -100,7 +100,7 @@ def _train(
         place = FitPlace(work / name, torch.device(device), workers, minutes)
         try:
             finished = run_stage(name, place, places, settings)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:
             raise typer.BadParameter(str(error), param_hint="--work, --models") from error
         if not finished:
             typer.echo(f"{name}: time is up; run the same command again to go on")

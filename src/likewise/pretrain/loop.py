@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -253,15 +253,24 @@ def save_state(
 def load_state(
     path: Path, model: nn.Module, ema: AveragedModel, optimizer: torch.optim.Optimizer
 ) -> int:
-    """Restore what :func:`save_state` wrote and return its step; 0 when there is nothing."""
+    """Restore what :func:`save_state` wrote and return its step; 0 when there is nothing.
+
+    Raises:
+        ValueError: the file is damaged (the message names it and says what to do).
+    """
     if not path.exists():
         return 0
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
-    with safe_open(path, framework="pt") as file:
-        step = int(file.metadata()["step"])
-        for name in file.keys():  # noqa: SIM118 - not a dict: it has no __iter__
-            part, _, key = name.partition(".")
-            parts[part][key] = file.get_tensor(name)
+    try:
+        with safe_open(path, framework="pt") as file:
+            step = int(file.metadata()["step"])
+            for name in file.keys():  # noqa: SIM118 - not a dict: it has no __iter__
+                part, _, key = name.partition(".")
+                parts[part][key] = file.get_tensor(name)
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"training state is damaged: {path} ({error}); delete it to train from the start"
+        ) from error
     model.load_state_dict(parts["model"])
     ema.load_state_dict(parts["ema"])
     moments: dict[int, dict[str, Tensor]] = {}

@@ -181,4 +181,4 @@ def _bench_sheet(
             captions += ["reference", " ".join(tasks[index].constraints.values()), "perfect"]
             pictures += [tasks[index].reference, drawn[index], perfect[index]]
         rows.append((captions, pictures))
-    return contact_sheet(rows, scale=1)
+    return contact_sheet(rows)

@@ -69,17 +69,19 @@ def _noise(task_id: str, seed: int) -> torch.Tensor:
 def contact_sheet(
     rows: Iterable[tuple[Sequence[str], Sequence[Image.Image]]], scale: int = 2, margin: int = 4
 ) -> Image.Image:
-    """Rows of (captions, pictures), each caption above its picture, on white."""
+    """Rows of (captions, pictures), each caption above its picture (cut to its width), on white."""
     rows = list(rows)
     cell = 64 * scale
     columns = max(len(pictures) for _, pictures in rows)
     height = cell + 14 + margin
+    letters = cell // 6  # as many as fit above a picture
     sheet = Image.new("RGB", (columns * (cell + margin), len(rows) * height), "white")
     pen = ImageDraw.Draw(sheet)
     for row, (captions, pictures) in enumerate(rows):
         for column, (caption, picture) in enumerate(zip(captions, pictures, strict=True)):
             corner = (column * (cell + margin), row * height)
-            pen.text((corner[0] + 1, corner[1] + 1), caption, fill="black")
+            text = caption if len(caption) <= letters else caption[: letters - 1] + "…"
+            pen.text((corner[0] + 1, corner[1] + 1), text, fill="black")
             resized = picture.resize((cell, cell), Image.Resampling.LANCZOS)
             sheet.paste(resized, (corner[0], corner[1] + 14))
     return sheet

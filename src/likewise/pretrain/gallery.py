@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from likewise.data.stickers import bench_tasks
-from likewise.pretrain.sampling import contact_sheet, generate, load_pipeline
+from likewise.pretrain.sampling import contact_sheet, generate, load_pipeline, short_caption
 from likewise.types import Task
 
 # Places in a subject's 25 bench prompts: scenes, a colour, a layout, combinations.
@@ -30,8 +30,3 @@ def draw_gallery(folder: Path, subjects: int, seed: int, device: str) -> Image.I
         captions = ["reference", *(short_caption(task) for task in tasks[part])]
         rows.append((captions, [subject_tasks[0].reference, *drawn[part]]))
     return contact_sheet(rows)
-
-
-def short_caption(task: Task) -> str:
-    """What the prompt constrains, in few words ("tiny red left")."""
-    return " ".join(task.constraints.values())

@@ -25,7 +25,13 @@ from likewise.data.stickers import bench_tasks, truth
 from likewise.pretrain import held_out, identity, judges, prompt
 from likewise.pretrain.gallery import draw_gallery
 from likewise.pretrain.pictures import to_picture, to_tensor
-from likewise.pretrain.sampling import be_quiet, contact_sheet, generate, load_pipeline
+from likewise.pretrain.sampling import (
+    be_quiet,
+    contact_sheet,
+    generate,
+    load_pipeline,
+    short_caption,
+)
 from likewise.protocols import Reward
 from likewise.rewards.clip import ClipReward
 from likewise.rewards.dino import DinoReward
@@ -178,7 +184,7 @@ def _bench_sheet(
         captions: list[str] = []
         pictures: list[Image.Image] = []
         for index in shown[start : start + 5]:
-            captions += ["reference", " ".join(tasks[index].constraints.values()), "perfect"]
+            captions += ["reference", short_caption(tasks[index]), "perfect"]
             pictures += [tasks[index].reference, drawn[index], perfect[index]]
         rows.append((captions, pictures))
     return contact_sheet(rows)

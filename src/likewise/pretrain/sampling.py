@@ -66,6 +66,11 @@ def _noise(task_id: str, seed: int) -> torch.Tensor:
     return nano.pack(latent)[0]
 
 
+def short_caption(task: Task) -> str:
+    """What the prompt constrains, in few words ("tiny red left")."""
+    return " ".join(task.constraints.values())
+
+
 def contact_sheet(
     rows: Iterable[tuple[Sequence[str], Sequence[Image.Image]]], scale: int = 2, margin: int = 4
 ) -> Image.Image:
@@ -98,5 +103,5 @@ def progress_sheet(folder: Path, device: torch.device) -> Image.Image:
     for start in range(0, len(chosen), 10):
         part = slice(start, start + 10)
         rows.append((["reference"] * 10, [task.reference for task in chosen[part]]))
-        rows.append(([" ".join(task.constraints.values()) for task in chosen[part]], drawn[part]))
+        rows.append(([short_caption(task) for task in chosen[part]], drawn[part]))
     return contact_sheet(rows)

@@ -39,11 +39,18 @@ class Stage:
     about: str
 
 
+def _alone(
+    train: Callable[[FitPlace, Path, FitSettings], bool],
+) -> Callable[[FitPlace, Places, Path, FitSettings], bool]:
+    """A training that needs no other stage's result."""
+    return lambda place, _, target, settings: train(place, target, settings)
+
+
 STAGES: dict[str, Stage] = {
     "vae": Stage(
         vae.SETTINGS,
         None,
-        lambda place, _, target, settings: vae.train(place, target, settings),
+        _alone(vae.train),
         "random pictures of the world",
     ),
     "generator": Stage(
@@ -57,25 +64,25 @@ STAGES: dict[str, Stage] = {
     "identity": Stage(
         identity.SETTINGS,
         "nano-dinov2",
-        lambda place, _, target, settings: identity.train(place, target, settings),
+        _alone(identity.train),
         "views and crops of whole pictures, some pairs of one subject in two scenes; no labels",
     ),
     "prompt": Stage(
         prompt.SETTINGS,
         "nano-clip",
-        lambda place, _, target, settings: prompt.train(place, target, settings),
+        _alone(prompt.train),
         "picture-caption pairs with hard negatives (one attribute changed)",
     ),
     "judge-identity": Stage(
         judges.IDENTITY_SETTINGS,
         "judge-identity",
-        lambda place, _, target, settings: judges.train_identity(place, target, settings),
+        _alone(judges.train_identity),
         "labelled individuals in any scene, pose, size and light; recoloured ones as rivals",
     ),
     "judge-prompt": Stage(
         judges.PROMPT_SETTINGS,
         "judge-prompt",
-        lambda place, _, target, settings: judges.train_prompt(place, target, settings),
+        _alone(judges.train_prompt),
         "pictures with their scene, colour, size and place as labels",
     ),
 }

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from likewise.data.sticker_art import shipped_art
 from likewise.data.stickers import bench_tasks
+from likewise.policies.flux_tokens import pack
 from likewise.pretrain import generator, identity, judges, nano, pool, prompt, samples
 from likewise.pretrain.loop import FitPlace, FitSettings, batches, fit
 from likewise.pretrain.sampling import generate, load_pipeline
@@ -135,7 +136,7 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
 def test_pack_equals_the_pipelines() -> None:
     latent = torch.randn(2, nano.LATENT_CHANNELS, 16, 16)
     stock = FluxKontextPipeline._pack_latents(latent, 2, nano.LATENT_CHANNELS, 16, 16)
-    assert torch.equal(nano.pack(latent), stock)
+    assert torch.equal(pack(latent), stock)
 
 
 def test_position_ids_equal_the_pipelines() -> None:
@@ -247,5 +248,5 @@ def test_training_velocity_equals_the_pipelines_first_step(tokenizers, tmp_path:
         pixels = pipeline.image_processor.preprocess(task.reference, 64, 64)
         latent = (vae.eval().encode(pixels).latent_dist.mode() - 0.1) * 0.9
         ids = [generator.token_ids(tokenizer, task.prompt)[None] for tokenizer in tokenizers]
-        velocity = model.velocity(noise, nano.pack(latent), torch.ones(1), *ids)
+        velocity = model.velocity(noise, pack(latent), torch.ones(1), *ids)
     torch.testing.assert_close(noise - velocity, stock, atol=1e-5, rtol=1e-5)

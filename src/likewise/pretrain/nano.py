@@ -30,6 +30,8 @@ from transformers import (
     T5TokenizerFast,
 )
 
+from likewise.policies.flux_tokens import position_ids
+
 LATENT_CHANNELS = 8
 TOKEN_CHANNELS = LATENT_CHANNELS * 4  # FLUX packs 2×2 latents into one token
 TEXT_LENGTH = 16  # T5 tokens; FLUX pads without a mask, so training and use must agree
@@ -253,18 +255,8 @@ def start_copying(transformer: FluxTransformer2DModel, heads: int = 2, gain: flo
 
 def image_ids(device: torch.device, with_reference: bool) -> Tensor:
     """Position ids [64 or 128, 3] of an 8×8 token grid, then of the reference (index 1)."""
-    grid = torch.cartesian_prod(torch.arange(8), torch.arange(8))
-    own = torch.cat([torch.zeros(64, 1, dtype=torch.long), grid], dim=1)
-    reference = torch.cat([torch.ones(64, 1, dtype=torch.long), grid], dim=1)
-    ids = torch.cat([own, reference]) if with_reference else own
-    return ids.to(device, torch.float32)
-
-
-def pack(latent: Tensor) -> Tensor:
-    """[B, 8, 16, 16] → tokens [B, 64, 32] in FLUX's order (channel, then row and column in 2×2)."""
-    batch, channels, height, width = latent.shape
-    split = latent.view(batch, channels, height // 2, 2, width // 2, 2)
-    return split.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * 4)
+    indices = (0, 1) if with_reference else (0,)
+    return torch.cat([position_ids((8, 8), index) for index in indices]).to(device)
 
 
 def save_pipeline(

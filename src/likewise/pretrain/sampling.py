@@ -12,6 +12,7 @@ from diffusers import FluxKontextPipeline
 from PIL import Image, ImageDraw
 
 from likewise.data.stickers import bench_tasks
+from likewise.policies.flux_tokens import pack
 from likewise.pretrain import nano
 from likewise.seeding import derive_seed
 from likewise.types import Task
@@ -63,7 +64,7 @@ def generate(
 def _noise(task_id: str, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(derive_seed("initial noise", task_id, seed))
     latent = torch.randn(1, nano.LATENT_CHANNELS, 16, 16, generator=generator)
-    return nano.pack(latent)[0]
+    return pack(latent)[0]
 
 
 def short_caption(task: Task) -> str:

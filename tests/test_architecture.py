@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-GROUND = {"assets", "types", "config", "seeding", "protocols", "records"}
+GROUND = {"assets", "types", "config", "seeding", "protocols", "sheets", "records"}
 PLUG_INS = {"policies", "rewards", "data"}
 MATHS = {"algorithm"}
 SIBLINGS = {"trainer", "evaluation", "report", "pretrain"}
@@ -29,6 +29,7 @@ HOUSE: dict[str, set[str]] = {
     "config": {"assets"},
     "seeding": set(),
     "protocols": {"types"},
+    "sheets": {"types"},
     "records": {"config"},
     # Pure maths on tensors.
     "algorithm": {"types", "config", "seeding", "protocols"},
@@ -47,13 +48,14 @@ HOUSE: dict[str, set[str]] = {
     # The only room that puts concrete plug-ins together by name.
     "build": GROUND | MATHS | PLUG_INS | {"rollout"} | SIBLINGS,
     # The doors. They ask `build` for parts; the web app reads run directories and nothing else.
+    "api": GROUND | MATHS | {"rollout"} | SIBLINGS | {"build"},
     "app": GROUND | {"report"},
-    "cli": GROUND | MATHS | {"rollout"} | SIBLINGS | {"build", "app"},
+    "cli": GROUND | MATHS | {"rollout"} | SIBLINGS | {"build", "api", "app"},
     "__main__": {"cli"},
 }
 
 # These never import torch or what stands on it, so that commands and tools start at once.
-TORCH_FREE = {"__init__", "assets", "config", "records"}
+TORCH_FREE = {"__init__", "assets", "config", "records", "sheets", "types"}
 TORCH = {"torch", "accelerate", "diffusers", "peft", "transformers"}
 
 # `algorithm` has no models, no files and no network: beside likewise it imports only these.

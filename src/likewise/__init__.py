@@ -1,3 +1,26 @@
-"""Reinforcement learning for subject-driven image generators whose rewards conflict."""
+"""Reinforcement learning for subject-driven image generators whose rewards conflict.
+
+From Python: ``from likewise import load_recipe, train, resume``. Names load when first used, so
+that importing the package does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "load_recipe": "likewise.config.loading",
+    "train": "likewise.api",
+    "resume": "likewise.api",
+    "Task": "likewise.types",
+}
+__all__ = ["Task", "__version__", "load_recipe", "resume", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'likewise' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -35,6 +35,15 @@ class Reward(Protocol):
 
 
 @runtime_checkable
+class TaskStream(Protocol):
+    """Training tasks, as many as wanted: a data set repeats itself, a made-up world need not."""
+
+    def __call__(self, index: int) -> Task:
+        """Task `index` ≥ 0; the same one whenever and wherever it is asked for."""
+        ...
+
+
+@runtime_checkable
 class Condition(Protocol):
     """What a policy knows of a batch of tasks: encoded prompts and references, one row per task.
 

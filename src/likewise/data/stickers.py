@@ -24,6 +24,7 @@ from likewise.types import Task
 
 BENCH_FILE = Path(__file__).parent / "sticker_bench.json"
 OTHER_PHOTOS = 4
+_SUBSET_STRIDE = 23
 
 _LAYOUTS = (
     {"size": "tiny"},
@@ -64,6 +65,16 @@ def bench_tasks(art: StickerArt | None = None, path: Path = BENCH_FILE) -> list[
         ]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"bench manifest is damaged: {path}: {error!r}") from error
+
+
+def bench_subset(count: int) -> list[Task]:
+    """`count` bench tasks spread evenly over subjects and over each subject's prompts.
+
+    A larger subset contains the smaller ones; all 750 from `count` = 750 on.
+    """
+    tasks = bench_tasks()
+    # 23 has no factor in common with 750, so no task repeats, nor a prompt's number within 25.
+    return [tasks[number * _SUBSET_STRIDE % len(tasks)] for number in range(min(count, len(tasks)))]
 
 
 def make_task(

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from likewise.data.stickers import bench_tasks
-from likewise.pretrain.sampling import contact_sheet, generate, load_pipeline, short_caption
+from likewise.pretrain.sampling import generate, load_pipeline
+from likewise.sheets import contact_sheet, short_caption
 from likewise.types import Task
 
 # Places in a subject's 25 bench prompts: scenes, a colour, a layout, combinations.

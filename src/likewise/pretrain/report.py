@@ -25,17 +25,12 @@ from likewise.data.stickers import bench_tasks, truth
 from likewise.pretrain import held_out, identity, judges, prompt
 from likewise.pretrain.gallery import draw_gallery
 from likewise.pretrain.pictures import to_picture, to_tensor
-from likewise.pretrain.sampling import (
-    be_quiet,
-    contact_sheet,
-    generate,
-    load_pipeline,
-    short_caption,
-)
+from likewise.pretrain.sampling import be_quiet, generate, load_pipeline
 from likewise.protocols import Reward
 from likewise.rewards.clip import ClipReward
 from likewise.rewards.dino import DinoReward
 from likewise.rewards.judges import IdentityJudge, PromptJudge
+from likewise.sheets import contact_sheet, short_caption
 from likewise.types import Task
 
 Numbers = dict[str, dict[str, float]]

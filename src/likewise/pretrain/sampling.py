@@ -1,20 +1,21 @@
-"""Drawing with a generator directory through the stock pipeline, and laying pictures out."""
+"""Drawing with a generator directory through the stock pipeline."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import diffusers
 import torch
 import transformers
 from diffusers import FluxKontextPipeline
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from likewise.data.stickers import bench_tasks
 from likewise.policies.flux_tokens import pack
 from likewise.pretrain import nano
 from likewise.seeding import derive_seed
+from likewise.sheets import contact_sheet, short_caption
 from likewise.types import Task
 
 SAMPLING_STEPS = 10
@@ -65,32 +66,6 @@ def _noise(task_id: str, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(derive_seed("initial noise", task_id, seed))
     latent = torch.randn(1, nano.LATENT_CHANNELS, 16, 16, generator=generator)
     return pack(latent)[0]
-
-
-def short_caption(task: Task) -> str:
-    """What the prompt constrains, in few words ("tiny red left")."""
-    return " ".join(task.constraints.values())
-
-
-def contact_sheet(
-    rows: Iterable[tuple[Sequence[str], Sequence[Image.Image]]], scale: int = 2, margin: int = 4
-) -> Image.Image:
-    """Rows of (captions, pictures), each caption above its picture (cut to its width), on white."""
-    rows = list(rows)
-    cell = 64 * scale
-    columns = max(len(pictures) for _, pictures in rows)
-    height = cell + 14 + margin
-    letters = cell // 6  # as many as fit above a picture
-    sheet = Image.new("RGB", (columns * (cell + margin), len(rows) * height), "white")
-    pen = ImageDraw.Draw(sheet)
-    for row, (captions, pictures) in enumerate(rows):
-        for column, (caption, picture) in enumerate(zip(captions, pictures, strict=True)):
-            corner = (column * (cell + margin), row * height)
-            text = caption if len(caption) <= letters else caption[: letters - 1] + "…"
-            pen.text((corner[0] + 1, corner[1] + 1), text, fill="black")
-            resized = picture.resize((cell, cell), Image.Resampling.LANCZOS)
-            sheet.paste(resized, (corner[0], corner[1] + 14))
-    return sheet
 
 
 def progress_sheet(folder: Path, device: torch.device) -> Image.Image:

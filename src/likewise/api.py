@@ -1,0 +1,121 @@
+"""Training from Python: ``from likewise import load_recipe, train``."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
+from rich.console import Console
+
+from likewise.build import build_parts
+from likewise.config.loading import load_recipe
+from likewise.config.recipe import Recipe
+from likewise.records.checkpoints import CheckpointStore
+from likewise.records.environment import collect_environment
+from likewise.records.run_directory import RunDirectory
+from likewise.trainer.interrupts import Interrupts
+from likewise.trainer.launch import auto_device, auto_processes, is_launched, launch
+from likewise.trainer.loop import train as train_loop
+from likewise.trainer.processes import Processes
+from likewise.trainer.progress import Progress
+from likewise.trainer.recorder import Recorder
+from likewise.trainer.session import Session
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sitting ended.
+
+    Attributes:
+        run: What was written.
+        iteration: The last one that is finished and in a checkpoint.
+        finished: Whether that is the recipe's last.
+        signal: Number of the signal that ended the sitting early, else 0.
+    """
+
+    run: RunDirectory
+    iteration: int
+    finished: bool
+    signal: int
+
+
+def train(
+    recipe: Recipe | str | Path = "stickers", run_dir: str | Path | None = None, quiet: bool = False
+) -> Outcome:
+    """Start a run, and train until it is finished or a signal ends it.
+
+    Args:
+        recipe: A recipe, or what :func:`load_recipe` takes.
+        run_dir: A new or empty folder; default ``runs/<recipe>-<time>``.
+        quiet: Print nothing but warnings.
+
+    Raises:
+        ValueError: recipe, run directory or a plug-in does not fit (the message names it).
+        TrainingError: the run could not go on. What was learned is in its checkpoints.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    recipe = settle(recipe)
+    if run_dir is None:
+        run_dir = Path("runs") / f"{recipe.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    run = RunDirectory.create(Path(run_dir), recipe, collect_environment())
+    return _sit(run, quiet)
+
+
+def resume(run_dir: str | Path, quiet: bool = False) -> Outcome:
+    """Go on with a run where its newest intact checkpoint ends; errors as :func:`train`.
+
+    On the same machine the result is bit-identical to that of a run that was never interrupted.
+    """
+    return _sit(RunDirectory.open(Path(run_dir)), quiet)
+
+
+def settle(recipe: Recipe) -> Recipe:
+    """The recipe with `auto` replaced by what this machine has, so that a resumed run agrees."""
+    device = auto_device() if recipe.run.device == "auto" else recipe.run.device
+    processes = recipe.run.processes
+    if processes == "auto":
+        processes = auto_processes(device)
+    settled = recipe.run.model_copy(update={"device": device, "processes": processes})
+    return recipe.model_copy(update={"run": settled})
+
+
+def _sit(run: RunDirectory, quiet: bool) -> Outcome:
+    count = run.recipe.run.processes
+    assert isinstance(count, int)
+    received = 0
+    if count == 1 or is_launched():
+        received = _work(run.path, quiet)
+    else:
+        received = launch(count, _work, run.path, quiet)
+    newest = CheckpointStore(run.checkpoints, 1).newest()
+    iteration = 0 if newest is None else newest.iteration
+    return Outcome(run, iteration, iteration >= run.recipe.run.iterations, received)
+
+
+def _work(path: Path, quiet: bool) -> int:
+    """One process of a run. Returns the signal that ended it, or 0."""
+    run = RunDirectory.open(path)
+    recipe = run.recipe
+    accelerator = Accelerator(
+        cpu=recipe.run.device == "cpu",
+        log_with=list(recipe.run.trackers) or None,
+        project_config=ProjectConfiguration(logging_dir=str(path / "trackers")),
+    )
+    processes = Processes(accelerator)
+    if processes.device.type == "cpu":
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes.count))
+    console = Console(quiet=not processes.is_main)
+    progress = Progress(list(recipe.rewards), recipe.run.iterations, console)
+    with run.lock() if processes.is_main else nullcontext(), Interrupts() as interrupts:
+        parts = build_parts(recipe, processes.device)
+        session = Session(recipe, run, parts, processes)
+        recorder = Recorder(recipe, run, processes, progress)
+        train_loop(session, recorder, interrupts)
+        accelerator.end_training()
+    return interrupts.received

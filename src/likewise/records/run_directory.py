@@ -1,0 +1,216 @@
+"""`RunDirectory`: what a training run writes, and what everything else reads."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from likewise.records.files import fsync_path, remove, remove_leftovers, write_atomically
+from likewise.records.lines import Number, append_row, drop_rows_after, read_rows
+
+if TYPE_CHECKING:  # both load slowly, and most visitors need one of them at most
+    import pyarrow
+
+    from likewise.config import Recipe
+
+RECIPE = "recipe.yaml"
+FOLDERS = ("checkpoints", "rewards", "samples")
+NUMBERED = re.compile(r"(\d{6,})(?!\d)")  # rewards and samples start with their iteration
+
+
+class RunDirectoryError(ValueError):
+    """A path cannot be used as asked; the message says what to do."""
+
+
+class RunDirectory:
+    """Made by `create` or `open`. Iterations count from 0 and name files with six digits."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"  # the folder of a `CheckpointStore`
+        self.log = path / "log.txt"
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe, environment: Mapping[str, Any]) -> RunDirectory:
+        """Make `path` (its parents too, or in an empty folder) with recipe and environment.
+
+        Raises:
+            RunDirectoryError: there is something at `path` already.
+        """
+        from likewise.config import to_yaml
+
+        path = Path(path)
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise RunDirectoryError(
+                f"{path} exists and is not an empty folder: go on with that run by "
+                f"--resume {path}, or choose another --run-dir"
+            )
+        recipe_text = to_yaml(recipe)
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path)
+        run._make_folders()
+        text = json.dumps(dict(environment), indent=2, ensure_ascii=False)
+        write_atomically(path / "environment.json", text + "\n")
+        write_atomically(path / RECIPE, recipe_text)  # last: it makes a run directory
+        fsync_path(path.parent)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """The run in `path`; nothing is changed there.
+
+        Raises:
+            RunDirectoryError: there is no such folder, or no recipe in it.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise RunDirectoryError(f"there is no run directory {path}")
+        if not (path / RECIPE).is_file():
+            raise RunDirectoryError(f"{path} is not a run directory: it has no {RECIPE}")
+        return cls(path)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe as resolved at the start of the run; errors as `load_recipe`."""
+        from likewise.config import load_recipe
+
+        return load_recipe(self.path / RECIPE)
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What the run was started on."""
+        return json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+
+    def append_metrics(self, row: Mapping[str, Number]) -> None:
+        """Add an iteration's numbers; they are on the disk when this returns.
+
+        Only what follows from recipe and seed belongs here: then two equal runs write
+        `metrics.jsonl` equal byte for byte. Seconds and memory go to `append_timings`. Keys keep
+        their order, floats every bit; NaN and ±inf become null.
+
+        Raises:
+            ValueError: the row has no whole-number `iteration`.
+            TypeError: a value is neither a number nor None.
+        """
+        append_row(self.path / "metrics.jsonl", row)
+
+    def append_timings(self, row: Mapping[str, Number]) -> None:
+        """Add an iteration's seconds and memory, as `append_metrics` does its numbers."""
+        append_row(self.path / "timings.jsonl", row)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Rows in order; a last line torn by a crash is ignored.
+
+        Raises:
+            ValueError: another line is no row; the message names file and line.
+        """
+        return read_rows(self.path / "metrics.jsonl")
+
+    def read_timings(self) -> list[dict[str, Any]]:
+        """As `read_metrics`."""
+        return read_rows(self.path / "timings.jsonl")
+
+    def write_rewards(self, iteration: int, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Write an iteration's table, one row per picture; missing values are None.
+
+        A column `iteration` is put first unless there is one, so that tables can be joined.
+
+        Raises:
+            ValueError: columns differ in length (from pyarrow).
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.table(dict(columns))
+        if "iteration" not in columns:
+            numbers = pa.array([iteration] * table.num_rows, pa.int64())
+            table = table.add_column(0, "iteration", numbers)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        write_atomically(self._rewards(iteration), sink.getvalue().to_pybytes())
+
+    def read_rewards(self, iteration: int | None = None) -> pyarrow.Table:
+        """The table of one iteration, or all of them in order; columns that one lacks are null.
+
+        Raises:
+            FileNotFoundError: that iteration has no table.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if iteration is not None:
+            files = [self._rewards(iteration)]
+        else:
+            found = (self.path / "rewards").glob("*.parquet")
+            numbered = [(_number(file), file) for file in found]
+            files = [file for number, file in sorted(numbered) if number is not None]
+        tables = [pq.read_table(file) for file in files]
+        if not tables:
+            return pa.table({"iteration": pa.array([], pa.int64())})
+        return pa.concat_tables(tables, promote_options="permissive")
+
+    def sample_path(self, iteration: int, suffix: str = ".png") -> Path:
+        """Where sample pictures of an iteration go; suffix "" is for a folder of them."""
+        return self.path / "samples" / f"{iteration:06d}{suffix}"
+
+    def forget_after(self, iteration: int) -> None:
+        """Drop what was written after `iteration`, the checkpoint that the run goes on from.
+
+        That is: rows, reward tables and samples of later iterations, torn lines, and unfinished
+        files. Checkpoints stay (`CheckpointStore` sets later ones aside), and so does the log.
+        After a crash in the middle, the same call finishes it.
+
+        Raises:
+            ValueError: a metrics or timings file is unreadable; see `read_metrics`.
+        """
+        for name in ("metrics.jsonl", "timings.jsonl"):
+            drop_rows_after(self.path / name, iteration)
+        remove_leftovers(self.path)
+        for folder in (self.path / "rewards", self.path / "samples"):
+            remove_leftovers(folder)
+            for entry in list(folder.glob("*")):
+                number = _number(entry)
+                if number is not None and number > iteration:
+                    remove(entry)
+
+    @contextmanager
+    def lock(self) -> Iterator[RunDirectory]:
+        """Be the only process that trains here. The system frees the lock when the process ends.
+
+        Programs that it starts do not hold the lock; a forked child that outlives it does.
+
+        Raises:
+            RunDirectoryError: another process trains here, or another part of this one.
+        """
+        with (self.path / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise RunDirectoryError(
+                    f"{self.path} is in use: process {file.read().strip() or '?'} trains there"
+                ) from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            self._make_folders()  # a copy of a run directory may lack its empty folders
+            yield self
+
+    def _make_folders(self) -> None:
+        for name in FOLDERS:
+            (self.path / name).mkdir(exist_ok=True)
+
+    def _rewards(self, iteration: int) -> Path:
+        return self.path / "rewards" / f"{iteration:06d}.parquet"
+
+
+def _number(path: Path) -> int | None:
+    match = NUMBERED.match(path.name)
+    return int(match[1]) if match else None

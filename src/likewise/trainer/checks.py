@@ -1,0 +1,46 @@
+"""What must hold before the first update, and when a run has to give up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class TrainingError(RuntimeError):
+    """The run cannot go on; the message says why and what to do. Nothing written is lost."""
+
+
+def check_ratio(deviation: float, tolerance: float) -> None:
+    """The replay of a rollout must give the very log-probs that were stored.
+
+    Raises:
+        TrainingError: it does not, so every ratio would be off before anything was learned.
+    """
+    if deviation <= tolerance:
+        return
+    raise TrainingError(
+        f"before the first update, replayed ratios differ from 1 by up to {deviation:.2g} "
+        f"(allowed: objective.ratio_tolerance = {tolerance:g}). The rollout and the update compute "
+        "different numbers: look for dropout or randomness in the model, or kernels that are not "
+        "deterministic; on a GPU a tolerance well below objective.clip_range may do"
+    )
+
+
+class Patience:
+    """Gives up after too many iterations in a row in which nobody got credit."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.count = limit, 0
+
+    def see(self, credited: int, failures: Mapping[str, str]) -> None:
+        """Note how many pictures had every reward, and what rewards failed with.
+
+        Raises:
+            TrainingError: the limit is reached.
+        """
+        self.count = 0 if credited else self.count + 1
+        if self.count >= self.limit:
+            reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
+            raise TrainingError(
+                f"no picture had every reward in {self.count} iterations in a row "
+                f"(run.patience = {self.limit}). {reasons or 'All values were missing.'}"
+            )

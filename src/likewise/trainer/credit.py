@@ -1,0 +1,113 @@
+"""The recipe's credit rule: from the rewards of all groups to advantages A[b, t] (METHOD §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from likewise.algorithm import shaping, timeweights
+from likewise.algorithm.credit import advantages, complete, group_zscore
+from likewise.config.recipe import (
+    Constant,
+    Credit,
+    HarmonicBonus,
+    NoShaping,
+    Recipe,
+    Sars,
+    Single,
+    Tdw,
+    Total,
+)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Who gets credit for what in one iteration, for K rewards, B pictures and T steps.
+
+    Attributes:
+        complete: Pictures that have every reward, bool [B]; all others get no credit.
+        z: Rewards in standard deviations from their group's mean, [K, B].
+        bonus: What does not depend on the step, [B].
+        weights: Of each z at each step, [K, T] (or [K, B, T], see `timeweights.tdw_as_released`).
+        advantages: [B, T].
+    """
+
+    complete: Tensor
+    z: Tensor
+    bonus: Tensor
+    weights: Tensor
+    advantages: Tensor
+
+
+def assign_credit(values: Tensor, valid: Tensor, recipe: Recipe, orders: Tensor) -> Assignment:
+    """Credit for rewards [K, B] in the order of ``recipe.rewards``; groups are neighbours.
+
+    Args:
+        values: float32 [K, B]; what it holds where not valid is ignored.
+        valid: bool [K, B].
+        orders: Trained steps as each picture's own order [B, N] (`rollout.steps`).
+    """
+    settings, group = recipe.credit, recipe.rollout.group_size
+    whole = complete(values, valid)
+    z = torch.stack([group_zscore(row, whole, group, settings.std_floor) for row in values])
+    bonus = _bonus(settings, recipe, values, z, whole)
+    if isinstance(settings.shaping, Total | Single):
+        weights = torch.zeros(len(z), recipe.rollout.num_steps)
+    else:
+        sides = [reward.side for reward in recipe.rewards.values()]
+        prompt = _prompt_weight(settings.time_weights, recipe.rollout.num_steps, orders)
+        weights = timeweights.per_reward(prompt, sides)
+    return Assignment(whole, z, bonus, weights, advantages(z, weights, bonus, settings.clip, whole))
+
+
+def _bonus(settings: Credit, recipe: Recipe, values: Tensor, z: Tensor, whole: Tensor) -> Tensor:
+    """What is added to the weighted sum of z, or stands in its place: [B]."""
+    rule = settings.shaping
+    own = [reward.weight for reward in recipe.rewards.values()]
+    if isinstance(rule, NoShaping):
+        return torch.zeros_like(z[0])
+    if isinstance(rule, Sars):
+        return shaping.sars(z, rule.gamma)
+    if isinstance(rule, HarmonicBonus):
+        return shaping.harmonic_bonus(z, rule.gamma)
+    if isinstance(rule, Single):
+        return z[list(recipe.rewards).index(rule.reward)]
+    return _total(rule, settings, recipe.rollout.group_size, own, values, z, whole)
+
+
+def _total(
+    rule: Total,
+    settings: Credit,
+    group_size: int,
+    own: Sequence[float],
+    values: Tensor,
+    z: Tensor,
+    whole: Tensor,
+) -> Tensor:
+    if rule.kind == "minimum":
+        return shaping.minimum(z)
+    if rule.kind == "maximum":
+        return shaping.maximum(z)
+    if rule.kind == "product":
+        return shaping.product(z)
+    if rule.kind == "weighted-sum":
+        return shaping.weighted_sum(z, own)
+    if rule.kind == "gdpo":
+        return shaping.gdpo(z, own, whole)
+    raw = shaping.weighted_sum(values, own)  # raw-sum, as Flow-GRPO does
+    return group_zscore(raw, whole, group_size, settings.std_floor)
+
+
+def _prompt_weight(rule: Tdw | Constant, num_steps: int, orders: Tensor) -> Tensor:
+    """Weight of the prompt side at each step, [T] (or [B, T])."""
+    if isinstance(rule, Constant):
+        return timeweights.constant(num_steps, rule.prompt)
+    levels = (rule.high, rule.low, rule.final)
+    if rule.kind == "tdw":
+        return timeweights.tdw(num_steps, *levels)
+    if rule.kind == "reversed-tdw":
+        return timeweights.reversed_tdw(num_steps, *levels)
+    return timeweights.tdw_as_released(num_steps, orders, *levels)

@@ -1,0 +1,73 @@
+"""A fixed set of tasks, drawn without noise every so often: curves, and a grid to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from PIL import Image
+
+from likewise.protocols import Policy, Reward
+from likewise.rollout.sampler import Sampler
+from likewise.rollout.scoring import score_pictures, to_pil
+from likewise.rollout.trajectories import draw_pictures
+from likewise.seeding import derive_seed
+from likewise.sheets import contact_sheet, short_caption
+from likewise.trainer.metrics import Numbers
+from likewise.trainer.processes import Processes
+from likewise.types import Task
+
+
+def evaluate(
+    policy: Policy,
+    sampler: Sampler,
+    scorers: Mapping[str, Reward],
+    tasks: Sequence[Task],
+    micro_batch: int,
+    processes: Processes,
+) -> tuple[Numbers, list[Image.Image]]:
+    """Mean and std of every scorer over the tasks, and the pictures in the order of tasks.
+
+    Noise follows from the task alone, so that evaluations of one run, and of several, compare.
+    """
+    own = tasks[processes.index :: processes.count]
+    pictures = to_pil(draw_pictures(policy, sampler, own, micro_batch, _seed))
+    scores = score_pictures(scorers, pictures, own)
+    rows = list(zip(pictures, scores.values.T.tolist(), scores.valid.T.tolist(), strict=True))
+    shares = processes.gather([rows])
+    ordered = [shares[i % len(shares)][i // len(shares)] for i in range(len(tasks))]
+    numbers: Numbers = {}
+    for k, name in enumerate(scorers):
+        values = torch.tensor([row[1][k] for row in ordered if row[2][k]])
+        numbers[f"eval/{name}"] = float(values.mean()) if len(values) else None
+        numbers[f"eval/{name}/std"] = float(values.std()) if len(values) > 1 else None
+    return numbers, [row[0] for row in ordered]
+
+
+def gain(names: Sequence[str], before: Mapping[str, float | None], now: Numbers) -> float | None:
+    """How much the rewards rose, in standard deviations over tasks before training; mean of all.
+
+    By this the best checkpoint is chosen; judges have no say in it.
+    """
+    gains = []
+    for name in names:
+        start, spread = before.get(f"eval/{name}"), before.get(f"eval/{name}/std")
+        value = now.get(f"eval/{name}")
+        if start is None or value is None or not spread:
+            return None
+        gains.append((value - start) / spread)
+    return sum(gains) / len(gains)
+
+
+def grid(tasks: Sequence[Task], pictures: Sequence[Image.Image], columns: int = 8) -> Image.Image:
+    """Rows of references, each above what was drawn of them."""
+    rows: list[tuple[list[str], list[Image.Image]]] = []
+    for start in range(0, len(tasks), columns):
+        part = tasks[start : start + columns]
+        rows.append((["reference"] * len(part), [task.reference for task in part]))
+        rows.append(([short_caption(task) for task in part], list(pictures[start:][: len(part)])))
+    return contact_sheet(rows)
+
+
+def _seed(task: Task) -> int:
+    return derive_seed("evaluation", task.id)

@@ -1,0 +1,115 @@
+"""What turns gradients into a better adapter: AdamW, a learning-rate schedule, a moving average."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from likewise.config.recipe import Optimizer as OptimizerSettings
+
+
+class Learner:
+    """Optimiser, schedule and moving average over a policy's trainable parameters.
+
+    Args:
+        parameters: float32, in the policy's own order; gradients are already summed up.
+        total_updates: Optimiser steps of the whole run, for schedules that end.
+
+    Raises:
+        ValueError: nothing is trainable.
+    """
+
+    def __init__(
+        self, parameters: list[nn.Parameter], settings: OptimizerSettings, total_updates: int
+    ) -> None:
+        if not parameters:
+            raise ValueError("the policy has nothing to train: give it an adapter")
+        self.parameters = parameters
+        self.settings = settings
+        self.optimizer = torch.optim.AdamW(
+            parameters,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
+        self.scheduler = get_scheduler(
+            settings.schedule, self.optimizer, settings.warmup_steps, total_updates
+        )
+        self.ema: EMAModel | None = None
+        if settings.ema_decay is not None:
+            self.ema = EMAModel(parameters, decay=settings.ema_decay)
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def step(self) -> float:
+        """Clip, step, average, and clear the gradients. Returns the norm before clipping.
+
+        A norm that is not finite leaves everything as it was: one bad batch must not end a run.
+        """
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm))
+        if norm < float("inf"):  # false for NaN too
+            self.optimizer.step()
+            if self.ema is not None:
+                self.ema.step(self.parameters)
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        return norm
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within this context the parameters are their moving average, if there is one."""
+        if self.ema is None:
+            yield
+            return
+        self.ema.store(self.parameters)
+        self.ema.copy_to(self.parameters)
+        try:
+            yield
+        finally:
+            self.ema.restore(self.parameters)
+
+    def state(self) -> tuple[dict[str, Tensor], str]:
+        """Everything but the parameters themselves: tensors by name, and the rest as JSON."""
+        tensors = {
+            f"optimizer.{index}.{key}": value
+            for index, moments in self.optimizer.state_dict()["state"].items()
+            for key, value in moments.items()
+        }
+        rest: dict[str, Any] = {
+            "scheduler": self.scheduler.state_dict(),
+            "learning_rates": [group["lr"] for group in self.optimizer.param_groups],
+        }
+        if self.ema is not None:
+            tensors |= {f"ema.{i}": value for i, value in enumerate(self.ema.shadow_params)}
+            rest["ema_steps"] = self.ema.optimization_step
+        return tensors, json.dumps(rest)
+
+    def load_state(self, tensors: Mapping[str, Tensor], rest: str) -> None:
+        """Restore what :meth:`state` returned, for the same settings and parameters."""
+        moments: dict[int, dict[str, Tensor]] = {}
+        averages: dict[int, Tensor] = {}
+        for name, value in tensors.items():
+            part, index, *key = name.split(".")
+            if part == "ema":
+                averages[int(index)] = value
+            else:
+                moments.setdefault(int(index), {})[key[0]] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        stored = json.loads(rest)
+        self.scheduler.load_state_dict(stored["scheduler"])
+        for group, rate in zip(self.optimizer.param_groups, stored["learning_rates"], strict=True):
+            group["lr"] = rate
+        if self.ema is not None:
+            self.ema.optimization_step = stored["ema_steps"]
+            for index, shadow in enumerate(self.ema.shadow_params):
+                shadow.copy_(averages[index])

@@ -1,0 +1,122 @@
+"""What one iteration says about the rewards, their conflict, the credit and the update."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from likewise.trainer.credit import Assignment
+from likewise.trainer.update import UpdateSums
+
+Numbers = dict[str, float | None]
+
+
+def reward_numbers(
+    names: Sequence[str], values: Tensor, valid: Tensor, group_size: int, floor: float
+) -> Numbers:
+    """Per reward: mean, std, min, max, mean std inside groups, missing and flat groups.
+
+    Over valid values only; None where there are not enough of them. `flat_groups` counts groups
+    with at least two valid values whose std is below `floor`.
+    """
+    numbers: Numbers = {}
+    for name, row, known in zip(names, values, valid, strict=True):
+        seen = row[known]
+        spreads = [
+            group[mask].std()
+            for group, mask in zip(row.split(group_size), known.split(group_size), strict=True)
+            if mask.sum() >= 2
+        ]
+        inside = torch.stack(spreads) if spreads else torch.zeros(0)
+        numbers |= {
+            f"reward/{name}/mean": _number(seen.mean()),
+            f"reward/{name}/std": _number(seen.std()) if len(seen) > 1 else None,
+            f"reward/{name}/min": _number(seen.min()) if len(seen) else None,
+            f"reward/{name}/max": _number(seen.max()) if len(seen) else None,
+            f"reward/{name}/group_std": _number(inside.mean()),
+            f"reward/{name}/missing": float((~known).sum()),
+            f"reward/{name}/flat_groups": float((inside < floor).sum()),
+        }
+    return numbers
+
+
+def conflict_numbers(sides: Mapping[str, str], credit: Assignment) -> Numbers:
+    """How far the rewards agree, over pictures that have every reward and some credit at stake.
+
+    `correlation` is Pearson's of z, `conflict_rate` the share whose z have opposite signs, both
+    averaged over pairs of rewards. Quadrants are shares of (prompt, identity) signs, each side
+    being the mean z of its rewards: ``quadrant/+-`` follows the prompt and loses the subject.
+    """
+    z = credit.z[:, credit.complete]
+    numbers: Numbers = {
+        "incomplete": float((~credit.complete).sum()),
+        "bonus/mean_abs": _number(credit.bonus[credit.complete].abs().mean()),
+    }
+    pairs = list(itertools.combinations(range(len(z)), 2))
+    if pairs:
+        opposed = [(z[i] * z[j] < 0).float().mean() for i, j in pairs]
+        numbers["conflict_rate"] = _number(torch.stack(opposed).mean())
+        together = [_correlation(z[i], z[j]) for i, j in pairs]
+        known = [value for value in together if value is not None]
+        numbers["correlation"] = sum(known) / len(known) if known else None
+    if len(set(sides.values())) == 2:
+        numbers |= _quadrants(list(sides.values()), z)
+    return numbers
+
+
+def _quadrants(sides: Sequence[str], z: Tensor) -> Numbers:
+    prompt, identity = (
+        z[[k for k, side in enumerate(sides) if side == wanted]].mean(0)
+        for wanted in ("prompt", "identity")
+    )
+    return {
+        f"quadrant/{'+' if p else '-'}{'+' if i else '-'}": _number(
+            (((prompt > 0) == p) & ((identity > 0) == i)).float().mean()
+        )
+        for p, i in itertools.product((True, False), repeat=2)
+    }
+
+
+def credit_numbers(names: Sequence[str], credit: Assignment, steps: Sequence[int]) -> Numbers:
+    """Weight of each reward at each trained step, and the size of the advantages there."""
+    numbers: Numbers = {}
+    weights = credit.weights if credit.weights.ndim == 2 else credit.weights.mean(1)
+    for k, t in itertools.product(range(len(names)), steps):
+        numbers[f"weight/{names[k]}/step_{t:02d}"] = float(weights[k, t])
+    numbers["advantage/mean_abs"] = float(credit.advantages[:, list(steps)].abs().mean())
+    return numbers
+
+
+def update_numbers(
+    parts: Sequence[UpdateSums], norms: Sequence[float], learning_rate: float
+) -> Numbers:
+    """The objective's statistics over all processes, and what the optimiser did with it."""
+    terms = sum(part.terms for part in parts)
+
+    def mean(name: str) -> float:
+        return sum(getattr(part, name) for part in parts) / terms
+
+    return {
+        "update/loss": mean("loss"),
+        "update/kl": mean("kl"),
+        "update/ratio": mean("ratio"),
+        "update/ratio_deviation": max(part.deviation for part in parts),
+        "update/clip_fraction": mean("clipped"),
+        "update/silenced_fraction": mean("silenced"),
+        "update/grad_norm": sum(norms) / len(norms),
+        "update/learning_rate": learning_rate,
+    }
+
+
+def _correlation(one: Tensor, other: Tensor) -> float | None:
+    if len(one) < 2 or one.std() == 0 or other.std() == 0:
+        return None
+    return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
+
+
+def _number(value: Tensor) -> float | None:
+    """None for the mean of nothing."""
+    return float(value) if bool(value.isfinite()) else None

@@ -1,0 +1,59 @@
+"""What the user sees while a run goes on: one line per iteration, and a bar on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+
+from likewise.trainer.metrics import Numbers
+
+
+class Progress:
+    """Prints to a console; only the main process has one that speaks.
+
+    Args:
+        rewards: Names, in the recipe's order.
+        iterations: Of the whole run.
+    """
+
+    def __init__(self, rewards: Sequence[str], iterations: int, console: Console) -> None:
+        self.rewards, self.iterations, self.console = rewards, iterations, console
+        self.seconds: list[float] = []
+
+    def show(self, iteration: int, row: Numbers, timings: Mapping[str, float]) -> None:
+        """One line: rewards of this iteration, conflict rate, evaluation if any, time left."""
+        parts = [f"[bold]{iteration:>4}[/]/{self.iterations}"]
+        parts += [
+            f"{escape(name)} {row[key]:.4f}"
+            for name in self.rewards
+            if row.get(key := f"reward/{name}/mean") is not None
+        ]
+        if (conflict := row.get("conflict_rate")) is not None:
+            parts.append(f"conflict {conflict:.0%}")
+        if "seconds/total" in timings:
+            self.seconds.append(timings["seconds/total"])
+            parts.append(f"{timings['seconds/total']:.1f} s")
+            parts.append(f"[dim]{self._left(iteration)} left[/]")
+        self.console.print("  ".join(parts), highlight=False)
+        seen = {
+            key.removeprefix("eval/"): value
+            for key, value in row.items()
+            if key.startswith("eval/") and key.count("/") == 1 and value is not None
+        }
+        if seen:
+            text = "  ".join(f"{escape(name)} {value:.4f}" for name, value in seen.items())
+            self.console.print(f"      [cyan]evaluation  {text}[/]", highlight=False)
+
+    def warn(self, message: str) -> None:
+        self.console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
+
+    def say(self, message: str) -> None:
+        self.console.print(escape(message), highlight=False)
+
+    def _left(self, iteration: int) -> str:
+        """Time to the end at the mean pace of the last iterations: "12 min"."""
+        recent = self.seconds[-10:]
+        seconds = (self.iterations - iteration) * sum(recent) / len(recent)
+        return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,0 +1,94 @@
+"""What is written down of every iteration: metrics, timings, reward table, trackers, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from likewise.config.recipe import Recipe
+from likewise.records.run_directory import RunDirectory
+from likewise.rollout.scoring import Scores
+from likewise.rollout.steps import StepPlan
+from likewise.trainer import metrics
+from likewise.trainer.clock import Clock
+from likewise.trainer.credit import Assignment
+from likewise.trainer.processes import Processes
+from likewise.trainer.progress import Progress
+from likewise.types import Task
+
+
+class Recorder:
+    """Writes on the main process, and is silent on all others."""
+
+    def __init__(
+        self, recipe: Recipe, run: RunDirectory, processes: Processes, progress: Progress
+    ) -> None:
+        self.recipe, self.run, self.processes, self.progress = recipe, run, processes, progress
+
+    def base(self, numbers: metrics.Numbers) -> None:
+        """The evaluation before training, as iteration 0."""
+        self._write(0, numbers, {})
+
+    def iteration(
+        self,
+        iteration: int,
+        tasks: Sequence[Task],
+        scores: Scores,
+        credit: Assignment,
+        plan: StepPlan,
+        numbers: metrics.Numbers,
+        clock: Clock,
+    ) -> None:
+        """All numbers of a finished iteration; the table of its rewards too."""
+        if not self.processes.is_main:
+            return
+        rewards, settings = self.recipe.rewards, self.recipe.rollout
+        names = list(rewards)
+        sides = {name: reward.side for name, reward in rewards.items()}
+        floor = self.recipe.credit.std_floor
+        row = {
+            **metrics.reward_numbers(
+                names, scores.values, scores.valid, settings.group_size, floor
+            ),
+            **metrics.conflict_numbers(sides, credit),
+            **metrics.credit_numbers(names, credit, plan.trained),
+            **numbers,
+        }
+        self.run.write_rewards(iteration, self._table(tasks, scores, credit, plan))
+        self._write(iteration, row, clock.row())
+        for name, reason in scores.failures.items():
+            self.progress.warn(f"reward {name!r} failed in iteration {iteration}: {reason}")
+
+    def _write(self, iteration: int, row: metrics.Numbers, timings: Mapping[str, float]) -> None:
+        if not self.processes.is_main:
+            return
+        self.run.append_metrics({"iteration": iteration, **row})
+        if timings:
+            self.run.append_timings({"iteration": iteration, **timings})
+        known = {key: value for key, value in {**row, **timings}.items() if value is not None}
+        self.processes.accelerator.log(known, step=iteration)
+        self.progress.show(iteration, row, timings)
+
+    def _table(
+        self, tasks: Sequence[Task], scores: Scores, credit: Assignment, plan: StepPlan
+    ) -> dict[str, list[Any]]:
+        """One row per picture; a missing reward is null."""
+        size = self.recipe.rollout.group_size
+        owners = [task for task in tasks for _ in range(size)]
+        columns: dict[str, list[Any]] = {
+            "task": [task.id for task in owners],
+            "member": [member for _ in tasks for member in range(size)],
+            "prompt": [task.prompt for task in owners],
+            "subject": [task.subject for task in owners],
+            "kind": [task.kind for task in owners],
+            "complexity": [task.complexity for task in owners],
+        }
+        for k, name in enumerate(self.recipe.rewards):
+            pairs = zip(scores.values[k].tolist(), scores.valid[k].tolist(), strict=True)
+            columns[f"reward/{name}"] = [value if known else None for value, known in pairs]
+            columns[f"z/{name}"] = credit.z[k].tolist()
+        columns["complete"] = credit.complete.tolist()
+        columns["bonus"] = credit.bonus.tolist()
+        for t in plan.trained:
+            columns[f"advantage/step_{t:02d}"] = credit.advantages[:, t].tolist()
+        return columns

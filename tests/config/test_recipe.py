@@ -1,0 +1,185 @@
+"""The models of a recipe: every section is closed, every field typed, sections fit together."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any, Literal, Union, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+
+from likewise.config import Recipe, RecipeError, load_recipe
+
+LEAVES = (str, int, float, bool, type(None))
+
+
+def parts(annotation: Any) -> Iterator[Any]:
+    """Leaf types and sections that `annotation` is built of, metadata left out."""
+    origin = get_origin(annotation)
+    if origin is Literal or origin is None:
+        yield annotation
+    elif origin in (Union, types.UnionType, list, tuple, dict):
+        for argument in get_args(annotation):
+            yield from parts(argument)
+    else:  # Annotated
+        yield from parts(get_args(annotation)[0])
+
+
+def sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for part in parts(field.annotation):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from sections(part)
+
+
+SECTIONS = sorted(set(sections(Recipe)), key=lambda section: section.__name__)
+
+
+def mappings(content: Any, path: str = "") -> Iterator[str]:
+    """Dotted path of every mapping, the outermost as ""."""
+    if isinstance(content, dict):
+        yield path
+        for key, value in content.items():
+            yield from mappings(value, f"{path}.{key}".strip("."))
+
+
+def test_the_walk_reaches_all_sections() -> None:
+    names = {section.__name__ for section in SECTIONS}
+    assert {"Recipe", "FluxKontext", "Dino", "WindowSteps", "Total", "Checkpoints"} <= names
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_section_is_closed_immutable_and_typed(section: type[BaseModel]) -> None:
+    assert section.model_config.get("extra") == "forbid"
+    assert section.model_config.get("frozen")
+    assert section.__doc__ or section.__name__ == "Checkpoints"
+    for name, field in section.model_fields.items():
+        for part in parts(field.annotation):
+            known = part in LEAVES or part in SECTIONS or get_origin(part) is Literal
+            assert known, f"{section.__name__}.{name} takes anything: {part}"
+
+
+@pytest.mark.parametrize("path", list(mappings(load_recipe().model_dump())))
+def test_unknown_key_is_refused_anywhere(path: str) -> None:
+    key = f"{path}.zzz".strip(".")
+    with pytest.raises(RecipeError, match=f"override {key}=1: {key}: "):
+        load_recipe("stickers", [f"{key}=1"])
+
+
+def test_stickers_spells_out_the_paper() -> None:
+    recipe = load_recipe()
+    assert recipe.name == "stickers"
+    assert recipe.policy.dtype == "bfloat16"
+    assert {name: reward.side for name, reward in recipe.rewards.items()} == {
+        "prompt": "prompt",
+        "identity": "identity",
+    }
+    assert recipe.credit.shaping.model_dump() == {"kind": "sars", "gamma": 0.4}
+    assert recipe.credit.time_weights.kind == "tdw"
+    assert recipe.rollout.group_size == 12
+    assert recipe.objective.clip_range == 1e-4
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=-1",
+        "name=a/b",
+        "policy.height=0",
+        "policy.dtype=int8",
+        "adapter.rank=0",
+        "adapter.alpha=-1",
+        "rollout.tasks=1.5",
+        "rollout.group_size=1",
+        "rollout.num_steps=0",
+        "rollout.shift=0",
+        "rollout.noise_level=0",
+        "rollout.deterministic_tail=-1",
+        "rollout.trained.fraction=0",
+        "rollout.trained.fraction=1.1",
+        "rewards.prompt.weight=-1",
+        "rewards.prompt.side=both",
+        "credit.clip=0",
+        "credit.std_floor=-1",
+        "credit.shaping.gamma=-0.1",
+        "credit.time_weights.high=1.1",
+        "objective.clip_range=0",
+        "optimizer.learning_rate=0",
+        "optimizer.betas=[0.9]",
+        "optimizer.ema_decay=1",
+        "run.iterations=0",
+        "run.processes=0",
+        "run.trackers=[mlflow]",
+        "run.evaluation.every=-1",
+        "run.checkpoints.keep=0",
+    ],
+)
+def test_value_out_of_range_is_refused_where_it_stands(override: str) -> None:
+    path = override.partition("=")[0]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("stickers", [override])
+    assert str(caught.value).startswith(f"override {override}: {path}")
+
+
+CONSTANT = "credit.time_weights.kind=constant"
+WINDOW = "rollout.trained.kind=window"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragment"),
+    [
+        (["rollout.deterministic_tail=6"], "must leave at least one of num_steps"),
+        (["rollout.transition=cps"], "set deterministic_tail to 1 or more"),
+        (
+            ["rollout.transition=cps", "rollout.deterministic_tail=1", "rollout.noise_level=1.2"],
+            "noise_level of cps must be at most 1",
+        ),
+        (["rollout.num_steps=1"], "flow-sde needs num_steps of at least 2"),
+        ([WINDOW, "rollout.trained.size=7"], "a window of 7 in 6 stochastic steps"),
+        ([WINDOW, "rollout.trained.first=3"], "not at 3 to 2"),
+        (["credit.shaping.kind=minimum"], "set time_weights.kind to constant"),
+        (
+            [CONSTANT, "credit.shaping.kind=single", "credit.shaping.reward=beauty"],
+            "credit.shaping.reward is 'beauty', but rewards are prompt, identity",
+        ),
+        (["~rewards.identity"], "credit.shaping 'sars' needs at least two rewards"),
+        (
+            ["~rewards.identity", CONSTANT, "credit.shaping.kind=product"],
+            "credit.shaping 'product' needs at least two rewards",
+        ),
+        (
+            [
+                "objective.guard=true",
+                "rollout.transition=cps",
+                "rollout.deterministic_tail=1",
+            ],
+            "objective.guard is valid for flow-sde and dance-sde, not for cps",
+        ),
+        (["optimizer.updates_per_iteration=3"], "(3) must divide rollout.tasks (16)"),
+    ],
+)
+def test_sections_that_do_not_fit_are_refused(overrides: list[str], fragment: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("stickers", overrides)
+    message = str(caught.value)
+    assert fragment in message
+    assert message.startswith("stickers.yaml with ")
+    assert any(override in message for override in overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [WINDOW, "rollout.trained.size=6"],
+        ["rollout.transition=cps", "rollout.deterministic_tail=1"],
+        ["~rewards.identity", "credit.shaping.kind=none", CONSTANT],
+        ["rewards.mine={kind: function, side: prompt, target: 'my_module:my_reward'}"],
+        ["adapter.kind=full"],
+        ["adapter.targets=[to_q, to_k]"],
+        ["run.processes=2"],
+    ],
+)
+def test_other_valid_recipes(overrides: list[str]) -> None:
+    load_recipe("stickers", overrides)

@@ -111,5 +111,5 @@ class Learner:
             group["lr"] = rate
         if self.ema is not None:
             self.ema.optimization_step = stored["ema_steps"]
-            for index, shadow in enumerate(self.ema.shadow_params):
-                shadow.copy_(averages[index])
+            for place, shadow in enumerate(self.ema.shadow_params):
+                shadow.copy_(averages[place])

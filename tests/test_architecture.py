@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-GROUND = {"assets", "types", "config", "seeding", "protocols", "sheets", "records"}
+GROUND = {"assets", "types", "config", "seeding", "protocols", "sheets", "records", "quiet"}
 PLUG_INS = {"policies", "rewards", "data"}
 MATHS = {"algorithm"}
 SIBLINGS = {"trainer", "evaluation", "report", "pretrain"}
@@ -30,6 +30,7 @@ HOUSE: dict[str, set[str]] = {
     "seeding": set(),
     "protocols": {"types"},
     "sheets": {"types"},
+    "quiet": set(),
     "records": {"config"},
     # Pure maths on tensors.
     "algorithm": {"types", "config", "seeding", "protocols"},

@@ -1,7 +1,7 @@
 """Reinforcement learning for subject-driven image generators whose rewards conflict.
 
-From Python: ``from likewise import load_recipe, train, resume``. Names load when first used, so
-that importing the package does not import torch.
+From Python: ``from likewise import load_recipe, train, resume, generate, evaluate``. Names load
+when first used, so that importing the package does not import torch.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ _HOMES = {
     "load_recipe": "likewise.config.loading",
     "train": "likewise.api",
     "resume": "likewise.api",
+    "generate": "likewise.api",
+    "evaluate": "likewise.api",
     "Task": "likewise.types",
 }
-__all__ = ["Task", "__version__", "load_recipe", "resume", "train"]
+__all__ = ["Task", "__version__", "evaluate", "generate", "load_recipe", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:

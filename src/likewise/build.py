@@ -14,10 +14,12 @@ from likewise.config.recipe import Reward as RewardSettings
 from likewise.data.stickers import bench_subset, training_task
 from likewise.policies.flux_kontext import FluxKontextPolicy
 from likewise.protocols import Policy, Reward, TaskStream
+from likewise.quiet import be_quiet
 from likewise.rewards.clip import ClipReward
 from likewise.rewards.dino import DinoReward
 from likewise.rewards.function import FunctionReward
 from likewise.rewards.judges import IdentityJudge, PromptJudge
+from likewise.rollout.sampler import Sampler
 from likewise.seeding import derive_seed
 from likewise.trainer.session import Parts
 from likewise.types import Task
@@ -30,17 +32,20 @@ def build_parts(recipe: Recipe, device: torch.device) -> Parts:
         ValueError, OSError: a model or function is not there, or does not fit (the message names
             the field).
     """
+    policy, evaluation = build_policy(recipe, device), recipe.run.evaluation
     return Parts(
-        policy=build_policy(recipe, device),
+        policy=policy,
+        sampler=build_sampler(recipe, policy),
         rewards=build_rewards(recipe, device),
         stream=build_stream(recipe),
-        evaluation_tasks=build_evaluation_tasks(recipe),
+        evaluation_tasks=build_benchmark(evaluation.tasks) if evaluation.every else [],
         judges=build_judges(device),
     )
 
 
 def build_policy(recipe: Recipe, device: torch.device, trainable: bool = True) -> Policy:
     """The recipe's generator, with a fresh adapter if `trainable`."""
+    be_quiet()
     settings = recipe.policy.model_dump(exclude={"kind", "model", "dtype"})
     dtype = getattr(torch, recipe.policy.dtype)
     path = model_path(recipe.policy.model)
@@ -54,8 +59,16 @@ def build_policy(recipe: Recipe, device: torch.device, trainable: bool = True) -
     return policy
 
 
+def build_sampler(recipe: Recipe, policy: Policy) -> Sampler:
+    """The recipe's schedule and transition, for this policy."""
+    settings = recipe.rollout
+    sigmas = policy.sigmas(settings.num_steps, settings.shift)
+    return Sampler(sigmas, settings.transition, settings.noise_level)
+
+
 def build_rewards(recipe: Recipe, device: torch.device) -> dict[str, Reward]:
     """The recipe's rewards by name, in its order."""
+    be_quiet()
     return {name: _reward(name, settings, device) for name, settings in recipe.rewards.items()}
 
 
@@ -77,17 +90,17 @@ def build_stream(recipe: Recipe) -> TaskStream:
     return lambda index: training_task(index, seed)
 
 
-def build_evaluation_tasks(recipe: Recipe) -> Sequence[Task]:
-    """The fixed evaluation set: tasks about subjects that training never shows."""
-    evaluation = recipe.run.evaluation
-    return bench_subset(evaluation.tasks) if evaluation.every else []
+def build_benchmark(tasks: int) -> Sequence[Task]:
+    """So many tasks of sticker bench: about subjects that training never shows."""
+    return bench_subset(tasks)
 
 
 def build_judges(device: torch.device) -> Mapping[str, Reward]:
-    """The sticker world's judges: scorers that are never rewards."""
+    """The sticker world's judges, never rewards: identity (cosine), and prompt success (0 or 1)."""
+    be_quiet()
     return {
         "identity": IdentityJudge(assets.path("judge-identity"), device),
-        "prompt": PromptJudge(assets.path("judge-prompt"), device),
+        "prompt": PromptJudge(assets.path("judge-prompt"), device, strict=True),
     }
 
 

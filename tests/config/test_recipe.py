@@ -131,14 +131,20 @@ WINDOW = "rollout.trained.kind=window"
     ("overrides", "fragment"),
     [
         (["rollout.deterministic_tail=6"], "must leave at least one of num_steps"),
-        (["rollout.transition=cps"], "set deterministic_tail to 1 or more"),
+        (
+            ["rollout.transition=cps", "rollout.deterministic_tail=0"],
+            "set deterministic_tail to 1 or more",
+        ),
         (
             ["rollout.transition=cps", "rollout.deterministic_tail=1", "rollout.noise_level=1.2"],
             "noise_level of cps must be at most 1",
         ),
-        (["rollout.num_steps=1"], "flow-sde needs num_steps of at least 2"),
-        ([WINDOW, "rollout.trained.size=7"], "a window of 7 in 6 stochastic steps"),
-        ([WINDOW, "rollout.trained.first=3"], "not at 3 to 2"),
+        (
+            ["rollout.num_steps=1", "rollout.deterministic_tail=0", "rollout.trained.kind=all"],
+            "flow-sde needs num_steps of at least 2",
+        ),
+        ([WINDOW, "rollout.trained.size=7"], "a window of 7 in 5 stochastic steps"),
+        ([WINDOW, "rollout.trained.first=4"], "not at 4 to 3"),
         (["credit.shaping.kind=minimum"], "set time_weights.kind to constant"),
         (
             [CONSTANT, "credit.shaping.kind=single", "credit.shaping.reward=beauty"],
@@ -172,7 +178,7 @@ def test_sections_that_do_not_fit_are_refused(overrides: list[str], fragment: st
 @pytest.mark.parametrize(
     "overrides",
     [
-        [WINDOW, "rollout.trained.size=6"],
+        [WINDOW, "rollout.trained.size=5"],
         ["rollout.transition=cps", "rollout.deterministic_tail=1"],
         ["~rewards.identity", "credit.shaping.kind=none", CONSTANT],
         ["rewards.mine={kind: function, side: prompt, target: 'my_module:my_reward'}"],

@@ -20,13 +20,16 @@ from pydantic import (
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Side = Literal["prompt", "identity"]
 
 
 class Section(BaseModel):
     """A part of a recipe: immutable, and closed to keys that nothing reads."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 # --- what is trained -----------------------------------------------------------------------------
@@ -289,7 +292,7 @@ class Optimizer(Section):
     """AdamW with a learning-rate schedule of diffusers."""
 
     learning_rate: PositiveFloat = 1e-4
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: NonNegativeFloat = 1.1e-4
     max_grad_norm: PositiveFloat = 1.0
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
@@ -297,9 +300,7 @@ class Optimizer(Section):
     updates_per_iteration: PositiveInt = Field(
         1, description="optimiser steps per iteration, each on its share of the pictures"
     )
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None, description="null: no moving average of the adapter"
-    )
+    ema_decay: Decay | None = Field(None, description="null: no moving average of the adapter")
 
 
 # --- the run -------------------------------------------------------------------------------------
@@ -314,6 +315,8 @@ class Evaluation(Section):
 
 
 class Checkpoints(Section):
+    """What a run can go on from; the best one by the rewards of the evaluation set stays too."""
+
     every: PositiveInt = Field(10, description="iterations")
     keep: PositiveInt = Field(2, description="newest ones to keep, beside the best")
 
@@ -324,7 +327,7 @@ class Run(Section):
     iterations: PositiveInt = 50
     device: str = Field("auto", description="cpu, cuda, …; auto: the best there is")
     processes: PositiveInt | Literal["auto"] = Field(
-        "auto", description="auto: one per GPU, or one per physical-like CPU core up to 8"
+        "auto", description="auto: one per GPU, or one per CPU core up to 4"
     )
     evaluation: Evaluation = Field(default_factory=Evaluation)
     checkpoints: Checkpoints = Field(default_factory=Checkpoints)
@@ -337,7 +340,7 @@ class Run(Section):
 class Recipe(Section):
     """A whole training run."""
 
-    name: str = Field(pattern=r"^[\w.-]+$", description="names the run directory")
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="names the run directory")
     description: str = ""
     seed: int = Field(0, ge=0, description="everything random about the run follows from it")
     policy: FluxKontext = Field(default_factory=FluxKontext)

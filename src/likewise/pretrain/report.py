@@ -25,8 +25,9 @@ from likewise.data.stickers import bench_tasks, truth
 from likewise.pretrain import held_out, identity, judges, prompt
 from likewise.pretrain.gallery import draw_gallery
 from likewise.pretrain.pictures import to_picture, to_tensor
-from likewise.pretrain.sampling import be_quiet, generate, load_pipeline
+from likewise.pretrain.sampling import generate, load_pipeline
 from likewise.protocols import Reward
+from likewise.quiet import be_quiet
 from likewise.rewards.clip import ClipReward
 from likewise.rewards.dino import DinoReward
 from likewise.rewards.judges import IdentityJudge, PromptJudge

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import diffusers
 import torch
-import transformers
 from diffusers import FluxKontextPipeline
 from PIL import Image
 
 from likewise.data.stickers import bench_tasks
 from likewise.policies.flux_tokens import pack
 from likewise.pretrain import nano
+from likewise.quiet import be_quiet
 from likewise.seeding import derive_seed
 from likewise.sheets import contact_sheet, short_caption
 from likewise.types import Task
@@ -28,12 +27,6 @@ def load_pipeline(folder: Path, device: torch.device) -> FluxKontextPipeline:
     pipeline = FluxKontextPipeline.from_pretrained(folder).to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def be_quiet() -> None:
-    """No progress bars for loading a few megabytes."""
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
 
 
 @torch.inference_mode()

@@ -36,10 +36,17 @@ class PromptJudge:
         path_or_name: Directory of an image classifier whose ``id2label`` reads
             ``"attribute:value"``; its logits are one softmax per attribute.
         device: Where to encode.
+        strict: Score 1.0 only where every constraint is satisfied, and 0.0 elsewhere: *success*.
     """
 
-    def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        path_or_name: str | Path,
+        device: str | torch.device = "cpu",
+        strict: bool = False,
+    ) -> None:
         self.device = torch.device(device)
+        self.strict = strict
         model = AutoModelForImageClassification.from_pretrained(path_or_name)
         self.model = model.to(self.device).eval()
         self.processor = AutoImageProcessor.from_pretrained(path_or_name)
@@ -48,7 +55,8 @@ class PromptJudge:
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
         """Share of the asked-for constraints that each picture satisfies, float32 [B] in [0, 1].
 
-        1.0 only where every one is satisfied. Tasks without constraints are not valid.
+        1.0 only where every one is satisfied; with `strict`, 0.0 everywhere else. Tasks without
+        constraints are not valid.
 
         Raises:
             ValueError: a picture is not RGB, or a task constrains an attribute or asks for a value
@@ -59,7 +67,8 @@ class PromptJudge:
         for seen, task in zip(self.attributes(images), tasks, strict=True):
             self._check_constraints(task)
             met = [seen[attribute] == value for attribute, value in task.constraints.items()]
-            shares.append(sum(met) / len(met) if met else 0.0)
+            share = sum(met) / len(met) if met else 0.0
+            shares.append(float(share == 1) if self.strict else share)
         valid = [bool(task.constraints) for task in tasks]
         return torch.tensor(shares, dtype=torch.float32), torch.tensor(valid, dtype=torch.bool)
 

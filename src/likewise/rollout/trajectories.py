@@ -88,7 +88,7 @@ class Roller:
         self.places = {number: place for place, number in enumerate(numbers)}
         self.condition = policy.encode([tasks[number] for number in numbers])
         self.fork = min(plan.stochastic) if shared_noise else 0
-        self.starts = self._shared_starts(micro_batch) if shared_noise else None
+        self.starts = self._shared_starts(micro_batch) if shared_noise and numbers else None
 
     @torch.no_grad()
     def draw(self, rows: Rows) -> Trajectory:

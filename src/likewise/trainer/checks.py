@@ -31,16 +31,15 @@ class Patience:
     def __init__(self, limit: int) -> None:
         self.limit, self.count = limit, 0
 
-    def see(self, credited: int, failures: Mapping[str, str]) -> None:
-        """Note how many pictures had every reward, and what rewards failed with.
-
-        Raises:
-            TrainingError: the limit is reached.
-        """
+    def ends(self, credited: bool) -> bool:
+        """Note whether an iteration gave anybody credit. True once the limit is reached."""
         self.count = 0 if credited else self.count + 1
-        if self.count >= self.limit:
-            reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
-            raise TrainingError(
-                f"no picture had every reward in {self.count} iterations in a row "
-                f"(run.patience = {self.limit}). {reasons or 'All values were missing.'}"
-            )
+        return self.count >= self.limit
+
+    def error(self, failures: Mapping[str, str]) -> TrainingError:
+        """What to raise then; `failures` say what rewards failed with in the last iteration."""
+        reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
+        return TrainingError(
+            f"no picture got credit in {self.count} iterations in a row (run.patience = "
+            f"{self.limit}). {reasons or 'Rewards are missing, or equal inside every group.'}"
+        )

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import signal
+import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 
 class Interrupts:
     """While entered, the first signal is only remembered; a second SIGINT acts at once.
 
+    Outside the main thread, where Python allows no handlers, signals act as ever.
+
+    Args:
+        on_signal: Called with every signal's number, from the handler.
+
     Attributes:
-        received: The signal's number, or 0.
+        received: The last signal's number, or 0.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-    def __init__(self) -> None:
+    def __init__(self, on_signal: Callable[[int], None] | None = None) -> None:
         self.received = 0
+        self.on_signal = on_signal
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interrupts:
-        for number in self.SIGNALS:
+        on_main_thread = threading.current_thread() is threading.main_thread()
+        for number in self.SIGNALS if on_main_thread else ():
             self._before[number] = signal.signal(number, self._remember)
         return self
 
@@ -37,3 +46,5 @@ class Interrupts:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
+        if self.on_signal is not None:
+            self.on_signal(number)

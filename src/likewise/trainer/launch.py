@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Any
 
 import torch
@@ -19,9 +18,15 @@ from torch import multiprocessing
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from likewise.trainer.checks import TrainingError
+from likewise.trainer.interrupts import Interrupts
 
 MAX_AUTO_CPU = 4
 Errors = Any  # a multiprocessing queue, which has no public type
+EXPECTED: dict[str, type[Exception]] = {
+    "training": TrainingError,
+    "value": ValueError,
+    "os": OSError,
+}
 
 
 def auto_processes(device: str) -> int:
@@ -32,7 +37,7 @@ def auto_processes(device: str) -> int:
     """
     if device.startswith("cuda"):
         return 1 if ":" in device else torch.cuda.device_count()
-    return min(MAX_AUTO_CPU, len(os.sched_getaffinity(0))) if device == "cpu" else 1
+    return min(MAX_AUTO_CPU, _cores()) if device == "cpu" else 1
 
 
 def auto_device() -> str:
@@ -54,32 +59,33 @@ def launch(count: int, worker: Callable[..., Any], *arguments: Any) -> int:
         ValueError, OSError, TrainingError: a worker raised it; the others were ended.
         ProcessRaisedException, ProcessExitedException: a worker failed in any other way.
     """
-    settings = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    threads = os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // count)
+    settings = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "OMP_NUM_THREADS": str(threads),
+    }
     errors: Errors = multiprocessing.get_context("spawn").SimpleQueue()
     context = multiprocessing.start_processes(
         _enter, (count, settings, errors, worker, arguments), count, False, start_method="spawn"
     )
-    received = 0
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        received = number
+    def pass_on(_: int) -> None:
         for process in context.processes:
             if process.is_alive():
                 os.kill(process.pid, signal.SIGTERM)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        while not context.join(grace_period=60):
-            pass
-    except (ProcessExitedException, ProcessRaisedException):
-        if not errors.empty():
-            raise errors.get() from None
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return received
+    with Interrupts(pass_on) as interrupts:
+        try:
+            while not context.join(grace_period=60):
+                pass
+        except (ProcessExitedException, ProcessRaisedException):
+            if not errors.empty():
+                kind, message = errors.get()
+                raise EXPECTED[kind](message) from None
+            if not interrupts.received:  # else it came before a worker could handle it
+                raise
+    return interrupts.received
 
 
 def _enter(
@@ -95,9 +101,17 @@ def _enter(
     os.environ.update(settings)
     try:
         worker(*arguments)
-    except (ValueError, OSError, TrainingError) as error:  # the user's to mend: no traceback
-        errors.put(error)
+    except tuple(EXPECTED.values()) as error:  # the user's to mend: no traceback
+        kind = next(name for name, known in EXPECTED.items() if isinstance(error, known))
+        errors.put((kind, str(error)))  # as text: not every exception can be sent
         sys.exit(1)
+
+
+def _cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _free_port() -> int:

@@ -40,7 +40,10 @@ class Learner:
             weight_decay=settings.weight_decay,
         )
         self.scheduler = get_scheduler(
-            settings.schedule, self.optimizer, settings.warmup_steps, total_updates
+            settings.schedule,
+            self.optimizer,
+            num_warmup_steps=settings.warmup_steps,
+            num_training_steps=total_updates,
         )
         self.ema: EMAModel | None = None
         if settings.ema_decay is not None:
@@ -54,14 +57,15 @@ class Learner:
     def step(self) -> float:
         """Clip, step, average, and clear the gradients. Returns the norm before clipping.
 
-        A norm that is not finite leaves everything as it was: one bad batch must not end a run.
+        A norm that is not finite leaves everything as it was: one bad batch must not end a run. So
+        does a norm of 0, where Adam's momentum would go on without anybody having had credit.
         """
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm))
-        if norm < float("inf"):  # false for NaN too
+        if 0 < norm < float("inf"):  # false for NaN too
             self.optimizer.step()
+            self.scheduler.step()
             if self.ema is not None:
                 self.ema.step(self.parameters)
-        self.scheduler.step()
         self.optimizer.zero_grad()
         return norm
 

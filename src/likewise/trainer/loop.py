@@ -25,6 +25,7 @@ def train(session: Session, recorder: Recorder, interrupts: Interrupts) -> bool:
     recipe, processes = session.recipe, session.processes
     session.restore()
     if session.iteration == 0 and session.evaluates:
+        seed_everything(recipe.seed, 0, processes.index)
         recorder.base(session.evaluate(0))
 
     for iteration in range(session.iteration + 1, recipe.run.iterations + 1):
@@ -37,7 +38,6 @@ def train(session: Session, recorder: Recorder, interrupts: Interrupts) -> bool:
         rows = len(tasks) * recipe.rollout.group_size
         orders = shuffled_orders(plan.trained, rows, recipe.seed, iteration)
         credit = assign_credit(scores.values, scores.valid, recipe, orders)
-        session.patience.see(int(credit.complete.sum()), scores.failures)
         session.check_ratio(drawn)
         if processes.any(interrupts.received > 0):
             break  # nothing was learned yet: the iteration is dropped, and drawn again on resume
@@ -52,8 +52,11 @@ def train(session: Session, recorder: Recorder, interrupts: Interrupts) -> bool:
         recorder.iteration(iteration, tasks, scores, credit, plan, {**update, **looks}, clock)
         session.iteration = iteration
         stop = processes.any(interrupts.received > 0)
-        if last or stop or iteration % recipe.run.checkpoints.every == 0:
+        hopeless = session.patience.ends(bool(credit.advantages.any()))
+        if last or stop or hopeless or iteration % recipe.run.checkpoints.every == 0:
             session.save(iteration, session.gain(looks))
+        if hopeless:
+            raise session.patience.error(scores.failures)
         if stop:
             break
     else:

@@ -50,7 +50,7 @@ def conflict_numbers(sides: Mapping[str, str], credit: Assignment) -> Numbers:
     averaged over pairs of rewards. Quadrants are shares of (prompt, identity) signs, each side
     being the mean z of its rewards: ``quadrant/+-`` follows the prompt and loses the subject.
     """
-    z = credit.z[:, credit.complete]
+    z = credit.z[:, credit.complete & (credit.z != 0).any(0)]
     numbers: Numbers = {
         "incomplete": float((~credit.complete).sum()),
         "bonus/mean_abs": _number(credit.bonus[credit.complete].abs().mean()),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from likewise.trainer.metrics import Numbers
 
@@ -16,10 +18,20 @@ class Progress:
     Args:
         rewards: Names, in the recipe's order.
         iterations: Of the whole run.
+        log: File to which every line is added too, whatever the console shows.
+        quiet: Show warnings only.
     """
 
-    def __init__(self, rewards: Sequence[str], iterations: int, console: Console) -> None:
-        self.rewards, self.iterations, self.console = rewards, iterations, console
+    def __init__(
+        self,
+        rewards: Sequence[str],
+        iterations: int,
+        console: Console,
+        log: Path | None = None,
+        quiet: bool = False,
+    ) -> None:
+        self.rewards, self.iterations, self.console, self.log = rewards, iterations, console, log
+        self.quiet = quiet
         self.seconds: list[float] = []
 
     def show(self, iteration: int, row: Numbers, timings: Mapping[str, float]) -> None:
@@ -36,7 +48,7 @@ class Progress:
             self.seconds.append(timings["seconds/total"])
             parts.append(f"{timings['seconds/total']:.1f} s")
             parts.append(f"[dim]{self._left(iteration)} left[/]")
-        self.console.print("  ".join(parts), highlight=False)
+        self._print("  ".join(parts))
         seen = {
             key.removeprefix("eval/"): value
             for key, value in row.items()
@@ -44,13 +56,18 @@ class Progress:
         }
         if seen:
             text = "  ".join(f"{escape(name)} {value:.4f}" for name, value in seen.items())
-            self.console.print(f"      [cyan]evaluation  {text}[/]", highlight=False)
+            self._print(f"      [cyan]evaluation  {text}[/]")
 
     def warn(self, message: str) -> None:
-        self.console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
+        self._print(f"[yellow]warning:[/] {escape(message)}", always=True)
 
-    def say(self, message: str) -> None:
-        self.console.print(escape(message), highlight=False)
+    def _print(self, line: str, always: bool = False) -> None:
+        text = Text.from_markup(line)
+        if always or not self.quiet:
+            self.console.print(text, soft_wrap=True)
+        if self.log is not None:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(text.plain + "\n")
 
     def _left(self, iteration: int) -> str:
         """Time to the end at the mean pace of the last iterations: "12 min"."""

@@ -32,6 +32,7 @@ class Parts:
 
     Attributes:
         policy: With its adapter, on its device.
+        sampler: Its schedule and transition.
         rewards: By name, in the recipe's order.
         stream: Training tasks.
         evaluation_tasks: The fixed set; may be empty.
@@ -39,6 +40,7 @@ class Parts:
     """
 
     policy: Policy
+    sampler: Sampler
     rewards: Mapping[str, Reward]
     stream: TaskStream
     evaluation_tasks: Sequence[Task]
@@ -56,9 +58,7 @@ class Session:
         self, recipe: Recipe, run: RunDirectory, parts: Parts, processes: Processes
     ) -> None:
         self.recipe, self.run, self.parts, self.processes = recipe, run, parts, processes
-        settings = recipe.rollout
-        sigmas = parts.policy.sigmas(settings.num_steps, settings.shift)
-        self.sampler = Sampler(sigmas, settings.transition, settings.noise_level)
+        self.sampler = parts.sampler
         updates = recipe.run.iterations * recipe.optimizer.updates_per_iteration
         parameters = parts.policy.trainable_parameters()
         processes.same_start(parameters)
@@ -142,7 +142,7 @@ class Session:
     def learn(
         self, drawn: Sequence[Sequence[Trajectory]], credit: Assignment, plan: StepPlan
     ) -> metrics.Numbers:
-        """One optimiser step per update; none where nobody has any credit."""
+        """One optimiser step per update."""
         rows = len(credit.complete) // len(drawn)
         parts: list[UpdateSums] = []
         norms: list[float] = []

@@ -48,7 +48,8 @@ class UpdateSums:
         self.ratio += float(objective.ratio_mean) * terms
         self.clipped += float(objective.clip_fraction) * terms
         self.silenced += float(objective.silenced_fraction) * terms
-        self.deviation = max(self.deviation, float(objective.ratio_deviation))
+        apart = objective.ratio_deviation.nan_to_num(torch.inf)  # max() would skip NaN
+        self.deviation = max(self.deviation, float(apart))
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,16 @@ class Replay:
 
     @torch.no_grad()
     def ratio_deviation(self, trajectory: Trajectory) -> float:
-        """Largest |ratio − 1| of a replay; 0.0 where nothing was learned since the rollout."""
+        """Largest |ratio − 1| of a replay; 0.0 where nothing was learned since the rollout.
+
+        Infinite where a ratio is no number.
+        """
         deviation = 0.0
         for transition in trajectory.transitions:
             mean, std = self._replayed(trajectory.condition, transition)
             new = gaussian_log_prob(transition.following, mean, std)
-            deviation = max(deviation, float((ratio(new, transition.log_prob) - 1).abs().max()))
+            apart = (ratio(new, transition.log_prob) - 1).abs().max()
+            deviation = max(deviation, float(apart.nan_to_num(torch.inf)))  # max() skips NaN
         return deviation
 
     def _terms(

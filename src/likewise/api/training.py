@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
+from accelerate import Accelerator, PartialState
+from accelerate.utils import ProjectConfiguration, broadcast_object_list
 from rich.console import Console
 
 from likewise.build import build_parts
@@ -61,10 +64,8 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     recipe = settle(recipe)
-    if run_dir is None:
-        run_dir = Path("runs") / f"{recipe.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    run = RunDirectory.create(Path(run_dir), recipe, collect_environment())
-    return _sit(run, quiet)
+    run_dir = default_run_dir(recipe) if run_dir is None else Path(run_dir)
+    return _sit(_create(run_dir, recipe), quiet)
 
 
 def resume(run_dir: str | Path, quiet: bool = False) -> Outcome:
@@ -75,14 +76,46 @@ def resume(run_dir: str | Path, quiet: bool = False) -> Outcome:
     return _sit(RunDirectory.open(Path(run_dir)), quiet)
 
 
+def default_run_dir(recipe: Recipe) -> Path:
+    """``runs/<recipe>-<time>``, in the current folder."""
+    return Path("runs") / f"{recipe.name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
 def settle(recipe: Recipe) -> Recipe:
     """The recipe with `auto` replaced by what this machine has, so that a resumed run agrees."""
     device = auto_device() if recipe.run.device == "auto" else recipe.run.device
     processes = recipe.run.processes
-    if processes == "auto":
+    if is_launched():
+        processes = int(os.environ["WORLD_SIZE"])
+    elif processes == "auto":
         processes = auto_processes(device)
     settled = recipe.run.model_copy(update={"device": device, "processes": processes})
     return recipe.model_copy(update={"run": settled})
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """Dotted names → values that every tracker can store as hyperparameters."""
+
+    def walk(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield from walk(f"{prefix}.{key}" if prefix else key, inner)
+        else:
+            yield prefix, value if isinstance(value, int | float | str) else str(value)
+
+    return dict(walk("", recipe.model_dump()))
+
+
+def _create(path: Path, recipe: Recipe) -> RunDirectory:
+    """A new run directory; where a launcher started several processes, one for all of them."""
+    if not is_launched():
+        return RunDirectory.create(path, recipe, collect_environment())
+    state = PartialState(cpu=recipe.run.device == "cpu")
+    (name,) = broadcast_object_list([str(path)])  # default names hold the time
+    if state.is_main_process:
+        RunDirectory.create(Path(name), recipe, collect_environment())
+    state.wait_for_everyone()
+    return RunDirectory.open(Path(name))
 
 
 def _sit(run: RunDirectory, quiet: bool) -> Outcome:
@@ -107,11 +140,13 @@ def _work(path: Path, quiet: bool) -> int:
         log_with=list(recipe.run.trackers) or None,
         project_config=ProjectConfiguration(logging_dir=str(path / "trackers")),
     )
+    accelerator.init_trackers("likewise", config=flat(recipe))
     processes = Processes(accelerator)
     if processes.device.type == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // processes.count))
     console = Console(quiet=not processes.is_main)
-    progress = Progress(list(recipe.rewards), recipe.run.iterations, console)
+    log = run.log if processes.is_main else None
+    progress = Progress(list(recipe.rewards), recipe.run.iterations, console, log, quiet)
     with run.lock() if processes.is_main else nullcontext(), Interrupts() as interrupts:
         parts = build_parts(recipe, processes.device)
         session = Session(recipe, run, parts, processes)

@@ -1,4 +1,4 @@
-"""The `likewise` command. Heavy libraries load inside commands, so that --help is instant."""
+"""`likewise pretrain`: rebuild and measure the shipped nano models."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
-pretrain = typer.Typer(no_args_is_help=True, help="Rebuild and measure the shipped nano models.")
-app.add_typer(pretrain, name="pretrain")
+app = typer.Typer(no_args_is_help=True, help="Rebuild and measure the shipped nano models.")
 
 WorkOption = Annotated[Path, typer.Option(help="Where states, logs and contact sheets go.")]
 ModelsOption = Annotated[
@@ -19,34 +17,8 @@ ModelsOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, …")]
 
 
-@app.callback()
-def main() -> None:
-    """Subject-driven image generators, fine-tuned on rewards that conflict."""
-    # Without torchvision, transformers warns at every import that it uses PIL: that is meant.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-
-
-@app.command()
-def draw(
-    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("demo.png"),
-    model: Annotated[Path | None, typer.Option(help="Pipeline directory; default: nano.")] = None,
-    subjects: Annotated[int, typer.Option(min=1, max=30, help="Held-out subjects to draw.")] = 8,
-    seed: Annotated[int, typer.Option(help="Seed of the initial noise.")] = 0,
-    device: DeviceOption = "cpu",
-) -> None:
-    """Draw a grid: references of held-out subjects, and each of them as several prompts ask."""
-    from likewise import assets
-    from likewise.pretrain.gallery import draw_gallery
-
-    folder = model or assets.path("nano-kontext")
-    sheet = draw_gallery(_existing(folder, "--model"), subjects, seed, device)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out)
-    typer.echo(f"wrote {out} ({sheet.width}×{sheet.height})")
-
-
 def _train_command(part: str, help_text: str) -> None:
-    @pretrain.command(part, help=help_text)
+    @app.command(part, help=help_text)
     def command(
         work: WorkOption = Path("runs/pretrain"),
         models: ModelsOption = None,
@@ -107,7 +79,7 @@ def _train(
             raise typer.Exit(code=3)
 
 
-@pretrain.command("report")
+@app.command("report")
 def report(
     out: Annotated[Path, typer.Option(help="Folder for report.json and contact sheets.")] = Path(
         "runs/pretrain/report"

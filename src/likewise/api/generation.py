@@ -1,0 +1,175 @@
+"""Drawing pictures of one subject with a trained adapter, or without: ``likewise.generate``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from likewise.build import build_policy, build_sampler
+from likewise.config.loading import load_recipe
+from likewise.config.recipe import FluxKontext, Recipe
+from likewise.protocols import Policy
+from likewise.records.checkpoints import CheckpointStore
+from likewise.records.run_directory import RECIPE, RunDirectory
+from likewise.rollout.scoring import to_pil
+from likewise.rollout.trajectories import draw_pictures
+from likewise.seeding import derive_seed
+from likewise.trainer.launch import auto_device
+from likewise.trainer.state import adapter_folder
+from likewise.types import Task
+
+SMALLEST_SIDE = 16  # pixels; less shows nobody which subject is meant
+_INSIDE_RUN = 3  # an adapter is at RUN/checkpoints/ITERATION/adapter
+
+
+def generate(
+    reference: str | Path | Image.Image,
+    prompt: str,
+    adapter: str | Path | None = None,
+    recipe: Recipe | str | Path | None = None,
+    seed: int = 0,
+    count: int = 1,
+    best: bool = False,
+    device: str | None = None,
+) -> list[Image.Image]:
+    """Draw the subject of `reference` as the prompt says, at the recipe's schedule, without noise
+    but the first.
+
+    Args:
+        reference: Any picture; turned upright, put on white, cropped to the recipe's shape.
+        adapter: A run (its newest intact checkpoint counts), a checkpoint, or an adapter's folder;
+            default: the recipe's model as it was before training.
+        recipe: As for :func:`likewise.train`. Default: the run's own, else ``stickers``.
+        seed: Picture i follows from seed and i, whatever `count` is.
+        count: How many pictures, ≥ 1.
+        best: Take the run's best checkpoint instead of its newest.
+        device: Default: cuda where there is one, else cpu.
+
+    Raises:
+        ValueError: something does not fit, or a run has no checkpoint (the message says which).
+        OSError: a file or a model is not there.
+    """
+    if not prompt.strip():
+        raise ValueError("the prompt is empty: say what to draw, as in 'a duck in the snow'")
+    if count < 1:
+        raise ValueError(f"count must be at least 1, not {count}")
+    picture = reference if isinstance(reference, Image.Image) else open_picture(Path(reference))
+    recipe, folder = find_adapter(None if adapter is None else Path(adapter), recipe, best)
+    task = _task(fit_reference(picture, recipe.policy), prompt)
+    # Without an adapter of its own it gets a fresh one, which changes nothing but the roundings
+    # of 16-bit models: so pictures before and after training compare.
+    policy = build_policy(recipe, torch.device(device or auto_device()), trainable=folder is None)
+    if folder is not None:
+        policy.load_adapter(folder)
+    return _draw(policy, recipe, [replace(task, id=str(i)) for i in range(count)], seed)
+
+
+def _draw(policy: Policy, recipe: Recipe, tasks: Sequence[Task], seed: int) -> list[Image.Image]:
+    sampler = build_sampler(recipe, policy)
+
+    def seed_of(task: Task) -> int:
+        return derive_seed("generate", seed, task.id)
+
+    return to_pil(draw_pictures(policy, sampler, tasks, recipe.rollout.micro_batch, seed_of))
+
+
+def find_adapter(
+    adapter: Path | None, recipe: Recipe | str | Path | None, best: bool = False
+) -> tuple[Recipe, Path | None]:
+    """The recipe to draw by, and the folder of its adapter; None for the untrained model.
+
+    Raises:
+        ValueError: there is no such folder, no adapter in it, or a run without checkpoints.
+    """
+    if best and (adapter is None or not (adapter / RECIPE).is_file()):
+        raise ValueError("the best checkpoint is that of a run: give its folder as the adapter")
+    if adapter is None:
+        return _loaded(recipe), None
+    if not adapter.is_dir():
+        raise ValueError(f"there is no folder {adapter}: give a run, a checkpoint or an adapter")
+    if recipe is None:
+        around = [adapter, *adapter.resolve().parents][: _INSIDE_RUN + 1]
+        run = next((folder for folder in around if (folder / RECIPE).is_file()), None)
+        recipe = None if run is None else RunDirectory.open(run).recipe
+    if (adapter / RECIPE).is_file():
+        adapter = _checkpoint(adapter, best)
+    inner = adapter_folder(adapter)
+    return _loaded(recipe), inner if inner.is_dir() else adapter
+
+
+def _loaded(recipe: Recipe | str | Path | None) -> Recipe:
+    return recipe if isinstance(recipe, Recipe) else load_recipe(recipe or "stickers")
+
+
+def _checkpoint(run_dir: Path, best: bool) -> Path:
+    store = CheckpointStore(RunDirectory.open(run_dir).checkpoints, 1)
+    checkpoint = store.best() if best else store.newest()
+    if checkpoint is None:
+        kind = "that has a score (evaluations give one)" if best else "yet"
+        raise ValueError(f"the run {run_dir} has no intact checkpoint {kind}")
+    return checkpoint.folder
+
+
+def open_picture(file: Path) -> Image.Image:
+    """A picture file, upright and RGB; what is transparent becomes white.
+
+    Raises:
+        ValueError: there is no such file, or it is not a picture that Pillow can read.
+    """
+    if not file.is_file():
+        raise ValueError(f"there is no picture {file}")
+    try:
+        with Image.open(file) as opened:
+            upright = ImageOps.exif_transpose(opened)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{file} is not a picture that can be read: {error}") from error
+    return on_white(upright)
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """RGB of any mode."""
+    if picture.mode.startswith("I;16"):  # Pillow would clip instead of scale
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    layer = picture.convert("RGBA")
+    white = Image.new("RGBA", layer.size, "white")
+    return Image.alpha_composite(white, layer).convert("RGB")
+
+
+def fit_reference(picture: Image.Image, policy: FluxKontext) -> Image.Image:
+    """The middle of a picture, in the shape and size that the policy draws.
+
+    With `auto_resize` the policy finds a size of its own, and the picture is only made RGB.
+
+    Raises:
+        ValueError: a side is shorter than 16 pixels.
+    """
+    if min(picture.size) < SMALLEST_SIDE:
+        raise ValueError(
+            f"the reference is {picture.width}×{picture.height} pixels: "
+            f"each side must have at least {SMALLEST_SIDE}"
+        )
+    picture = on_white(picture)
+    if policy.auto_resize:
+        return picture
+    return ImageOps.fit(picture, (policy.width, policy.height), Image.Resampling.LANCZOS)
+
+
+def _task(reference: Image.Image, prompt: str) -> Task:
+    """Nobody scores it, so nobody asks for more than reference and prompt."""
+    return Task(
+        id="generate",
+        prompt=prompt,
+        class_name="",
+        subject="",
+        category="",
+        kind="scene",
+        complexity=1,
+        reference=reference,
+    )

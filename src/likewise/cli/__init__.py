@@ -1,0 +1,34 @@
+"""The `likewise` command. Heavy libraries load inside commands, so that --help is instant.
+
+One file per command; `errors` says how commands fail.
+"""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from likewise.cli import doctor, evaluate, generate, pretrain, recipes, train
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+app.command()(train.train)
+app.command()(recipes.recipes)
+app.command()(evaluate.evaluate)
+app.command()(generate.generate)
+app.command()(doctor.doctor)
+app.add_typer(pretrain.app, name="pretrain")
+
+# Read when libraries are imported, and inherited by the processes that a run starts.
+_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads are 10–50 times slower beside a busy process
+    "TRANSFORMERS_VERBOSITY": "error",  # it would warn that torchvision is missing: that is meant
+    "DIFFUSERS_VERBOSITY": "error",
+}
+
+
+@app.callback()
+def main() -> None:
+    """Subject-driven image generators, fine-tuned on rewards that conflict."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)

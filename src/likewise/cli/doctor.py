@@ -1,0 +1,35 @@
+"""`likewise doctor`: does everything that training needs work on this machine?"""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from likewise.cli.errors import FAILED
+
+LOOKS = {"ok": "[green]OK[/]", "warning": "[yellow]warning[/]", "problem": "[bold red]problem[/]"}
+
+
+def doctor() -> None:
+    """Check this machine: libraries, cores, memory, shipped models. Exit code 1 on a problem."""
+    from likewise.cli import checks
+
+    console = Console(highlight=False)
+    with console.status("looking around…"):
+        findings = list(checks.all_findings())
+    table = Table(box=None, pad_edge=False)
+    for column in ("what", "", "found"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        text = escape(finding.text)
+        if finding.advice:
+            text += f"\n→ {escape(finding.advice)}"
+        table.add_row(finding.name, LOOKS[finding.status], text)
+    console.print(table)
+    problems = sum(finding.status == "problem" for finding in findings)
+    warnings = sum(finding.status == "warning" for finding in findings)
+    console.print(f"\n{problems} problem(s), {warnings} warning(s)")
+    if problems:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,61 @@
+"""`likewise generate`: draw the subject of a picture as a prompt says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from likewise.cli.errors import readable_errors
+
+
+def generate(
+    reference: Annotated[Path, typer.Option(help="Picture of the subject.")],
+    prompt: Annotated[str, typer.Option(help="What to draw: 'a duck in the snow'.")],
+    adapter: Annotated[
+        Path | None,
+        typer.Option(help="A run, a checkpoint or an adapter; default: the untrained model."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Name or file; default: the run's own, else stickers.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Picture to write; of several: out-0, out-1, …")] = Path(
+        "picture.png"
+    ),
+    seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 1,
+    best: Annotated[
+        bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
+) -> None:
+    """Draw the subject of a picture as a prompt says, with a trained adapter or without."""
+    with readable_errors():
+        files = _files(out, count)
+
+        from likewise import api
+
+        pictures = api.generate(reference, prompt, adapter, recipe, seed, count, best, device)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for file, picture in zip(files, pictures, strict=True):
+            picture.save(file)
+            typer.echo(str(file))
+
+
+def _files(out: Path, count: int) -> list[Path]:
+    """Where the pictures go.
+
+    Raises:
+        ValueError: nothing can be written there; better now than after drawing.
+    """
+    from PIL import Image
+
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder: name a picture in it, as {out / 'picture.png'}")
+    Image.init()
+    if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
+        raise ValueError(f"--out {out} does not end like a picture, as in .png, .webp or .jpg")
+    if count == 1:
+        return [out]
+    return [out.with_stem(f"{out.stem}-{number}") for number in range(count)]

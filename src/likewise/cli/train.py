@@ -1,0 +1,136 @@
+"""`likewise train`: start a run, go on with one, or plan one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from likewise.cli.errors import USAGE, fail, readable_errors
+from likewise.config import load_recipe
+from likewise.records import CheckpointStore, RunDirectory
+
+if TYPE_CHECKING:  # imports torch
+    from likewise.api import Outcome
+
+DEFAULT = "stickers"
+
+
+def train(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE] [KEY=VALUE]...",
+            help="A shipped recipe or a YAML file (default: stickers), then changes to it, as in "
+            "rollout.group_size=8, or ~rollout.shift to take a key out.",
+        ),
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="A new or empty folder; default: runs/<recipe>-<time>.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run instead.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print recipe and plan, measure, and train nothing.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
+) -> None:
+    """Train a generator; SIGTERM or Ctrl-C stops it where --resume can go on.
+
+    Exit codes: 0 finished, 1 the run could not go on, 2 something asked for does not fit, 128 + n
+    signal n stopped it.
+    """
+    words = list(words or [])
+    with readable_errors():
+        if resume is not None:
+            _refuse_beside_resume(words, run_dir, dry_run)
+            _resume(resume, quiet)
+        elif dry_run:
+            from likewise.cli.estimate import print_plan
+
+            print_plan(load_recipe(*split(words)))
+        else:
+            _start(words, run_dir, quiet)
+
+
+def split(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Recipe and overrides. A first word with ``=`` in it, or with ``~`` in front, is no recipe."""
+    if not words or "=" in words[0] or words[0].startswith("~"):
+        return DEFAULT, list(words)
+    return words[0], list(words[1:])
+
+
+def _refuse_beside_resume(words: Sequence[str], run_dir: Path | None, dry_run: bool) -> None:
+    if words:
+        fail(
+            f"--resume cannot be combined with {' '.join(words)}: a resumed run keeps its recipe "
+            "(other iterations, or other settings, need a new run)",
+            USAGE,
+        )
+    if run_dir is not None:
+        fail("--resume cannot be combined with --run-dir: a run goes on in its own folder", USAGE)
+    if dry_run:
+        fail("--resume cannot be combined with --dry-run, which plans a new run", USAGE)
+
+
+def _start(words: Sequence[str], run_dir: Path | None, quiet: bool) -> None:
+    recipe = load_recipe(*split(words))
+
+    from likewise import api
+    from likewise.api.training import default_run_dir
+
+    path = run_dir or default_run_dir(recipe)
+    _say(f"run directory: {path}", quiet)
+    _end(api.train(recipe, path, quiet), quiet)
+
+
+def _resume(run_dir: Path, quiet: bool) -> None:
+    run = RunDirectory.open(run_dir)
+    iterations = run.recipe.run.iterations
+    newest = CheckpointStore(run.checkpoints, 1).newest()
+    done = 0 if newest is None else newest.iteration
+    if done >= iterations:
+        _say(f"{run_dir} is finished already: all {iterations} iterations are done", quiet)
+        return
+
+    from likewise import api
+
+    _say(f"run directory: {run_dir} (goes on after iteration {done} of {iterations})", quiet)
+    _end(api.resume(run_dir, quiet), quiet)
+
+
+def _end(outcome: Outcome, quiet: bool) -> None:
+    """Say how it ended, and what can be done now; the exit code of a sitting that a signal ended.
+
+    Raises:
+        typer.Exit: it is not finished.
+    """
+    path = outcome.run.path
+    if outcome.finished:
+        _say(
+            f"finished: {outcome.iteration} iterations in {path}\n"
+            f"look at it:   metrics.jsonl, and pictures in {path / 'samples'}\n"
+            f"draw with it: likewise generate --adapter {path} --reference PICTURE --prompt TEXT",
+            quiet,
+        )
+        return
+    name = f" ({signal.Signals(outcome.signal).name})" if outcome.signal else ""
+    _say(
+        f"stopped{name} after iteration {outcome.iteration}; "
+        f"go on with: likewise train --resume {path}",
+        quiet,
+    )
+    raise typer.Exit(128 + outcome.signal)
+
+
+def _say(message: str, quiet: bool) -> None:
+    """Once, also where another launcher started this command several times."""
+    if not quiet and os.environ.get("RANK", "0") == "0":
+        Console(soft_wrap=True, highlight=False).print(escape(message))

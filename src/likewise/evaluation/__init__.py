@@ -1,0 +1,1 @@
+"""Measuring what training changed. `before_after` compares a policy with itself before training."""

@@ -1,0 +1,147 @@
+"""What a recipe will do, by arithmetic alone: pictures, forwards, updates. Does not import torch.
+
+A *forward* is one row through the policy's transformer; `probe` measures how long one takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+
+from likewise.config.recipe import AllSteps, RandomSteps, Recipe, Rollout, WindowSteps
+from likewise.rollout.layout import micro_batches
+
+
+@dataclass(frozen=True)
+class Work:
+    """What has to be done, in all or by one process.
+
+    Attributes:
+        tasks: Prompts and references to encode.
+        pictures: To decode and score.
+        rollout: Forwards without gradient, on average where windows move.
+        update: Forwards with gradient, each with its backward.
+        reference: Forwards of the frozen reference, for the KL.
+    """
+
+    tasks: int
+    pictures: int
+    rollout: float
+    update: int
+    reference: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole run.
+
+    Attributes:
+        iterations: Of the run.
+        tasks, group_size: Of one iteration; their product is its pictures.
+        trained: Steps that an iteration trains, of num_steps.
+        iteration: Work of one iteration over all processes.
+        busiest: Work of one iteration in the process that has most, for which all others wait.
+        updates: Optimiser steps of the whole run.
+        evaluations: How often the evaluation set is drawn, the start included.
+        evaluation: Work of one of them, over all processes.
+        processes: That share the work.
+    """
+
+    iterations: int
+    tasks: int
+    group_size: int
+    trained: int
+    num_steps: int
+    iteration: Work
+    busiest: Work
+    updates: int
+    evaluations: int
+    evaluation: Work
+    processes: int
+
+
+def plan_of(recipe: Recipe) -> Plan:
+    """The plan of a recipe whose `run.processes` is a number (see `api.settle`).
+
+    Raises:
+        ValueError: it is not.
+    """
+    processes = recipe.run.processes
+    if not isinstance(processes, int):
+        raise ValueError("run.processes is auto: settle the recipe first")
+    settings, run = recipe.rollout, recipe.run
+    shares = [_share(recipe, processes, index) for index in range(processes)]
+    works = [_work(recipe, tasks, pictures) for tasks, pictures in shares]
+    looks = run.evaluation.tasks * settings.num_steps * _rows_per_velocity(recipe)
+    return Plan(
+        iterations=run.iterations,
+        tasks=settings.tasks,
+        group_size=settings.group_size,
+        trained=trained_steps(settings),
+        num_steps=settings.num_steps,
+        iteration=_work(recipe, *map(sum, zip(*shares, strict=True))),
+        busiest=max(works, key=lambda work: work.update),
+        updates=run.iterations * recipe.optimizer.updates_per_iteration,
+        evaluations=_evaluations(recipe),
+        evaluation=Work(run.evaluation.tasks, run.evaluation.tasks, looks, 0, 0),
+        processes=processes,
+    )
+
+
+def trained_steps(settings: Rollout) -> int:
+    """How many steps every iteration trains, as `rollout.steps.plan_steps` chooses them."""
+    stochastic = settings.num_steps - settings.deterministic_tail
+    if isinstance(settings.trained, AllSteps):
+        return stochastic
+    if isinstance(settings.trained, RandomSteps):
+        return max(1, round(settings.trained.fraction * stochastic))
+    return settings.trained.size
+
+
+def mean_fork(settings: Rollout, iterations: int) -> float:
+    """Steps before the first stochastic one: a mean over window positions.
+
+    With shared noise, these are computed once per task instead of once per picture. A window that
+    moves at random is taken to be everywhere equally often.
+    """
+    if not isinstance(settings.trained, WindowSteps):
+        return 0.0
+    window = settings.trained
+    latest = settings.num_steps - settings.deterministic_tail - window.size
+    last = latest if window.last is None else window.last
+    if window.order == "random":
+        return (window.first + last) / 2
+    positions = last - window.first + 1
+    moves = (iteration // window.every % positions for iteration in range(iterations))
+    return window.first + sum(moves) / iterations
+
+
+def _work(recipe: Recipe, tasks: int, pictures: int) -> Work:
+    settings, rows = recipe.rollout, _rows_per_velocity(recipe)
+    fork = mean_fork(settings, recipe.run.iterations) if settings.shared_noise else 0.0
+    drawn = tasks * fork + pictures * (settings.num_steps - fork)
+    learned = pictures * trained_steps(settings) * rows
+    reference = learned if recipe.objective.kl > 0 else 0
+    return Work(tasks, pictures, drawn * rows, learned, reference)
+
+
+def _share(recipe: Recipe, processes: int, index: int) -> tuple[int, int]:
+    """Tasks and pictures of one process. A group that two processes share counts for both."""
+    settings = recipe.rollout
+    total = settings.tasks * settings.group_size
+    updates = recipe.optimizer.updates_per_iteration
+    layout = micro_batches(total, updates, processes, index, settings.micro_batch)
+    rows = [row for batch in chain.from_iterable(layout) for row in batch]
+    return len({row // settings.group_size for row in rows}), len(rows)
+
+
+def _rows_per_velocity(recipe: Recipe) -> int:
+    """True classifier-free guidance needs a second forward, for the negative prompt."""
+    return 2 if recipe.policy.true_cfg_scale > 1 else 1
+
+
+def _evaluations(recipe: Recipe) -> int:
+    every, iterations = recipe.run.evaluation.every, recipe.run.iterations
+    if not every:
+        return 0
+    return 1 + iterations // every + bool(iterations % every)  # the start, and always the last

@@ -1,0 +1,3 @@
+from running import finished_run
+
+__all__ = ["finished_run"]

@@ -1,0 +1,163 @@
+"""`likewise generate`: pictures with and without adapter, and references of every kind."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from running import run, said
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from likewise.api.generation import find_adapter, fit_reference, open_picture
+from likewise.config import load_recipe
+from likewise.data.stickers import bench_tasks
+
+LORA = "pytorch_lora_weights.safetensors"
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("photos") / "duck.png"
+    bench_tasks()[0].reference.resize((90, 70)).save(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def drawn(photo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures of the untrained model."""
+    folder = tmp_path_factory.mktemp("drawn") / "deep"
+    words = ["--reference", photo, "--prompt", "a duck in the snow", "--seed", "3", "--count", "2"]
+    result = run("generate", *words, "--out", folder / "base.png")
+    assert result.exit_code == 0, result.output
+    assert said(result) == f"{folder / 'base-0.png'} {folder / 'base-1.png'}"
+    return folder
+
+
+def strong_adapter(folder: Path, to: Path) -> Path:
+    """A copy of an adapter with weights that are not zero."""
+    to.mkdir()
+    with safe_open(folder / LORA, framework="pt") as stored:
+        header = stored.metadata()
+        weights = {name: stored.get_tensor(name) + 0.05 for name in stored.keys()}  # noqa: SIM118
+    save_file(weights, to / LORA, metadata=header)
+    return to
+
+
+def pixels(file: Path) -> np.ndarray:
+    return np.asarray(Image.open(file))
+
+
+def test_pictures_have_the_recipes_size_and_differ_by_seed(drawn: Path) -> None:
+    first, second = pixels(drawn / "base-0.png"), pixels(drawn / "base-1.png")
+    assert first.shape == (64, 64, 3)
+    assert (first != second).any()
+
+
+def test_an_adapter_changes_the_picture(
+    drawn: Path, photo: Path, finished_run: Path, tmp_path: Path
+) -> None:
+    _, trained = find_adapter(finished_run, None)
+    assert trained is not None
+    strong = strong_adapter(trained, tmp_path / "strong")
+    words = ["--reference", photo, "--prompt", "a duck in the snow", "--seed", "3"]
+    for name, adapter in (("run", finished_run), ("strong", strong)):
+        result = run("generate", *words, "--adapter", adapter, "--out", tmp_path / f"{name}.png")
+        assert result.exit_code == 0, result.output
+    base = pixels(drawn / "base-0.png").astype(int)
+    after_one_step = np.abs(pixels(tmp_path / "run.png") - base).mean()
+    assert after_one_step < 10 < np.abs(pixels(tmp_path / "strong.png") - base).mean()
+
+
+def test_run_checkpoint_and_adapter_lead_to_the_same_place(finished_run: Path) -> None:
+    recipe, folder = find_adapter(finished_run, None)
+    assert recipe.rollout.num_steps == 3  # the run's own
+    assert folder is not None
+    for place in (folder.parent, folder):
+        assert find_adapter(place, None) == (recipe, folder)
+    assert find_adapter(finished_run, "stickers")[0] == load_recipe("stickers")
+    assert find_adapter(None, None) == (load_recipe("stickers"), None)
+
+
+def test_the_best_checkpoint_is_the_one_with_the_highest_score(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    from likewise.records import CheckpointStore
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    store = CheckpointStore(folder / "checkpoints", 2)
+    store.save(2, lambda to: (to / "adapter").mkdir(), score=1.0)
+    store.save(3, lambda to: (to / "adapter").mkdir(), score=0.5)
+    assert find_adapter(folder, None)[1] == folder / "checkpoints" / "iteration-000003" / "adapter"
+    best = find_adapter(folder, None, best=True)[1]
+    assert best == folder / "checkpoints" / "iteration-000002" / "adapter"
+
+
+def test_errors_about_adapters(finished_run: Path, tmp_path: Path, photo: Path) -> None:
+    empty = tmp_path / "empty"
+    shutil.copytree(finished_run, empty, ignore=shutil.ignore_patterns("iteration-*"))
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    for words, message in (
+        (["--adapter", empty], "has no intact checkpoint yet"),
+        (["--adapter", finished_run, "--best"], "no intact checkpoint that has a score"),
+        (["--adapter", tmp_path / "nowhere"], "there is no folder"),
+        (["--adapter", nothing], f"has no {LORA}"),
+        (["--best"], "give its folder as the adapter"),
+        (["--recipe", "stikers"], "did you mean 'stickers'?"),
+    ):
+        out = tmp_path / "out.png"
+        result = run("generate", "--reference", photo, "--prompt", "a", "--out", out, *words)
+        assert result.exit_code == 2 and message in said(result), result.output
+        assert not out.exists()
+
+
+def test_errors_about_pictures_and_prompts(photo: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("not a picture")
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(photo.read_bytes()[:200])
+    small = tmp_path / "small.png"
+    Image.new("RGB", (64, 9)).save(small)
+    for reference, prompt, out, message in (
+        (tmp_path / "no.png", "a", "o.png", f"there is no picture {tmp_path / 'no.png'}"),
+        (text, "a", "o.png", f"{text} is not a picture"),
+        (cut, "a", "o.png", f"{cut} is not a picture"),
+        (small, "a", "o.png", "64×9 pixels: each side must have at least 16"),
+        (photo, "  ", "o.png", "the prompt is empty"),
+        (photo, "a", "o.txt", "does not end like a picture"),
+        (photo, "a", ".", "is a folder"),
+    ):
+        words = ["--reference", reference, "--prompt", prompt, "--out", tmp_path / out]
+        result = run("generate", *words)
+        assert result.exit_code == 2 and message in said(result), result.output
+
+
+def test_a_reference_is_upright_on_white_and_cropped_in_the_middle(tmp_path: Path) -> None:
+    file = tmp_path / "phone.png"
+    picture = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
+    picture.paste((255, 0, 0, 255), (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter: its left is above
+    picture.save(file, exif=exif)
+    upright = open_picture(file)
+    assert upright.mode == "RGB" and upright.size == (20, 40)
+    assert upright.getpixel((10, 5)) == (255, 0, 0)
+    assert upright.getpixel((10, 35)) == (255, 255, 255)
+    fitted = fit_reference(upright, load_recipe("stickers").policy)
+    assert fitted.size == (64, 64)
+    assert fitted.getpixel((32, 5)) == (255, 0, 0) and fitted.getpixel((32, 60)) == (255,) * 3
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "I;16"])
+def test_references_of_any_mode_become_rgb(mode: str, tmp_path: Path) -> None:
+    file = tmp_path / ("picture.tiff" if mode == "CMYK" else "picture.png")
+    Image.new(mode, (20, 20), 40000 if mode == "I;16" else 0).save(file)
+    picture = open_picture(file)
+    assert picture.mode == "RGB"
+    if mode == "I;16":
+        assert picture.getpixel((3, 3)) == (156, 156, 156)

@@ -1,0 +1,42 @@
+"""`likewise pretrain`, as a user types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from running import run
+
+
+def test_every_part_is_offered() -> None:
+    result = run("pretrain", "--help")
+    assert result.exit_code == 0
+    for part in ("vae", "generator", "identity", "prompt", "judges", "all", "report"):
+        assert part in result.output
+
+
+def test_it_stops_when_time_is_up_resumes_and_finishes(tmp_path: Path) -> None:
+    command = ["pretrain", "vae", "--work", tmp_path, "--models", tmp_path / "models"]
+    command += ["--workers", "0", "--steps", "2"]
+    first = run(*command, "--minutes", "0.000001")
+    assert first.exit_code == 3 and "run the same command again" in first.output
+    assert not (tmp_path / "vae" / "model").exists()
+    state = tmp_path / "vae" / "state.safetensors"
+    whole = state.read_bytes()
+    state.write_bytes(whole[:1000])
+    damaged = run(*command)
+    assert damaged.exit_code == 2 and "training state is damaged" in damaged.output
+    state.write_bytes(whole)
+    second = run(*command)
+    assert second.exit_code == 0 and "resumed at step 1 of 2" in second.output
+    assert (tmp_path / "vae" / "model" / "diffusion_pytorch_model.safetensors").exists()
+
+
+def test_generator_without_an_autoencoder_says_what_to_do(tmp_path: Path) -> None:
+    result = run("pretrain", "generator", "--work", tmp_path, "--models", tmp_path)
+    assert result.exit_code == 2 and "likewise pretrain vae" in result.output
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    result = run("pretrain", "report", "--models", tmp_path / "nowhere")
+    assert result.exit_code == 2
+    assert "nowhere" in result.output.replace("\n", "")

@@ -1,0 +1,55 @@
+"""The sampler only looks up levels: the numbers are those of `transitions`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from likewise.algorithm import transitions
+from likewise.algorithm.schedule import shifted_sigmas
+from likewise.rollout.sampler import Sampler
+
+SIGMAS = shifted_sigmas(5, 3.0)
+X, V = torch.randn(2, 3, 4, 2, generator=torch.Generator().manual_seed(0)).unbind()
+
+
+def expected(transition: str, t: int) -> tuple[Tensor, Tensor]:
+    here, there = SIGMAS[t], SIGMAS[t + 1]
+    if transition == "flow-sde":
+        return transitions.flow_sde(X, V, here, there, 0.6, SIGMAS[1])
+    function = {"dance-sde": transitions.dance_sde, "cps": transitions.cps}[transition]
+    return function(X, V, here, there, 0.6)
+
+
+@pytest.mark.parametrize("t", range(5))
+@pytest.mark.parametrize("transition", ["flow-sde", "dance-sde", "cps"])
+def test_stochastic_steps(transition: str, t: int) -> None:
+    mean, std = Sampler(SIGMAS, transition, 0.6).stochastic(X, V, t)
+    wanted_mean, wanted_std = expected(transition, t)
+    assert torch.equal(mean, wanted_mean) and torch.equal(std, wanted_std)
+    assert std.numel() == 1 and std >= 0
+    assert (std == 0) == (transition == "cps" and t == 4)
+
+
+@pytest.mark.parametrize("t", range(5))
+def test_deterministic_steps_follow_the_ode(t: int) -> None:
+    there = Sampler(SIGMAS, "flow-sde", 0.6).deterministic(X, V, t)
+    torch.testing.assert_close(there, X + V * (SIGMAS[t + 1] - SIGMAS[t]), rtol=0, atol=1e-6)
+    assert torch.equal(there, transitions.ode(X, V, SIGMAS[t], SIGMAS[t + 1])[0])
+
+
+def test_bfloat16_latents_are_stepped_in_float32() -> None:
+    sampler = Sampler(SIGMAS, "dance-sde", 0.6)
+    mean, std = sampler.stochastic(X.bfloat16(), V.bfloat16(), 1)
+    assert mean.dtype == std.dtype == sampler.deterministic(X.bfloat16(), V, 1).dtype
+    assert mean.dtype == torch.float32
+
+
+def test_number_of_steps() -> None:
+    assert Sampler(SIGMAS, "cps", 0.6).num_steps == 5
+
+
+def test_an_unknown_transition_is_refused() -> None:
+    with pytest.raises(ValueError, match="no transition 'flow_sde': flow-sde, dance-sde or cps"):
+        Sampler(SIGMAS, "flow_sde", 0.6).stochastic(X, V, 0)

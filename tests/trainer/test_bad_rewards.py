@@ -1,0 +1,205 @@
+"""Rewards that fail: their pictures are missing, never 0, and a run without credit gives up."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import runs
+import torch
+
+import likewise.api.training
+from likewise.api import resume, train
+from likewise.config import Recipe
+from likewise.records.checkpoints import CheckpointStore
+from likewise.records.run_directory import RunDirectory
+from likewise.trainer.checks import TrainingError
+
+
+def recipe(
+    model: Path, judge: str, iterations: int = 1, patience: int = 3, **changes: Any
+) -> Recipe:
+    """A sound reward, and the one that is named `judge`; micro-batches are groups."""
+    return runs.tiny_recipe(
+        model,
+        rewards={
+            "judge": runs.function(judge, "prompt"),
+            "detail": runs.function("detail", "identity"),
+        },
+        **{
+            "rollout": {"micro_batch": 4},
+            "run": {"iterations": iterations, "patience": patience},
+            **changes,
+        },
+    )
+
+
+def check_table(run: RunDirectory, iteration: int, missing: list[int]) -> dict[str, list[Any]]:
+    """METHOD §2 for the given rows of two groups of four; returns the table's columns."""
+    table = run.read_rewards(iteration).to_pydict()
+    row = next(row for row in run.read_metrics() if row["iteration"] == iteration)
+    known = np.array([number not in missing for number in range(8)])
+
+    assert [number for number in range(8) if table["reward/judge"][number] is None] == missing
+    assert None not in table["reward/detail"]  # what is known stays known
+    assert table["complete"] == known.tolist()
+    assert row["reward/judge/missing"] == row["incomplete"] == len(missing)
+    assert row["reward/detail/missing"] == 0
+
+    for name in ("judge", "detail"):
+        values = np.array([np.nan if v is None else v for v in table[f"reward/{name}"]])
+        wanted = np.zeros(8)
+        for group in (slice(0, 4), slice(4, 8)):
+            inside = np.flatnonzero(known[group]) + group.start
+            if len(inside) >= 2:
+                members = values[inside]
+                spread = members.std(ddof=1)
+                wanted[inside] = (members - members.mean()) / spread if spread > 1e-6 else 0
+        assert table[f"z/{name}"] == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+    for name, column in table.items():
+        if name.startswith(("advantage/", "bonus")):
+            assert not np.array(column)[~known].any()
+    judged = np.array([v for v in table["reward/judge"] if v is not None])
+    if len(judged):
+        assert row["reward/judge/mean"] == pytest.approx(judged.mean(), rel=1e-5)
+        assert row["reward/judge/min"] == pytest.approx(judged.min())
+    else:
+        assert row["reward/judge/mean"] is row["reward/judge/min"] is None
+    return table
+
+
+def test_missing_values_leave_their_groups(tiny_model: Path, tmp_path: Path) -> None:
+    """NaN, infinity and None: two of each group of four are left, and only they get credit."""
+    run = train(recipe(tiny_model, "nan_for_some", iterations=2), tmp_path / "run").run
+    for iteration in (1, 2):
+        table = check_table(run, iteration, missing=[0, 3, 4, 7])
+        assert any(any(table[name]) for name in table if name.startswith("advantage/"))
+
+
+def test_a_call_that_fails_costs_its_pictures(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(recipe(tiny_model, "raises_for_some"), tmp_path / "run").run
+    table = check_table(run, 1, missing=[0, 1, 2, 3])
+    assert any(table["z/judge"][4:])
+    warning = "reward 'judge' failed in iteration 1: TimeoutError: the judge did not answer"
+    assert warning in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_failure_in_one_process_of_two(
+    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Process 1 draws rows 4 to 7; shares of micro-batches of 3 do not matter."""
+    bad = recipe(tiny_model, "raises_elsewhere", iterations=2, rollout={"micro_batch": 3})
+    assert sittings.sit(tmp_path / "run", bad, forks=2)["code"] == 0
+    for iteration in (1, 2):
+        check_table(RunDirectory.open(tmp_path / "run"), iteration, missing=[4, 5, 6, 7])
+
+
+@pytest.mark.parametrize(
+    ("judge", "reason"),
+    [
+        ("always_raises", "KeyError: 'no such judge'"),
+        ("wrong_shape", "returned shape [1] for 4 pictures"),
+        ("wrong_rank", "returned shape [4, 1] for 4 pictures"),
+        ("words", "could not convert string to float: 'good'"),
+        ("nothing", "returned shape [] for 4 pictures"),
+    ],
+)
+def test_giving_up_names_the_reward_and_the_reason(
+    tiny_model: Path, tmp_path: Path, judge: str, reason: str
+) -> None:
+    with pytest.raises(TrainingError) as caught:
+        train(recipe(tiny_model, judge, iterations=3, patience=1), tmp_path / "run")
+    message = str(caught.value)
+    assert "no picture got credit in 1 iterations in a row (run.patience = 1)" in message
+    assert "judge: " in message
+    assert reason in message
+
+
+def test_patience_counts_iterations_in_a_row(tiny_model: Path, tmp_path: Path) -> None:
+    """Works for iterations 1 and 2; 3 is forgiven, 4 is too much."""
+    late = recipe(tiny_model, "raises_later", iterations=9, patience=2)
+    with pytest.raises(TrainingError, match="judge: TimeoutError: the judge did not answer"):
+        train(late, tmp_path / "run")
+    run = RunDirectory.open(tmp_path / "run")
+    assert [row["iteration"] for row in run.read_metrics()] == [1, 2, 3, 4]
+    check_table(run, 2, missing=[])
+    check_table(run, 3, missing=list(range(8)))
+    check_table(run, 4, missing=list(range(8)))
+
+
+def test_giving_up_loses_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    """Everything that was learned is in a checkpoint, from which a mended run goes on."""
+    late = recipe(tiny_model, "raises_later", iterations=9, patience=2)
+    with pytest.raises(TrainingError):
+        train(late, tmp_path / "run")
+    run = RunDirectory.open(tmp_path / "run")
+    newest = CheckpointStore(run.checkpoints, 1).newest()
+    assert newest is not None and newest.iteration == 4
+    with pytest.raises(TrainingError, match="in 2 iterations in a row"):
+        resume(run.path)
+    assert [row["iteration"] for row in run.read_metrics()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_iterations_without_credit_teach_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    """Not even by Adam's momentum or weight decay."""
+    late = recipe(tiny_model, "raises_later", run={"iterations": 3, "checkpoints": {"every": 1}})
+    run = train(late, tmp_path / "run").run
+    before, after = (
+        runs.checkpoint_tensors(run.checkpoints / f"iteration-00000{iteration}")
+        for iteration in (2, 3)
+    )
+    adapter = [name for name in before if name.startswith("adapter/")]
+    assert adapter
+    assert [name for name in adapter if not torch.equal(before[name], after[name])] == []
+
+
+def test_a_constant_reward_teaches_nothing_and_is_counted(tiny_model: Path, tmp_path: Path) -> None:
+    run = train(recipe(tiny_model, "constant"), tmp_path / "run").run
+    table = check_table(run, 1, missing=[])
+    assert table["z/judge"] == [0] * 8
+    assert any(table["z/detail"])
+    (row,) = run.read_metrics()
+    assert (row["reward/judge/flat_groups"], row["reward/detail/flat_groups"]) == (2, 0)
+    assert row["reward/judge/mean"] == pytest.approx(0.7)
+    assert row["correlation"] is None
+
+
+def test_metrics_hold_no_nan(tiny_model: Path, tmp_path: Path) -> None:
+    """JSON has none: what is unknown is null, even where everything is."""
+    run = train(recipe(tiny_model, "always_raises"), tmp_path / "run").run
+    text = (run.path / "metrics.jsonl").read_text()
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} in metrics.jsonl")
+
+    (row,) = [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+    assert row["reward/judge/mean"] is row["correlation"] is row["conflict_rate"] is None
+    assert row["update/loss"] == row["update/grad_norm"] == 0
+
+
+def test_a_replay_that_differs_is_an_error(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout in the model: rollout and update would compute different things."""
+    build = likewise.api.training.build_parts
+
+    def with_dropout(*arguments: Any) -> Any:
+        parts = build(*arguments)
+        dropout = torch.nn.Dropout(0.1)  # modules start in training mode
+        parts.policy.transformer.x_embedder.register_forward_hook(
+            lambda module, inputs, output: dropout(output)
+        )
+        return dataclasses.replace(parts)
+
+    monkeypatch.setattr(likewise.api.training, "build_parts", with_dropout)
+    with pytest.raises(TrainingError, match=r"ratio_tolerance.*dropout"):
+        train(runs.tiny_recipe(tiny_model), tmp_path / "run")
+    run = RunDirectory.open(tmp_path / "run")
+    assert run.read_metrics() == []  # before anything was learned
+    assert CheckpointStore(run.checkpoints, 1).newest() is None

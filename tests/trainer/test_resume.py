@@ -1,0 +1,300 @@
+"""A run that is killed and resumed ends as if nothing had happened, in every bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import runs
+
+from likewise.api import resume, train
+from likewise.config import Recipe
+from likewise.records.checkpoints import CheckpointStore
+from likewise.records.run_directory import RunDirectory, RunDirectoryError
+
+# Files are on the disk a bit later than usual, so that a good part of a run is spent in writing.
+SLOW_DISK = """
+import os, time
+sync = os.fsync
+os.fsync = lambda handle: (time.sleep(0.01), sync(handle))[1]
+"""
+
+
+def recipe(model: Path, processes: int = 1, iterations: int = 5) -> Recipe:
+    """Everything that has a state: moving average, schedule, random reward, best checkpoint."""
+    return runs.tiny_recipe(
+        model,
+        rewards={
+            "moody": runs.function("moody", "prompt"),
+            "detail": runs.function("detail", "identity"),
+        },
+        rollout={"micro_batch": 3, "trained": {"kind": "random", "fraction": 0.6}},
+        optimizer={
+            "learning_rate": 3e-3,
+            "schedule": "cosine",
+            "warmup_steps": 2,
+            "ema_decay": 0.9,
+            "updates_per_iteration": 2,
+        },
+        run={
+            "processes": processes,
+            "iterations": iterations,
+            "evaluation": {"every": 2, "tasks": 2},
+            "checkpoints": {"every": 2, "keep": 2},
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    sittings: runs.Sittings, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, bytes], float]:
+    """What a run of one process writes, and the seconds that it takes on a slow disk."""
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    started = time.monotonic()
+    end = sittings.sit(run_dir, recipe(tiny_model), patch=SLOW_DISK)
+    assert end["code"] == 0, end
+    return runs.snapshot(run_dir), time.monotonic() - started
+
+
+def assert_equal(run_dir: Path, wanted: dict[str, bytes]) -> None:
+    got = runs.snapshot(run_dir)
+    assert sorted(got) == sorted(wanted)
+    assert [name for name in got if got[name] != wanted[name]] == []
+
+
+def kill_and_resume(
+    sittings: runs.Sittings, run_dir: Path, start: Recipe, delays: list[float], forks: int = 0
+) -> None:
+    """Kill the run after each of the delays in seconds, and let the last sitting finish."""
+    wanted: Recipe | None = start
+    for delay in delays:
+        pid = sittings.start(run_dir, wanted, patch=SLOW_DISK, forks=forks)
+        time.sleep(delay)
+        sittings.kill(pid)
+        wanted = None if (run_dir / "recipe.yaml").exists() else start
+    end = sittings.sit(run_dir, wanted, forks=forks)
+    assert end["code"] == 0, end
+
+
+def test_checkpoints_hold_all_of_the_state(undisturbed: tuple[dict[str, bytes], float]) -> None:
+    """Every 2 iterations and at the end; of 2, 4 and 5 the newest two, and the best."""
+    files, _ = undisturbed
+    assert {"metrics.jsonl", "samples/000000.png", "samples/000004.png"} <= files.keys()
+    assert [f"rewards/00000{i}.parquet" in files for i in range(1, 6)] == [True] * 5
+    kept = {name.split("/")[1] for name in files if name.startswith("checkpoints/")}
+    assert (
+        {"iteration-000004", "iteration-000005"}
+        <= kept
+        <= {f"iteration-00000{i}" for i in (2, 4, 5)}
+    )
+    in_last = {name.split("/", 2)[2] for name in files if "iteration-000005/" in name}
+    assert in_last == {
+        "adapter/pytorch_lora_weights.safetensors",
+        "average/pytorch_lora_weights.safetensors",
+        "learner.safetensors",
+        "learner.json",
+        "manifest.json",
+    }
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_killed_three_times(
+    sittings: runs.Sittings,
+    tiny_model: Path,
+    undisturbed: tuple[dict[str, bytes], float],
+    tmp_path: Path,
+    seed: int,
+) -> None:
+    wanted, seconds = undisturbed
+    delays = [random.Random(seed * 10 + i).uniform(0.2, 0.8) * seconds for i in range(3)]
+    kill_and_resume(sittings, tmp_path / "run", recipe(tiny_model), delays)
+    assert_equal(tmp_path / "run", wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3, 11))
+def test_killed_many_times(
+    sittings: runs.Sittings,
+    tiny_model: Path,
+    undisturbed: tuple[dict[str, bytes], float],
+    tmp_path: Path,
+    seed: int,
+) -> None:
+    wanted, seconds = undisturbed
+    delays = [random.Random(seed * 10 + i).uniform(0.05, 0.6) * seconds for i in range(8)]
+    kill_and_resume(sittings, tmp_path / "run", recipe(tiny_model), delays)
+    assert_equal(tmp_path / "run", wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forks", [2, 0], ids=["another launcher", "own launcher"])
+def test_two_processes_killed_three_times(
+    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path, forks: int
+) -> None:
+    two = recipe(tiny_model, processes=2)
+    started = time.monotonic()
+    assert sittings.sit(tmp_path / "undisturbed", two, patch=SLOW_DISK, forks=forks)["code"] == 0
+    seconds = time.monotonic() - started
+    delays = [random.Random(i).uniform(0.5, 0.95) * seconds for i in range(3)]
+    kill_and_resume(sittings, tmp_path / "run", two, delays, forks)
+    assert_equal(tmp_path / "run", runs.snapshot(tmp_path / "undisturbed"))
+
+
+def test_resume_before_any_checkpoint(
+    sittings: runs.Sittings,
+    tiny_model: Path,
+    undisturbed: tuple[dict[str, bytes], float],
+    tmp_path: Path,
+) -> None:
+    """The first iteration is in the metrics, and no checkpoint is there yet."""
+    run_dir = tmp_path / "run"
+    pid = sittings.start(run_dir, recipe(tiny_model), patch=SLOW_DISK)
+    wait_for(run_dir / "rewards" / "000001.parquet")
+    sittings.kill(pid)
+    assert CheckpointStore(run_dir / "checkpoints", 1).newest() is None
+    assert sittings.sit(run_dir)["code"] == 0
+    assert_equal(run_dir, undisturbed[0])
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    tiny_model: Path, undisturbed: tuple[dict[str, bytes], float], tmp_path: Path
+) -> None:
+    run = train(recipe(tiny_model), tmp_path / "run", quiet=True).run
+    newest = run.checkpoints / "iteration-000005" / "learner.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1] + b"?")
+    with pytest.warns(UserWarning, match=r"iteration-000005 is skipped: learner.safetensors has"):
+        outcome = resume(run.path, quiet=True)
+    assert (outcome.iteration, outcome.finished) == (5, True)
+    assert_equal(run.path, undisturbed[0])
+
+
+def test_a_finished_run_stays_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
+    run = train(runs.tiny_recipe(tiny_model, run={"iterations": 1}), tmp_path / "run").run
+    before = runs.snapshot(run.path)
+    outcome = resume(run.path)
+    assert (outcome.iteration, outcome.finished, outcome.signal) == (1, True, 0)
+    assert runs.snapshot(run.path) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_with_a_checkpoint(
+    sittings: runs.Sittings,
+    tiny_model: Path,
+    undisturbed: tuple[dict[str, bytes], float],
+    tmp_path: Path,
+    number: int,
+) -> None:
+    run_dir = tmp_path / "run"
+    pid = sittings.start(run_dir, recipe(tiny_model), patch=SLOW_DISK)
+    wait_for(run_dir / "rewards" / "000003.parquet")
+    runs.send(pid, number)
+    end = sittings.wait(pid)
+    assert end["code"] == 0
+    assert end["outcome"]["signal"] == number
+    assert end["outcome"]["iteration"] >= 3
+    assert not end["outcome"]["finished"]
+    rows = RunDirectory.open(run_dir).read_metrics()
+    assert rows[-1]["iteration"] == end["outcome"]["iteration"]  # all of it is in the checkpoint
+    assert resume(run_dir, quiet=True).finished
+    assert_equal(run_dir, undisturbed[0])
+
+
+def test_two_trainers_do_not_share_a_run(
+    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    pid = sittings.start(run_dir, recipe(tiny_model, iterations=50))
+    wait_for(run_dir / "rewards" / "000001.parquet")
+    with pytest.raises(RunDirectoryError, match=f"in use: process {pid} trains there"):
+        resume(run_dir)
+    with pytest.raises(RunDirectoryError, match="--resume"):
+        train(recipe(tiny_model), run_dir)
+    sittings.kill(pid)
+
+
+# --- the run's own launcher ----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_ctrl_c_with_two_processes(
+    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path
+) -> None:
+    """A terminal sends it to the parent and to both workers."""
+    two = recipe(tiny_model, processes=2)
+    pid = sittings.start(tmp_path / "run", two, patch=SLOW_DISK)
+    wait_for(tmp_path / "run" / "rewards" / "000001.parquet")
+    runs.send(pid, signal.SIGINT)
+    end = sittings.wait(pid)
+    assert end["code"] == 0, end
+    assert end["outcome"]["signal"] == signal.SIGINT
+    assert 1 <= end["outcome"]["iteration"] < 5
+    assert runs.gone(pid, 5)
+
+    assert sittings.sit(tmp_path / "run")["code"] == 0
+    assert sittings.sit(tmp_path / "undisturbed", two)["code"] == 0
+    assert_equal(tmp_path / "run", runs.snapshot(tmp_path / "undisturbed"))
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(reason="before Interrupts is entered, SIGTERM ends a worker: launch() raises")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("delay", [1.0, 4.0, 8.0])
+def test_a_signal_while_two_processes_start(
+    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path, delay: float, number: int
+) -> None:
+    """However early it comes: no worker stays behind, and the run can be resumed."""
+    pid = sittings.start(tmp_path / "run", recipe(tiny_model, 2, iterations=200))
+    time.sleep(delay)
+    runs.send(pid, number)
+    end = sittings.wait(pid, timeout=60)
+    assert end["code"] is not None, end
+    assert runs.gone(pid, 5)
+    assert end.get("outcome", {}).get("signal") == number, end
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_parent_is_killed(
+    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    pid = sittings.start(run_dir, recipe(tiny_model, 2, iterations=200))
+    wait_for(run_dir / "rewards" / "000001.parquet")
+    os.kill(pid, signal.SIGKILL)
+    assert sittings.wait(pid)["code"] == -signal.SIGKILL
+    assert runs.gone(pid, 60)
+    newest = CheckpointStore(run_dir / "checkpoints", 1).newest()
+    assert newest is not None
+    assert newest.iteration == RunDirectory.open(run_dir).read_metrics()[-1]["iteration"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["every worker", "one worker"])
+def test_a_worker_that_cannot_start_is_one_clear_error(
+    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path, where: str
+) -> None:
+    everywhere = where == "every worker"
+    broken = runs.tiny_recipe(
+        "/nowhere/model" if everywhere else tiny_model,
+        rewards={"one": runs.function("only_in_first", "prompt")},
+        credit={"shaping": {"kind": "none"}},
+        run={"processes": 2},
+    )
+    pid = sittings.start(tmp_path / "run", broken)
+    end = sittings.wait(pid, timeout=180)
+    assert end["code"] == 1, end
+    kind, message = end["error"]
+    assert kind in ("OSError", "ValueError", "HFValidationError", "FileNotFoundError"), end
+    assert ("/nowhere/model" if everywhere else "rewards.one.target") in message
+    assert runs.gone(pid, 5)
+
+
+def wait_for(file: Path, seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not file.exists():
+        assert time.monotonic() < deadline, f"{file} did not appear"
+        time.sleep(0.01)

@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+RUN    := runs/demo
 TORCH  := $(shell grep '^torch==' constraints.txt)
 
 # Spinning OpenMP threads slow torch 10-50x as soon as another process wants the same core.
@@ -36,9 +37,11 @@ lint: setup ## check style, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-demo: setup ## draw a grid of pictures with the shipped nano generator into demo.png
-	$(BIN)/likewise draw --out demo.png
+demo: setup ## train the nano generator for about ten minutes, and show what changed
+	@if [ -f $(RUN)/recipe.yaml ]; then $(BIN)/likewise train --resume $(RUN); \
+	else $(BIN)/likewise train stickers --run-dir $(RUN); fi
+	$(BIN)/likewise evaluate $(RUN)
 
 clean: ## remove .venv, caches and builds; runs/ and outputs/ stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist demo.png
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

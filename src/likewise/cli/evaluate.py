@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # imports torch
     from likewise.evaluation.before_after import Measure
 
 EXPLAINED = {
-    "judge-identity": "same subject? (cosine, judge)",
-    "judge-prompt": "did all that the prompt asks (share, judge)",
+    "judge-identity": "same subject (judge)",
+    "judge-prompt": "prompt followed (judge)",
 }
 
 
@@ -31,8 +31,9 @@ def evaluate(
 ) -> None:
     """Compare a run with its model before training, on subjects that no training ever saw.
 
-    Judges are networks of another architecture, and never rewards. Pictures before and after are
-    drawn from the same noise.
+    Judges are networks of another architecture, and never rewards: one gives the cosine to the
+    reference, one the share of pictures that do all that the prompt asks. Pictures before and after
+    are drawn from the same noise; intervals are by a bootstrap over subjects.
     """
     with readable_errors():
         from likewise import api

@@ -1,11 +1,13 @@
 """Training a policy by reinforcement learning. `loop` is the table of contents:
 
+- `session`: the parts of a run; each of its methods is one line of the loop.
 - `credit`: the recipe's credit rule: rewards of all groups → advantages.
-- `update`: replay the trained steps, and take an optimiser step.
+- `update`: replay the trained steps with gradient.
 - `learner`: optimiser, learning-rate schedule and moving average around a policy's adapter.
-- `metrics`: what an iteration's rewards, credit and update say, as numbers.
+- `checks`: what must hold before the first update, and when a run gives up.
 - `evaluation`: a fixed set of tasks, drawn and scored every so often.
-- `checks`: what must hold before the first update.
-- `state`: everything a resumed run needs, to and from a checkpoint.
-- `processes`, `interrupts`, `progress`: several processes, signals, and what the user sees.
+- `metrics`, `clock`, `recorder`, `progress`: what an iteration says, and who is told.
+- `state`: everything that a resumed run needs, to and from a checkpoint.
+- `processes`, `launch`, `interrupts`: several processes that act as one, and signals.
+- `plan`, `probe`: what a run will cost, by arithmetic and by measuring.
 """

@@ -7,8 +7,8 @@ What the claim can mean, measured on this configuration in float32:
   property of pixels and not of splits, so the rewards here are too coarse to notice.
 - Gradients then agree to 1e-6 of their norm, and so do Adam's first moments.
 - Adam divides by the size of each gradient, so elements whose gradient is close to rounding move
-  by different parts of a learning rate: weights agree to 1e-3 of it (3e-6 here) at the worst
-  element, and to 2e-5 of the way that they went altogether.
+  by different parts of a learning rate: weights agree to 1e-3 of it at the worst element (below
+  1e-6 at the learning rate here), and to 2e-5 of the way that they went altogether.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REWARDS = {
     "red": runs.function("coarse_red", "prompt"),
     "detail": runs.function("coarse_detail", "identity"),
 }
-RATE = 3e-3
+RATE = 5e-4
 Result = Callable[..., Path]
 
 
@@ -80,7 +80,7 @@ def assert_same(one: Path, other: Path) -> None:
     weights, their_twins = flat(one, "lora_B.weight"), flat(other, "lora_B.weight")  # from 0 on
     assert weights.abs().max() > RATE
     assert (weights - their_twins).norm() < 1e-4 * weights.norm()
-    assert (weights - their_twins).abs().max() < 1e-2 * RATE
+    assert (weights - their_twins).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 5])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from likewise.config.recipe import AllSteps, RandomSteps, Rollout, WindowSteps
-from likewise.rollout.steps import StepPlan, plan_steps, shuffled_orders
+from likewise.rollout.steps import StepPlan, loop_orders, plan_steps
 
 
 def plans(trained: Any, count: int = 40, seed: int = 0, **settings: Any) -> list[StepPlan]:
@@ -83,7 +83,14 @@ def test_a_random_window_moves_only_every_so_often() -> None:
 
 
 def orders(seed: int = 0, iteration: int = 1) -> Tensor:
-    return shuffled_orders((1, 4, 5, 9), 300, seed, iteration)
+    steps = (1, 4, 5, 9)
+    return loop_orders(Rollout(num_steps=10), StepPlan(steps, steps), 300, seed, iteration)
+
+
+def test_a_window_is_shuffled_among_all_steps_that_it_may_hold() -> None:
+    settings = Rollout(num_steps=6, deterministic_tail=1, trained=WindowSteps(size=2))
+    drawn = loop_orders(settings, plan_steps(settings, 0, 0), 50, 0, 1)
+    assert torch.equal(drawn.sort(1).values, torch.arange(5).expand(50, 5))
 
 
 def test_every_row_has_a_permutation_of_its_own() -> None:

@@ -104,7 +104,7 @@ def guarded_ratio(
     _check_same_shape(log_prob_new, log_prob_old)
     log_ratio = precise(log_prob_new) - precise(log_prob_old).detach()
     bias = gaussian_kl(mean_new, mean_old.detach(), std)
-    rate = spread(std, precise(mean_new)).reshape(-1)  # [B], or [1] for one number
+    rate = spread(std, precise(mean_new)).to(bias.device).reshape(-1)  # [B], or [1] for a number
     return (rate * (log_ratio + bias)).exp()
 
 
@@ -150,7 +150,7 @@ def gaussian_kl(mean: Tensor, mean_reference: Tensor, std: Level) -> Tensor:
     """
     _check_same_shape(mean, mean_reference)
     difference = precise(mean) - precise(mean_reference)
-    std = spread(std, difference)
+    std = spread(std, difference).to(difference.device)  # levels of a schedule are on the CPU
     if std.numel() not in (1, len(difference)):
         raise ValueError(f"wanted one std per member, got {list(std.shape)}")
     return difference.square().flatten(1).mean(1) / (2 * std.reshape(-1) ** 2)

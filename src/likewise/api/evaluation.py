@@ -18,6 +18,7 @@ from likewise.build import (
 )
 from likewise.evaluation.before_after import Comparison, compare, picture
 from likewise.records.files import write_atomically
+from likewise.records.run_directory import RunDirectory
 from likewise.trainer.launch import auto_device
 
 KINDS = ("scene", "property", "layout", "combination")
@@ -43,13 +44,13 @@ def evaluate(
         device: Default: cuda where there is one, else cpu.
 
     Raises:
-        ValueError: there is no such run, or it has no intact checkpoint.
+        ValueError: there is no such run, it has no intact checkpoint, or a scorer fails.
     """
     run_dir, place = Path(run_dir), torch.device(device or auto_device())
+    RunDirectory.open(run_dir)
     recipe, folder = find_adapter(run_dir, None, best)
-    if folder is None or not (run_dir / "recipe.yaml").is_file():
-        raise ValueError(f"{run_dir} is not a run directory")
-    policy = build_policy(recipe, place)
+    assert folder is not None  # a run without checkpoints is an error
+    policy = build_policy(recipe, place, trainable=False)
     policy.load_adapter(folder)
     judges = {f"judge-{name}": judge for name, judge in build_judges(place).items()}
     comparison = compare(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,13 @@ from likewise.records.checkpoints import CheckpointStore
 from likewise.records.environment import collect_environment
 from likewise.records.run_directory import RunDirectory
 from likewise.trainer.interrupts import Interrupts
-from likewise.trainer.launch import auto_device, auto_processes, is_launched, launch
+from likewise.trainer.launch import (
+    auto_device,
+    auto_processes,
+    is_launched,
+    launch,
+    use_given_threads,
+)
 from likewise.trainer.loop import train as train_loop
 from likewise.trainer.processes import Processes
 from likewise.trainer.progress import Progress
@@ -82,8 +89,17 @@ def default_run_dir(recipe: Recipe) -> Path:
 
 
 def settle(recipe: Recipe) -> Recipe:
-    """The recipe with `auto` replaced by what this machine has, so that a resumed run agrees."""
+    """The recipe with `auto` replaced by what this machine has, so that a resumed run agrees.
+
+    Raises:
+        ValueError: it asks for what is not here: a GPU, or a tracker's package.
+    """
     device = auto_device() if recipe.run.device == "auto" else recipe.run.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("run.device is cuda, but torch finds no GPU here: use cpu or auto")
+    for tracker in recipe.run.trackers:
+        if find_spec(tracker) is None:
+            raise ValueError(f"run.trackers names {tracker}, which is not installed")
     processes = recipe.run.processes
     if is_launched():
         processes = int(os.environ["WORLD_SIZE"])
@@ -140,17 +156,18 @@ def _work(path: Path, quiet: bool) -> int:
         log_with=list(recipe.run.trackers) or None,
         project_config=ProjectConfiguration(logging_dir=str(path / "trackers")),
     )
-    accelerator.init_trackers("likewise", config=flat(recipe))
     processes = Processes(accelerator)
-    if processes.device.type == "cpu":
-        torch.set_num_threads(max(1, torch.get_num_threads() // processes.count))
+    use_given_threads()
     console = Console(quiet=not processes.is_main)
     log = run.log if processes.is_main else None
     progress = Progress(list(recipe.rewards), recipe.run.iterations, console, log, quiet)
     with run.lock() if processes.is_main else nullcontext(), Interrupts() as interrupts:
         parts = build_parts(recipe, processes.device)
+        accelerator.init_trackers("likewise", config=flat(recipe))
         session = Session(recipe, run, parts, processes)
         recorder = Recorder(recipe, run, processes, progress)
-        train_loop(session, recorder, interrupts)
-        accelerator.end_training()
-    return interrupts.received
+        try:
+            train_loop(session, recorder, interrupts)
+            return max(processes.gather([interrupts.received]))
+        finally:
+            accelerator.end_training()

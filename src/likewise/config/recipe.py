@@ -43,7 +43,7 @@ class FluxKontext(Section):
     height: PositiveInt = Field(64, description="pixels; a multiple of 16 for FLUX.1")
     width: PositiveInt = Field(64, description="pixels; a multiple of 16 for FLUX.1")
     max_sequence_length: int = Field(16, ge=1, le=512, description="T5 tokens")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+    dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the frozen weights and the forward; adapters are float32"
     )
     guidance: float = Field(3.5, description="embedded guidance, where the model takes it")
@@ -302,6 +302,12 @@ class Optimizer(Section):
     )
     ema_decay: Decay | None = Field(None, description="null: no moving average of the adapter")
 
+    @model_validator(mode="after")
+    def _warmup_counts(self) -> Optimizer:
+        if self.warmup_steps and self.schedule == "constant":
+            raise ValueError("schedule constant has no warmup_steps: use constant_with_warmup")
+        return self
+
 
 # --- the run -------------------------------------------------------------------------------------
 
@@ -325,7 +331,9 @@ class Run(Section):
     """How long, where, and what is written."""
 
     iterations: PositiveInt = 50
-    device: str = Field("auto", description="cpu, cuda, …; auto: the best there is")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: cuda where there is one"
+    )
     processes: PositiveInt | Literal["auto"] = Field(
         "auto", description="auto: one per GPU, or one per CPU core up to 4"
     )

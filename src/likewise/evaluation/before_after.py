@@ -79,7 +79,11 @@ def compare(
     micro_batch: int,
     seed: int = 0,
 ) -> Comparison:
-    """Draw every task with the adapter and without, from the same noise, and score both."""
+    """Draw every task with the adapter and without, from the same noise, and score both.
+
+    Raises:
+        ValueError: a scorer fails (the message names it).
+    """
 
     def draw() -> list[Image.Image]:
         pictures = draw_pictures(
@@ -91,6 +95,8 @@ def compare(
     with policy.adapter_disabled():
         before = draw()
     old, new = score_pictures(scorers, before, tasks), score_pictures(scorers, after, tasks)
+    for name, reason in {**old.failures, **new.failures}.items():
+        raise ValueError(f"{name} failed: {reason}")
     return Comparison(tasks, list(scorers), before, after, old, new)
 
 

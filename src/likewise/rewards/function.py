@@ -42,7 +42,11 @@ class FunctionReward:
         here = os.getcwd()
         if here not in sys.path:
             sys.path.insert(0, here)
-        function = getattr(importlib.import_module(module_name), name)
+        try:
+            module = importlib.import_module(module_name)
+        except Exception as error:  # whatever the user's module raises
+            raise ImportError(f"{module_name} fails to import: {error!r}") from error
+        function = getattr(module, name)
         if not callable(function):
             raise TypeError(f"{target} is a {type(function).__name__}, not a function")
         return cls(function)

@@ -54,11 +54,16 @@ def _window_start(window: WindowSteps, stochastic: int, seed: int, iteration: in
     return window.first + int(drawn)
 
 
-def shuffled_orders(steps: tuple[int, ...], rows: int, seed: int, iteration: int) -> Tensor:
-    """The trained steps in an order of its own for each row, int64 [B, N].
+def loop_orders(settings: Rollout, plan: StepPlan, rows: int, seed: int, iteration: int) -> Tensor:
+    """Steps in an order of its own for each row, int64 [B, N], as the released code trains them.
 
-    Only `timeweights.tdw_as_released` reads it: that ablation weighs steps by their place here.
+    Only `timeweights.tdw_as_released` reads it: that ablation weighs a step by its place here. The
+    steps are the trained ones; for a window, whose few steps would only ever have the first places,
+    all that a window may hold.
     """
+    steps = plan.trained
+    if isinstance(settings.trained, WindowSteps):
+        steps = tuple(range(settings.num_steps - settings.deterministic_tail))
     shuffle = torch.rand(rows, len(steps), generator=_generator(seed, iteration, "order"))
     return torch.tensor(steps)[shuffle.argsort(1)]
 

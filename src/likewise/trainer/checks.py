@@ -25,21 +25,24 @@ def check_ratio(deviation: float, tolerance: float) -> None:
     )
 
 
+NO_CREDIT = "Rewards are missing or equal inside every group, or gradients are not finite."
+
+
 class Patience:
-    """Gives up after too many iterations in a row in which nobody got credit."""
+    """Gives up after too many iterations in a row that taught nothing."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.count = limit, 0
 
-    def ends(self, credited: bool) -> bool:
-        """Note whether an iteration gave anybody credit. True once the limit is reached."""
-        self.count = 0 if credited else self.count + 1
+    def ends(self, taught: bool) -> bool:
+        """Note whether an iteration taught anything. True once the limit is reached."""
+        self.count = 0 if taught else self.count + 1
         return self.count >= self.limit
 
     def error(self, failures: Mapping[str, str]) -> TrainingError:
         """What to raise then; `failures` say what rewards failed with in the last iteration."""
         reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
         return TrainingError(
-            f"no picture got credit in {self.count} iterations in a row (run.patience = "
-            f"{self.limit}). {reasons or 'Rewards are missing, or equal inside every group.'}"
+            f"nothing was learned in {self.count} iterations in a row (run.patience = "
+            f"{self.limit}). {reasons or NO_CREDIT}"
         )

@@ -48,7 +48,7 @@ def assign_credit(values: Tensor, valid: Tensor, recipe: Recipe, orders: Tensor)
     Args:
         values: float32 [K, B]; what it holds where not valid is ignored.
         valid: bool [K, B].
-        orders: Trained steps as each picture's own order [B, N] (`rollout.steps`).
+        orders: Steps in each picture's own order [B, N] (`rollout.steps.loop_orders`).
     """
     settings, group = recipe.credit, recipe.rollout.group_size
     whole = complete(values, valid)

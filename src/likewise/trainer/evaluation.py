@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -34,6 +35,8 @@ def evaluate(
     pictures = to_pil(draw_pictures(policy, sampler, own, micro_batch, _seed))
     scores = score_pictures(scorers, pictures, own)
     rows = list(zip(pictures, scores.values.T.tolist(), scores.valid.T.tolist(), strict=True))
+    for name, reason in scores.failures.items():
+        warnings.warn(f"{name} failed in an evaluation: {reason}", stacklevel=2)
     shares = processes.gather([rows])
     ordered = [shares[i % len(shares)][i // len(shares)] for i in range(len(tasks))]
     numbers: Numbers = {}

@@ -50,6 +50,15 @@ def is_launched() -> bool:
     return "WORLD_SIZE" in os.environ and "RANK" in os.environ
 
 
+def use_given_threads() -> None:
+    """As many threads per operation as OMP_NUM_THREADS says, which torch may have missed.
+
+    A worker of :func:`launch` imports torch before it can be told.
+    """
+    if given := os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(int(given))
+
+
 def launch(count: int, worker: Callable[..., Any], *arguments: Any) -> int:
     """Call ``worker(*arguments)`` in `count` processes that know of each other.
 

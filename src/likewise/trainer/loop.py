@@ -5,7 +5,8 @@ Load tasks, draw a group of pictures for each, score them, assign credit, update
 
 from __future__ import annotations
 
-from likewise.rollout.steps import plan_steps, shuffled_orders
+from likewise.rollout.steps import loop_orders, plan_steps
+from likewise.trainer import metrics
 from likewise.trainer.clock import Clock
 from likewise.trainer.credit import assign_credit
 from likewise.trainer.interrupts import Interrupts
@@ -17,7 +18,7 @@ from likewise.trainer.state import seed_everything
 def train(session: Session, recorder: Recorder, interrupts: Interrupts) -> bool:
     """Run to the last iteration of the recipe. False if a signal ended it early.
 
-    Whenever it ends, everything up to `session.iteration` is in a checkpoint.
+    Finished, stopped by a signal or out of patience: what was learned is in a checkpoint.
 
     Raises:
         TrainingError: the run cannot go on; see `checks`.
@@ -36,7 +37,7 @@ def train(session: Session, recorder: Recorder, interrupts: Interrupts) -> bool:
         drawn, scores = session.roll_out(iteration, tasks, plan, clock)
 
         rows = len(tasks) * recipe.rollout.group_size
-        orders = shuffled_orders(plan.trained, rows, recipe.seed, iteration)
+        orders = loop_orders(recipe.rollout, plan, rows, recipe.seed, iteration)
         credit = assign_credit(scores.values, scores.valid, recipe, orders)
         session.check_ratio(drawn)
         if processes.any(interrupts.received > 0):
@@ -52,8 +53,8 @@ def train(session: Session, recorder: Recorder, interrupts: Interrupts) -> bool:
         recorder.iteration(iteration, tasks, scores, credit, plan, {**update, **looks}, clock)
         session.iteration = iteration
         stop = processes.any(interrupts.received > 0)
-        hopeless = session.patience.ends(bool(credit.advantages.any()))
-        if last or stop or hopeless or iteration % recipe.run.checkpoints.every == 0:
+        hopeless = session.patience.ends(metrics.taught(update))
+        if looks or stop or hopeless or last or iteration % recipe.run.checkpoints.every == 0:
             session.save(iteration, session.gain(looks))
         if hopeless:
             raise session.patience.error(scores.failures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -93,13 +94,19 @@ def credit_numbers(names: Sequence[str], credit: Assignment, steps: Sequence[int
 def update_numbers(
     parts: Sequence[UpdateSums], norms: Sequence[float], learning_rate: float
 ) -> Numbers:
-    """The objective's statistics over all processes, and what the optimiser did with it."""
+    """The objective's statistics over all processes, and what the optimiser did with it.
+
+    `skipped` counts steps that were not taken: without credit the gradient is 0, and one that is
+    not finite must not reach the weights.
+    """
     terms = sum(part.terms for part in parts)
 
     def mean(name: str) -> float:
         return sum(getattr(part, name) for part in parts) / terms
 
     return {
+        "update/steps": len(norms),
+        "update/skipped": sum(not 0 < norm < math.inf for norm in norms),
         "update/loss": mean("loss"),
         "update/kl": mean("kl"),
         "update/ratio": mean("ratio"),
@@ -109,6 +116,11 @@ def update_numbers(
         "update/grad_norm": sum(norms) / len(norms),
         "update/learning_rate": learning_rate,
     }
+
+
+def taught(update: Numbers) -> bool:
+    """Whether any optimiser step of the iteration moved the weights."""
+    return (update["update/skipped"] or 0) < (update["update/steps"] or 0)
 
 
 def _correlation(one: Tensor, other: Tensor) -> float | None:

@@ -14,7 +14,6 @@ from PIL.Image import Image
 from likewise.algorithm.transitions import gaussian_log_prob
 from likewise.config.recipe import Recipe
 from likewise.protocols import Reward
-from likewise.rollout.sampler import Sampler
 from likewise.rollout.scoring import score_pictures, to_pil
 from likewise.rollout.trajectories import Trajectory, Transition
 from likewise.trainer.clock import peak_memory_mb
@@ -104,9 +103,7 @@ class _Bench:
 
     def __init__(self, recipe: Recipe, parts: Parts, processes: Processes) -> None:
         self.recipe, self.parts, self.processes = recipe, parts, processes
-        settings = recipe.rollout
-        sigmas = parts.policy.sigmas(settings.num_steps, settings.shift)
-        self.sampler = Sampler(sigmas, settings.transition, settings.noise_level)
+        self.sampler, settings = parts.sampler, recipe.rollout
         per_process = math.ceil(settings.tasks * settings.group_size / processes.count)
         count = min(settings.micro_batch, per_process)
         self.numbers = itertools.count()
@@ -146,7 +143,8 @@ class _Bench:
         return to_pil(self.parts.policy.decode(trajectory.latents))
 
     def score(self, scorers: Mapping[str, Reward], pictures: Sequence[Image]) -> None:
-        score_pictures(scorers, pictures, self.tasks)
+        for name, reason in score_pictures(scorers, pictures, self.tasks).failures.items():
+            raise ValueError(f"reward {name!r} failed: {reason}")
 
     def learn(self, trajectory: Trajectory) -> None:
         """Forward and backward; the gradient is thrown away. The KL counts as rollout."""

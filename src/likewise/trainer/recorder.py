@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,9 @@ class Recorder:
         }
         self.run.write_rewards(iteration, self._table(tasks, scores, credit, plan))
         self._write(iteration, row, clock.row())
+        norm = numbers["update/grad_norm"]
+        if norm is not None and not math.isfinite(norm):
+            self.progress.warn(f"iteration {iteration} was skipped: its gradient is not finite")
         for name, reason in scores.failures.items():
             self.progress.warn(f"reward {name!r} failed in iteration {iteration}: {reason}")
 

@@ -116,7 +116,7 @@ def test_giving_up_names_the_reward_and_the_reason(
     with pytest.raises(TrainingError) as caught:
         train(recipe(tiny_model, judge, iterations=3, patience=1), tmp_path / "run")
     message = str(caught.value)
-    assert "no picture got credit in 1 iterations in a row (run.patience = 1)" in message
+    assert "nothing was learned in 1 iterations in a row (run.patience = 1)" in message
     assert "judge: " in message
     assert reason in message
 

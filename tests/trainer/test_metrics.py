@@ -185,6 +185,8 @@ def test_update_numbers_weigh_parts_by_their_terms() -> None:
         UpdateSums(),  # a process that had no rows
     ]
     assert update_numbers(parts, [1.0, 3.0], 0.01) == {
+        "update/steps": 2,
+        "update/skipped": 0,
         "update/loss": 0.5,
         "update/kl": 0.25,
         "update/ratio": 1.25,

@@ -26,9 +26,9 @@ from likewise.trainer.interrupts import Interrupts
 from likewise.trainer.launch import (
     auto_device,
     auto_processes,
+    auto_threads,
     is_launched,
     launch,
-    use_given_threads,
 )
 from likewise.trainer.loop import train as train_loop
 from likewise.trainer.processes import Processes
@@ -105,7 +105,11 @@ def settle(recipe: Recipe) -> Recipe:
         processes = int(os.environ["WORLD_SIZE"])
     elif processes == "auto":
         processes = auto_processes(device)
-    settled = recipe.run.model_copy(update={"device": device, "processes": processes})
+    threads = recipe.run.threads
+    if threads == "auto":
+        threads = auto_threads(processes)
+    found = {"device": device, "processes": processes, "threads": threads}
+    settled = recipe.run.model_copy(update=found)
     return recipe.model_copy(update={"run": settled})
 
 
@@ -157,7 +161,8 @@ def _work(path: Path, quiet: bool) -> int:
         project_config=ProjectConfiguration(logging_dir=str(path / "trackers")),
     )
     processes = Processes(accelerator)
-    use_given_threads()
+    assert isinstance(recipe.run.threads, int)
+    torch.set_num_threads(recipe.run.threads)
     console = Console(quiet=not processes.is_main)
     log = run.log if processes.is_main else None
     progress = Progress(list(recipe.rewards), recipe.run.iterations, console, log, quiet)

@@ -15,7 +15,7 @@ from likewise.api.training import settle
 from likewise.build import build_parts
 from likewise.cli.recipes import print_recipe
 from likewise.config import Recipe, load_recipe, to_yaml
-from likewise.trainer.launch import is_launched, launch, use_given_threads
+from likewise.trainer.launch import is_launched, launch
 from likewise.trainer.plan import Plan, plan_of
 from likewise.trainer.probe import Speed, probe
 from likewise.trainer.processes import Processes
@@ -55,7 +55,8 @@ def _measure(folder: str) -> None:
     """One process; the main one leaves the result in `folder`."""
     recipe = load_recipe(Path(folder) / "recipe.yaml")
     processes = Processes(Accelerator(cpu=recipe.run.device == "cpu"))
-    use_given_threads()
+    assert isinstance(recipe.run.threads, int)
+    torch.set_num_threads(recipe.run.threads)
     speed = probe(recipe, build_parts(recipe, processes.device), processes)
     if processes.is_main:
         text = json.dumps(asdict(speed))

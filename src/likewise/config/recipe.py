@@ -337,6 +337,9 @@ class Run(Section):
     processes: PositiveInt | Literal["auto"] = Field(
         "auto", description="auto: one per GPU, or one per CPU core up to 4"
     )
+    threads: PositiveInt | Literal["auto"] = Field(
+        "auto", description="per process on a CPU; a resumed run keeps them, as sums depend on them"
+    )
     evaluation: Evaluation = Field(default_factory=Evaluation)
     checkpoints: Checkpoints = Field(default_factory=Checkpoints)
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = Field(["tensorboard"])

@@ -50,13 +50,9 @@ def is_launched() -> bool:
     return "WORLD_SIZE" in os.environ and "RANK" in os.environ
 
 
-def use_given_threads() -> None:
-    """As many threads per operation as OMP_NUM_THREADS says, which torch may have missed.
-
-    A worker of :func:`launch` imports torch before it can be told.
-    """
-    if given := os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(int(given))
+def auto_threads(processes: int) -> int:
+    """Threads per process: what OMP_NUM_THREADS says, else an equal share of the CPU's cores."""
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // processes))
 
 
 def launch(count: int, worker: Callable[..., Any], *arguments: Any) -> int:
@@ -68,11 +64,10 @@ def launch(count: int, worker: Callable[..., Any], *arguments: Any) -> int:
         ValueError, OSError, TrainingError: a worker raised it; the others were ended.
         ProcessRaisedException, ProcessExitedException: a worker failed in any other way.
     """
-    threads = os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // count)
     settings = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(auto_threads(count)),  # else Accelerate would choose, and warn
     }
     errors: Errors = multiprocessing.get_context("spawn").SimpleQueue()
     context = multiprocessing.start_processes(

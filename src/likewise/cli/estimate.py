@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from accelerate import Accelerator
 from rich.console import Console
 from rich.table import Table

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
+KINDS = ("scene", "property", "layout", "combination")  # of tasks
+
 
 @dataclass(frozen=True)
 class Task:
@@ -18,7 +20,7 @@ class Task:
         class_name: Plain name of the subject's class, as used in the prompt ("turtle").
         subject: Identifier of the individual subject; several tasks share one.
         category: Coarse group for robustness tables ("reptile").
-        kind: ``scene``, ``property``, ``layout`` or ``combination``.
+        kind: One of `KINDS`.
         complexity: Number of constraints that the prompt sets, 1–3.
         reference: RGB picture that conditions the generator.
         reference_mask: ``L`` picture of the same size, 255 on the subject; ``None`` if unknown.

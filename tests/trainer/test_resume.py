@@ -102,31 +102,29 @@ def test_checkpoints_hold_all_of_the_state(undisturbed: tuple[dict[str, bytes], 
     }
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_killed_three_times(
-    sittings: runs.Sittings,
-    tiny_model: Path,
-    undisturbed: tuple[dict[str, bytes], float],
-    tmp_path: Path,
-    seed: int,
-) -> None:
-    wanted, seconds = undisturbed
-    delays = [random.Random(seed * 10 + i).uniform(0.2, 0.8) * seconds for i in range(3)]
-    kill_and_resume(sittings, tmp_path / "run", recipe(tiny_model), delays)
-    assert_equal(tmp_path / "run", wanted)
+# Seed, how often, and the earliest and latest moment of a kill as a share of a whole run.
+KILLS = [
+    (1, 3, 0.2, 0.8),
+    pytest.param(2, 3, 0.2, 0.8, marks=pytest.mark.slow),
+    *(pytest.param(seed, 8, 0.05, 0.6, marks=pytest.mark.slow) for seed in range(3, 11)),
+]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3, 11))
+@pytest.mark.parametrize(("seed", "kills", "earliest", "latest"), KILLS)
 def test_killed_many_times(
     sittings: runs.Sittings,
     tiny_model: Path,
     undisturbed: tuple[dict[str, bytes], float],
     tmp_path: Path,
     seed: int,
+    kills: int,
+    earliest: float,
+    latest: float,
 ) -> None:
     wanted, seconds = undisturbed
-    delays = [random.Random(seed * 10 + i).uniform(0.05, 0.6) * seconds for i in range(8)]
+    delays = [
+        random.Random(seed * 10 + i).uniform(earliest, latest) * seconds for i in range(kills)
+    ]
     kill_and_resume(sittings, tmp_path / "run", recipe(tiny_model), delays)
     assert_equal(tmp_path / "run", wanted)
 

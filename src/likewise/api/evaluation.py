@@ -19,9 +19,9 @@ from likewise.build import (
 from likewise.evaluation.before_after import Comparison, compare, picture
 from likewise.records.files import write_atomically
 from likewise.records.run_directory import RunDirectory
+from likewise.rollout.scoring import beside_judges
 from likewise.trainer.launch import auto_device
-
-KINDS = ("scene", "property", "layout", "combination")
+from likewise.types import KINDS
 
 
 def evaluate(
@@ -52,12 +52,11 @@ def evaluate(
     assert folder is not None  # a run without checkpoints is an error
     policy = build_policy(recipe, place, trainable=False)
     policy.load_adapter(folder)
-    judges = {f"judge-{name}": judge for name, judge in build_judges(place).items()}
     comparison = compare(
         policy,
         build_sampler(recipe, policy),
         build_benchmark(tasks),
-        {**build_rewards(recipe, place), **judges},
+        beside_judges(build_rewards(recipe, place), build_judges(place)),
         recipe.rollout.micro_batch,
         seed,
     )

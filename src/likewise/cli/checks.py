@@ -68,6 +68,8 @@ def check_torch() -> Iterator[Finding]:
     except Exception as error:  # a broken build raises many things
         yield Finding("torch", "problem", str(error), "install it again: pip install torch")
         return
+    from likewise.trainer.launch import usable_cores
+
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
     yield Finding("torch", "ok", f"{torch.__version__}, {cuda}")
     yield Finding("CPU", "ok", f"{usable_cores()} cores usable, {torch_level()}{amx()}")
@@ -185,13 +187,6 @@ def installed(name: str) -> str | None:
         return None
     importlib.import_module(name)
     return found
-
-
-def usable_cores() -> int:
-    """Cores that this process may use; containers often allow fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def memory_gb() -> tuple[float, float]:

@@ -14,7 +14,6 @@ from likewise.data.rendering import COLOURS, PLACES, SIZES
 from likewise.data.scenes import SCENES
 from likewise.data.sticker_art import nearest
 
-KINDS = ("scene", "property", "layout", "combination")
 KIND_OF_ATTRIBUTE = {"scene": "scene", "colour": "property", "size": "layout", "place": "layout"}
 
 # The values of each attribute; the first is the usual one, which prompts leave unsaid.

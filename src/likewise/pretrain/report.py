@@ -20,7 +20,6 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from likewise.data.prompts import KINDS
 from likewise.data.stickers import bench_tasks, truth
 from likewise.pretrain import held_out, identity, judges, prompt
 from likewise.pretrain.gallery import draw_gallery
@@ -32,7 +31,7 @@ from likewise.rewards.clip import ClipReward
 from likewise.rewards.dino import DinoReward
 from likewise.rewards.judges import IdentityJudge, PromptJudge
 from likewise.sheets import contact_sheet, short_caption
-from likewise.types import Task
+from likewise.types import KINDS, Task
 
 Numbers = dict[str, dict[str, float]]
 

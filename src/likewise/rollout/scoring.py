@@ -28,6 +28,11 @@ class Scores:
     failures: Mapping[str, str]
 
 
+def beside_judges(rewards: Mapping[str, Reward], judges: Mapping[str, Reward]) -> dict[str, Reward]:
+    """Rewards under their own names, then judges as ``judge-<name>``: what evaluations ask."""
+    return {**rewards, **{f"judge-{name}": judge for name, judge in judges.items()}}
+
+
 def join_scores(shares: Sequence[tuple[Sequence[int], Scores]]) -> Scores:
     """Scores of all B pictures from those of parts, each with its rows; together 0 … B − 1.
 

@@ -37,7 +37,7 @@ def auto_processes(device: str) -> int:
     """
     if device.startswith("cuda"):
         return 1 if ":" in device else torch.cuda.device_count()
-    return min(MAX_AUTO_CPU, _cores()) if device == "cpu" else 1
+    return min(MAX_AUTO_CPU, usable_cores()) if device == "cpu" else 1
 
 
 def auto_device() -> str:
@@ -52,7 +52,7 @@ def is_launched() -> bool:
 
 def auto_threads(processes: int) -> int:
     """Threads per process: what OMP_NUM_THREADS says, else an equal share of the CPU's cores."""
-    return int(os.environ.get("OMP_NUM_THREADS") or max(1, _cores() // processes))
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, usable_cores() // processes))
 
 
 def launch(count: int, worker: Callable[..., Any], *arguments: Any) -> int:
@@ -111,8 +111,8 @@ def _enter(
         sys.exit(1)
 
 
-def _cores() -> int:
-    """CPU cores that this process may use."""
+def usable_cores() -> int:
+    """CPU cores that this process may use; containers often allow fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -12,7 +12,7 @@ from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RunDirectory
 from likewise.rollout.layout import micro_batches
 from likewise.rollout.sampler import Sampler
-from likewise.rollout.scoring import Scores, join_scores, score_pictures, to_pil
+from likewise.rollout.scoring import Scores, beside_judges, join_scores, score_pictures, to_pil
 from likewise.rollout.steps import StepPlan
 from likewise.rollout.trajectories import Roller, Trajectory, iteration_seed
 from likewise.trainer import metrics, state
@@ -157,12 +157,11 @@ class Session:
     def evaluate(self, iteration: int) -> metrics.Numbers:
         """Numbers of the fixed set of tasks; the main process also draws the sample grid."""
         tasks, parts = self.parts.evaluation_tasks, self.parts
-        scorers = {**parts.rewards, **{f"judge-{name}": one for name, one in parts.judges.items()}}
         with self.learner.averaged():
             numbers, pictures = evaluate(
                 parts.policy,
                 self.sampler,
-                scorers,
+                beside_judges(parts.rewards, parts.judges),
                 tasks,
                 self.recipe.rollout.micro_batch,
                 self.processes,

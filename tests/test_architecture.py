@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 GROUND = {"assets", "types", "config", "seeding", "protocols", "sheets", "records", "quiet"}
+GROUND |= {"pictures"}
 PLUG_INS = {"policies", "rewards", "data"}
 MATHS = {"algorithm"}
-SIBLINGS = {"trainer", "evaluation", "report", "pretrain"}
+PAPERS = {"assets", "types", "config", "sheets", "records"}  # what can be read without torch
+SIBLINGS = {"trainer", "evaluation", "study", "report", "pretrain"}
 
 HOUSE: dict[str, set[str]] = {
     "__init__": set(),
@@ -30,8 +32,11 @@ HOUSE: dict[str, set[str]] = {
     "seeding": set(),
     "protocols": {"types"},
     "sheets": {"types"},
+    "pictures": set(),
     "quiet": set(),
     "records": {"config"},
+    # What numbers in files and arrays say: intervals, tests, fronts, diagnostics.
+    "analysis": PAPERS,
     # Pure maths on tensors.
     "algorithm": {"types", "config", "seeding", "protocols"},
     # Plug-ins: each behind a protocol, none aware of another.
@@ -40,23 +45,26 @@ HOUSE: dict[str, set[str]] = {
     "data": GROUND | MATHS,
     # Policy → trajectories → images → reward table, through protocols only.
     "rollout": GROUND | MATHS,
-    # Siblings. Training and evaluation know plug-ins only by protocol; a report reads run
-    # directories and nothing else; pretraining builds the plug-ins' nano models, so it knows them.
+    # Siblings. Training and evaluation know plug-ins only by protocol; a study starts runs as
+    # processes of their own, and a report reads what runs and studies wrote, so that neither knows
+    # torch; pretraining builds the plug-ins' nano models, so it knows them.
     "trainer": GROUND | MATHS | {"rollout"},
-    "evaluation": GROUND | MATHS | {"rollout"},
-    "report": GROUND,
+    "evaluation": GROUND | MATHS | {"rollout", "analysis"},
+    "study": PAPERS | {"analysis"},
+    "report": PAPERS | {"analysis"},
     "pretrain": GROUND | MATHS | PLUG_INS,
     # The only room that puts concrete plug-ins together by name.
-    "build": GROUND | MATHS | PLUG_INS | {"rollout"} | SIBLINGS,
+    "build": GROUND | MATHS | PLUG_INS | {"rollout", "analysis"} | SIBLINGS,
     # The doors. They ask `build` for parts; the web app reads run directories and nothing else.
-    "api": GROUND | MATHS | {"rollout"} | SIBLINGS | {"build"},
-    "app": GROUND | {"report"},
-    "cli": GROUND | MATHS | {"rollout"} | SIBLINGS | {"build", "api", "app"},
+    "api": GROUND | MATHS | {"rollout", "analysis"} | SIBLINGS | {"build"},
+    "app": GROUND | {"analysis", "report"},
+    "cli": GROUND | MATHS | {"rollout", "analysis"} | SIBLINGS | {"build", "api", "app"},
     "__main__": {"cli"},
 }
 
 # These never import torch or what stands on it, so that commands and tools start at once.
-TORCH_FREE = {"__init__", "assets", "config", "records", "sheets", "types"}
+TORCH_FREE = {"__init__", "assets", "config", "pictures", "records", "sheets", "types"}
+TORCH_FREE |= {"analysis", "study", "report"}
 TORCH = {"torch", "accelerate", "diffusers", "peft", "transformers"}
 
 # `algorithm` has no models, no files and no network: beside likewise it imports only these.

@@ -1,0 +1,117 @@
+"""Intervals cover, p-values are uniform where nothing is there, and hand-made cases come out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from likewise.analysis.intervals import Estimate, cluster_bootstrap, over_seeds, sign_flip
+
+UNKNOWN = Estimate(None, None, None, 0)
+
+
+def a_sample(rng: np.random.Generator, clusters: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values around 0 with as much spread between clusters of 5 to 14 as inside them."""
+    sizes = rng.integers(5, 15, size=clusters)
+    names = np.repeat(np.arange(clusters), sizes)
+    return rng.normal(size=clusters)[names] + rng.normal(size=len(names)), names
+
+
+def coverage(estimates: list[Estimate]) -> float:
+    """Share whose interval holds 0."""
+    return float(np.mean([e.low <= 0 <= e.high for e in estimates]))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("clusters", [8, 30])
+def test_a_bootstrap_over_clusters_covers_the_mean(clusters: int) -> None:
+    rng = np.random.default_rng(1)
+    samples = [a_sample(rng, clusters) for _ in range(500)]
+    found = [cluster_bootstrap(values, names, 1000) for values, names in samples]
+    assert 0.92 <= coverage(found) <= 0.98
+
+
+def test_an_interval_that_ignores_clusters_would_not_cover() -> None:
+    """The test above can fail: there is much to lose."""
+    rng = np.random.default_rng(1)
+    samples = [a_sample(rng, 30)[0] for _ in range(60)]
+    found = [cluster_bootstrap(values, np.arange(len(values)), 300) for values in samples]
+    assert coverage(found) < 0.75
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_students_interval_covers_the_mean(seeds: int) -> None:
+    rng = np.random.default_rng(2)
+    found = [over_seeds(rng.normal(size=seeds)) for _ in range(500)]
+    assert 0.92 <= coverage(found) <= 0.98
+
+
+def test_students_interval_by_hand() -> None:
+    """Mean 2, std 1, t(2) = 4.3027."""
+    found = over_seeds([1.0, None, 2.0, 3.0])
+    assert (found.mean, found.n) == (2, 3)
+    assert found.low == pytest.approx(2 - 4.3027 / np.sqrt(3), abs=1e-4)
+    assert found.high == pytest.approx(2 + 4.3027 / np.sqrt(3), abs=1e-4)
+
+
+def test_a_bootstrap_by_hand() -> None:
+    """Two subjects: a third of the draws has both, the rest one alone; every value counts once."""
+    found = cluster_bootstrap([1.0, 2.0, 6.0], ["a", "a", "b"])
+    assert found == Estimate(3.0, 1.5, 6.0, 3)
+    assert cluster_bootstrap([0.5] * 4, ["a", "a", "b", "c"]) == Estimate(0.5, 0.5, 0.5, 4)
+
+
+def test_a_bootstrap_is_about_students_interval_of_the_subjects_means() -> None:
+    rng = np.random.default_rng(0)
+    effects = rng.normal(size=20)
+    found = cluster_bootstrap(np.repeat(effects, 10), np.repeat(np.arange(20), 10))
+    wanted = over_seeds(effects)
+    assert found.mean == pytest.approx(wanted.mean)
+    assert found.low == pytest.approx(wanted.low, abs=0.1)
+    assert found.high == pytest.approx(wanted.high, abs=0.1)
+
+
+def test_unknown_values_are_left_out_together_with_their_cluster() -> None:
+    values = [1.0, None, 2.0, float("nan"), 4.0]
+    found = cluster_bootstrap(values, ["a", "a", "b", "c", "b"])
+    assert found == cluster_bootstrap([1.0, 2.0, 4.0], ["a", "b", "b"])
+    assert cluster_bootstrap(values, ["a", "b", "a", "b", "a"]).low is None
+
+
+def test_too_few_values_have_no_interval() -> None:
+    assert cluster_bootstrap([1.0, 3.0], ["a", "a"]) == Estimate(2.0, None, None, 2)
+    assert over_seeds([1.0, None]) == Estimate(1.0, None, None, 1)
+    assert cluster_bootstrap([None], ["a"]) == over_seeds([]) == UNKNOWN
+
+
+def test_equal_values_give_equal_intervals() -> None:
+    values, names = a_sample(np.random.default_rng(3), 10)
+    assert cluster_bootstrap(values, names) == cluster_bootstrap(values, names)
+
+
+def test_every_value_needs_a_cluster() -> None:
+    with pytest.raises(ValueError, match="one each"):
+        cluster_bootstrap([1.0, 2.0], ["a"])
+
+
+@pytest.mark.parametrize(("n", "times"), [(10, 200), (14, 50)])
+def test_sign_flips_are_uniform_where_there_is_nothing(n: int, times: int) -> None:
+    """Exact for 10 values, drawn for 14."""
+    rng = np.random.default_rng(4)
+    found = [sign_flip(rng.standard_t(3, size=n)) for _ in range(times)]
+    assert stats.kstest(found, "uniform").pvalue > 0.05
+
+
+def test_sign_flips_by_hand() -> None:
+    """Of the 8 signs of (1, 2, 4), two have a mean at least as large as (−1, 2, 4): p = 4/8."""
+    assert sign_flip([1.0, 2.0, 4.0]) == pytest.approx(2 / 8)
+    assert sign_flip([-1.0, 2.0, 4.0]) == pytest.approx(4 / 8)
+    assert sign_flip([-1.0, None, -2.0, -4.0]) == pytest.approx(2 / 8)
+    assert sign_flip([1.0, -1.0]) == sign_flip([0.0, 0.0]) == sign_flip([3.0]) == sign_flip([]) == 1
+
+
+def test_sign_flips_see_an_effect_as_far_as_their_number_allows() -> None:
+    assert sign_flip([9.0, 9.1, 9.2, 9.3, 9.4]) == pytest.approx(2 / 32)
+    rng = np.random.default_rng(5)
+    assert sign_flip(rng.normal(1.0, 1.0, size=30)) < 0.001
+    assert sign_flip(np.ones(30)) == pytest.approx(2 / 10000)

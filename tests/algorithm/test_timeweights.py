@@ -64,6 +64,22 @@ def test_reversed_and_constant() -> None:
     assert tw.constant(2, 0.25).tolist() == [0.25] * 2
 
 
+# ── measured ──
+
+
+def test_measured_by_hand() -> None:
+    # Profiles are 1/2 1/4 1/4 0 and 0 1/4 3/4 0, whatever their units are.
+    weights = tw.measured([1.0, 0.5, 0.5, 0.0], [0.0, 2, 6, 0])
+    assert weights.dtype == torch.float32
+    assert weights.tolist() == [1.0, 0.5, 0.25, 0.5]  # the last step moves neither
+
+
+def test_alike_profiles_are_constant_weights_and_exchanged_ones_the_rest() -> None:
+    profile, other = [0.7, 0.2, 0.4, 0.0], [0.1, 0.3, 0.3, 0.2]
+    torch.testing.assert_close(tw.measured(profile, [3 * p for p in profile]), tw.constant(4))
+    torch.testing.assert_close(tw.measured(profile, other), 1 - tw.measured(other, profile))
+
+
 # ── as released ──
 
 
@@ -128,6 +144,11 @@ def test_weights_sum_to_one_and_the_sides_keep_their_balance(prompts: int, ident
         lambda: tw.tdw(25, final=2),
         lambda: tw.constant(0),
         lambda: tw.constant(3, 1.5),
+        lambda: tw.measured([1, 2], [1]),
+        lambda: tw.measured([1, 2], [1, -1]),
+        lambda: tw.measured([1, 2], [1, float("inf")]),
+        lambda: tw.measured([0, 0], [1, 1]),
+        lambda: tw.measured([], []),
         lambda: tw.per_reward(tw.tdw(5), []),
         lambda: tw.per_reward(tw.tdw(5), ["prompt", "style"]),
     ],

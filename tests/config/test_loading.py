@@ -18,10 +18,12 @@ SHIPPED = sorted(shipped_recipes())
 ARMS = {
     "stickers-naive": ("none", "constant"),
     "stickers-naive-1-1.5": ("none", "constant"),
+    "stickers-naive-matched": ("none", "constant"),
     "stickers-sars-only": ("sars", "constant"),
     "stickers-tdw-only": ("none", "tdw"),
     "stickers-reversed-tdw": ("sars", "reversed-tdw"),
     "stickers-tdw-as-released": ("sars", "tdw-as-released"),
+    "stickers-measured-tdw": ("sars", "measured"),
     "stickers-minimum": ("minimum", "constant"),
     "stickers-harmonic": ("harmonic", "constant"),
     "stickers-gdpo": ("gdpo", "constant"),

@@ -124,6 +124,7 @@ def test_value_out_of_range_is_refused_where_it_stands(override: str) -> None:
 
 
 CONSTANT = "credit.time_weights.kind=constant"
+MEASURED = "credit.time_weights={{kind: measured, prompt: {}, identity: {}}}"
 WINDOW = "rollout.trained.kind=window"
 
 
@@ -145,6 +146,8 @@ WINDOW = "rollout.trained.kind=window"
         ),
         ([WINDOW, "rollout.trained.size=7"], "a window of 7 in 5 stochastic steps"),
         ([WINDOW, "rollout.trained.first=4"], "not at 4 to 3"),
+        ([MEASURED.format("[1, 2]", "[1, 2]")], "2 of identity, but rollout.num_steps is 6"),
+        ([MEASURED.format([1] * 6, [1] * 5)], "has 6 shares of prompt and 5 of identity"),
         (["credit.shaping.kind=minimum"], "set time_weights.kind to constant"),
         (
             [CONSTANT, "credit.shaping.kind=single", "credit.shaping.reward=beauty"],
@@ -173,6 +176,24 @@ def test_sections_that_do_not_fit_are_refused(overrides: list[str], fragment: st
     assert fragment in message
     assert message.startswith("stickers.yaml with ")
     assert any(override in message for override in overrides)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "identity", "fragment"),
+    [
+        ([1] * 6, [0] * 6, ": identity needs at least one share above 0"),
+        ([1] * 6, [1] * 5 + [-1], ".identity.5: should be greater than or equal to 0, not -1"),
+        ([], [1] * 6, ": prompt needs at least one share above 0"),
+        ("null", [1] * 6, ".prompt: should be a valid list"),
+    ],
+)
+def test_shares_that_weigh_nothing_are_refused(
+    prompt: object, identity: object, fragment: str
+) -> None:
+    override = MEASURED.format(prompt, identity)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("stickers", [override])
+    assert f"credit.time_weights{fragment}" in str(caught.value)
 
 
 @pytest.mark.parametrize(

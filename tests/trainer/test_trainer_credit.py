@@ -20,6 +20,7 @@ VALUES = torch.tensor([[1.0, 2, 3, 4, 8, 8, 5, 1], [0.3, 0.1, 0.4, 0.2, 0.6, 0.5
 VALID = torch.ones(2, 8, dtype=torch.bool)
 ORDERS = torch.tensor([[4, 1, 3], [1, 3, 4]] * 4)
 TDW_KINDS = ["tdw", "reversed-tdw", "tdw-as-released"]
+MEASURED = {"prompt": [1.0, 0.5, 0.5, 0, 0, 0], "identity": [0, 2.0, 6, 0, 8, 0]}
 TOTALS = ["minimum", "maximum", "product", "weighted-sum", "gdpo", "raw-sum"]
 
 
@@ -61,6 +62,12 @@ def weights_of(kind: str, high: float, low: float, final: float) -> Tensor:
         function = {"tdw": timeweights.tdw, "reversed-tdw": timeweights.reversed_tdw}[kind]
         prompt = function(STEPS, high, low, final)
     return torch.stack([prompt, 1 - prompt])
+
+
+def test_measured_weights() -> None:
+    got = assign(recipe({"kind": "none"}, {"kind": "measured", **MEASURED}))
+    prompt = torch.tensor([1, 2 / 3, 0.4, 0.5, 0, 0.5])
+    torch.testing.assert_close(got.weights, torch.stack([prompt, 1 - prompt]))
 
 
 @pytest.mark.parametrize("time", ["constant", *TDW_KINDS])
@@ -129,6 +136,7 @@ def test_two_groups_of_four_by_hand() -> None:
 ALL_RULES = [
     *(({"kind": kind}, {"kind": time}) for kind in ("none", "sars", "harmonic")
       for time in ("constant", *TDW_KINDS)),
+    ({"kind": "sars"}, {"kind": "measured", **MEASURED}),
     *(({"kind": kind}, {"kind": "constant"}) for kind in TOTALS),
     ({"kind": "single", "reward": "look"}, {"kind": "constant"}),
 ]  # fmt: skip

@@ -71,6 +71,44 @@ def reversed_tdw(num_steps: int, high: float = 0.7, low: float = 0.3, final: flo
     return 1 - tdw(num_steps, high, low, final)
 
 
+def measured(prompt: Sequence[float], identity: Sequence[float]) -> Tensor:
+    """A data-driven TDW: prompt weight per step from measured step attributions, float32 [T].
+
+        p = prompt/Σ prompt,   i = identity/Σ identity,   w_p(t) = p(t)/(p(t) + i(t))
+
+    A step's noise moves a reward by its share of the reward's variance; the rest of z is, at that
+    step, noise of other steps. So each side gets weight where *its* z says something about the
+    step, in proportion to how much. What follows from the rule:
+
+    - Only the timing counts. Dividing by the sums keeps a side from leading everywhere because its
+      shares are larger altogether, as they are where steps interact.
+    - Weights sum to 1 over sides at every step, as in TDW: how strongly a step is trained is not
+      touched, only by whom.
+    - Where both profiles are alike, w_p is 0.5 at every step: :func:`constant`. The rule asserts
+      no timing that was not measured.
+    - A step that moves neither reward (a deterministic one) holds 0.5.
+
+    Args:
+        prompt, identity: Shares [T] ≥ 0 of each side, over steps of the whole schedule, in any
+            unit (`evaluation.attribution` measures them).
+
+    Raises:
+        ValueError: lengths differ, a share is negative or not finite, or a side has none above 0.
+    """
+    profiles = []
+    for side, shares in (("prompt", prompt), ("identity", identity)):
+        profile = torch.tensor(list(shares), dtype=torch.float64)
+        if len(profile) != len(prompt) or not bool((profile.isfinite() & (profile >= 0)).all()):
+            raise ValueError(
+                f"{side} must hold one finite share ≥ 0 per step of {len(prompt)}, not {shares}"
+            )
+        if not bool(profile.any()):
+            raise ValueError(f"{side} needs at least one share above 0")
+        profiles.append(profile / profile.sum())
+    both = profiles[0] + profiles[1]
+    return torch.where(both > 0, profiles[0] / both, torch.full_like(both, 0.5)).float()
+
+
 def tdw_as_released(
     num_steps: int, order: Tensor, high: float = 0.7, low: float = 0.3, final: float = 0.5
 ) -> Tensor:

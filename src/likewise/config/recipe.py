@@ -250,7 +250,24 @@ class Constant(Section):
     prompt: Share = Field(0.5, description="of the prompt side; identity has the rest")
 
 
-TimeWeights = Annotated[Tdw | Constant, Field(discriminator="kind")]
+class Measured(Section):
+    """By how much the noise of each step moves the rewards of each side: `likewise attribute`."""
+
+    kind: Literal["measured"] = "measured"
+    prompt: list[NonNegativeFloat] = Field(
+        description="share of each of num_steps steps in the prompt rewards' variance"
+    )
+    identity: list[NonNegativeFloat] = Field(description="likewise of the identity rewards'")
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Measured:
+        for side in ("prompt", "identity"):
+            if not any(getattr(self, side)):
+                raise ValueError(f"{side} needs at least one share above 0")
+        return self
+
+
+TimeWeights = Annotated[Tdw | Constant | Measured, Field(discriminator="kind")]
 
 
 class Credit(Section):
@@ -377,6 +394,13 @@ class Recipe(Section):
         )
         if pairs and len(self.rewards) < 2:
             raise ValueError(f"credit.shaping {shaping.kind!r} needs at least two rewards")
+        rule, steps = self.credit.time_weights, self.rollout.num_steps
+        if isinstance(rule, Measured) and {len(rule.prompt), len(rule.identity)} != {steps}:
+            raise ValueError(
+                f"credit.time_weights has {len(rule.prompt)} shares of prompt and "
+                f"{len(rule.identity)} of identity, but rollout.num_steps is {steps}: give one "
+                "share per step, as likewise attribute measures them"
+            )
         if self.objective.guard and self.rollout.transition == "cps":
             raise ValueError("objective.guard is valid for flow-sde and dance-sde, not for cps")
         updates = self.optimizer.updates_per_iteration

@@ -14,11 +14,12 @@ from likewise.config.recipe import (
     Constant,
     Credit,
     HarmonicBonus,
+    Measured,
     NoShaping,
     Recipe,
     Sars,
     Single,
-    Tdw,
+    TimeWeights,
     Total,
 )
 
@@ -101,10 +102,12 @@ def _total(
     return group_zscore(raw, whole, group_size, settings.std_floor)
 
 
-def _prompt_weight(rule: Tdw | Constant, num_steps: int, orders: Tensor) -> Tensor:
+def _prompt_weight(rule: TimeWeights, num_steps: int, orders: Tensor) -> Tensor:
     """Weight of the prompt side at each step, [T] (or [B, T])."""
     if isinstance(rule, Constant):
         return timeweights.constant(num_steps, rule.prompt)
+    if isinstance(rule, Measured):
+        return timeweights.measured(rule.prompt, rule.identity)
     levels = (rule.high, rule.low, rule.final)
     if rule.kind == "tdw":
         return timeweights.tdw(num_steps, *levels)

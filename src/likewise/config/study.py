@@ -1,0 +1,167 @@
+"""A study: arms that differ in credit alone, trained over paired seeds and evaluated alike.
+
+A study file holds what all arms share as overrides, and for each arm a recipe. This module does not
+import torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
+
+from likewise.config import problems
+from likewise.config.comparing import differences
+from likewise.config.files import SUFFIXES, Shelf
+from likewise.config.loading import load_recipe
+from likewise.config.problems import RecipeError
+from likewise.config.recipe import Recipe, Section
+from likewise.config.yaml_text import dump
+
+STUDIES = Shelf(
+    "study",
+    "studies",
+    Path(__file__).parent / "studies",
+    "'name', 'seeds', 'arms' and 'baseline'",
+    "name: my-study",
+)
+NAME = r"^\w[\w.-]*$"  # of what becomes a folder
+OWN = ("name", "description", "credit")  # of an arm; everything else is equal
+
+
+def _as_list(given: Any) -> Any:
+    """A mapping of dotted keys, or of sections, as overrides; JSON is YAML."""
+    if not isinstance(given, Mapping):
+        return given
+    return [f"{key}={json.dumps(value)}" for key, value in given.items()]
+
+
+Overrides = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class Arm(Section):
+    """One way to give credit."""
+
+    recipe: str = Field(description="a shipped recipe, or a .yaml file, as seen from the study's")
+    overrides: Overrides = Field([], description="of this arm, after those of the study")
+    label: str = Field("", description="for people; default: the arm's name")
+
+
+class StudyEvaluation(Section):
+    """How every run, and the model before training, is evaluated; as in `likewise evaluate`."""
+
+    benchmark: str = Field("sticker-bench", description="or a folder of photos")
+    tasks: PositiveInt = Field(300, description="how many of the benchmark")
+    seed: int = Field(0, ge=0, description="of the initial noise")
+    protocol: Literal["dreambooth", "uno", "single-ref"] = "single-ref"
+
+
+class Study(Section):
+    """Arms × seeds."""
+
+    name: str = Field(pattern=NAME, description="names the study's folder")
+    description: str = ""
+    overrides: Overrides = Field([], description="of all arms: key=value, or a mapping")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        min_length=1, description="each arm trains once with each, so that arms are paired"
+    )
+    arms: dict[str, Arm] = Field(min_length=1)
+    baseline: str = Field(description="the arm that all others are compared with")
+    evaluation: StudyEvaluation = Field(default_factory=StudyEvaluation)
+    workers: PositiveInt | Literal["auto"] = Field(
+        "auto", description="units at a time; auto: one per GPU, or one per CPU core"
+    )
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Study:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ from each other, not {self.seeds}")
+        for name in self.arms:
+            if not re.match(NAME, name):
+                raise ValueError(f"the arm {name!r} names a folder: use letters, digits, . - and _")
+        if self.baseline not in self.arms:
+            hint = problems.nearest(self.baseline, self.arms)
+            raise ValueError(f"baseline is {self.baseline!r}, which is no arm; {hint}")
+        return self
+
+
+def load_study(name_or_path: str | Path) -> Study:
+    """A shipped study or one from a YAML file, checked with all recipes of its arms.
+
+    Arms' recipe files, which a study names as seen from itself, are named from here in the result.
+
+    Raises:
+        RecipeError: there is no such study, it is not valid, an arm's recipe is not, or an arm
+            differs from the baseline in anything but credit. One line per problem, with the field.
+    """
+    file = STUDIES.find(name_or_path, Path())
+    layer = STUDIES.read(file)
+    try:
+        study = Study.model_validate(layer.content)
+    except ValidationError as error:
+        raise RecipeError(problems.describe(error, Study, lambda _: layer.label)) from error
+    study = _moved(study, lambda recipe: str(file.parent / recipe))
+    _check_arms(study, layer.label)
+    return study
+
+
+def shipped_studies() -> dict[str, str]:
+    """Name → description of every study in the package, sorted by name."""
+    return STUDIES.descriptions()
+
+
+def study_yaml(study: Study, folder: Path) -> str:
+    """The study in full, for a file in `folder`, from where arms' recipe files are named."""
+    return dump(_moved(study, lambda recipe: os.path.relpath(recipe, folder)).model_dump())
+
+
+def unit_overrides(study: Study, arm: str, seed: int) -> list[str]:
+    """What makes the arm's recipe that of one of its runs."""
+    both = [f"seed={seed}", f"data.seed={seed}"]
+    return [*study.overrides, *study.arms[arm].overrides, *both]
+
+
+def unit_recipe(study: Study, arm: str, seed: int) -> Recipe:
+    """The recipe of one run; errors as `load_recipe`."""
+    return load_recipe(study.arms[arm].recipe, unit_overrides(study, arm, seed))
+
+
+def _moved(study: Study, rename: Callable[[str], str]) -> Study:
+    """The study with its arms' recipe files renamed, and shipped recipes as they are."""
+    arms = {
+        name: arm.model_copy(update={"recipe": rename(arm.recipe)})
+        if Path(arm.recipe).suffix in SUFFIXES
+        else arm
+        for name, arm in study.arms.items()
+    }
+    return study.model_copy(update={"arms": arms})
+
+
+def _check_arms(study: Study, label: str) -> None:
+    """Equal compute: what an arm changes must be credit, else its gain could come from elsewhere.
+
+    Raises:
+        RecipeError: naming arm and fields.
+    """
+    recipes, found = {}, []
+    for name in study.arms:
+        try:
+            recipes[name] = unit_recipe(study, name, study.seeds[0])
+        except RecipeError as error:
+            found += [f"{label}: arms.{name}: {line}" for line in str(error).splitlines()]
+    if study.baseline in recipes:
+        base = recipes[study.baseline]
+        for name, recipe in recipes.items():
+            weights = [f"rewards.{reward}.weight" for reward in recipe.rewards]
+            found += [
+                f"{label}: arms.{name}: {difference} as in {study.baseline}, the baseline: arms "
+                "may differ in credit alone"
+                for difference in differences(recipe, base, [*OWN, *weights])
+            ]
+    if found:
+        raise RecipeError("\n".join(found))

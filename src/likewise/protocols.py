@@ -35,6 +35,19 @@ class Reward(Protocol):
 
 
 @runtime_checkable
+class Encoder(Protocol):
+    """Embeds pictures, so that cosines compare them."""
+
+    def embed(self, images: Sequence[Image]) -> Tensor:
+        """Embeddings float32 [B, D] on the CPU, each independent of the others; any length.
+
+        Raises:
+            ValueError: something is not an RGB picture.
+        """
+        ...
+
+
+@runtime_checkable
 class TaskStream(Protocol):
     """Training tasks, as many as wanted: a data set repeats itself, a made-up world need not."""
 

@@ -1,39 +1,181 @@
-"""`likewise evaluate` on a tiny run of the nano."""
+"""`likewise evaluate`: runs, models, other systems' pictures, real photos; and what it refuses."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 from running import run, said
+from tiny import photo
 
+from likewise import assets
+from likewise.evaluation.summary import read_summary
 from likewise.records import RunDirectory
 
+IDENTITY = ["dinov2", "dinov2/held-out", "dinov2/copy-index"]
+PROMPTS = """Classes
+subject_name,class
+mug,mug
+cat2,cat
+Prompts
+Object Prompts
+'a {0} {1} in the jungle'
+'a red {0} {1}'
+Live Subject Prompts
+'a {0} {1} in the jungle'
+"""
 
-def test_a_run_is_compared_with_its_model_before(finished_run: Path) -> None:
-    result = run("evaluate", finished_run, "--tasks", "4")
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name != ".lock")
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+@pytest.fixture(scope="module")
+def compared(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A copy of the tiny run, evaluated, and what the command said."""
+    folder = tmp_path_factory.mktemp("compared") / "tiny"
+    shutil.copytree(finished_run, folder)
+    result = run("evaluate", folder, "--tasks", "4")
     assert result.exit_code == 0, result.output
-    for text in ("4 tasks", "prompt reward", "identity reward", "same subject (judge)", "before"):
-        assert text in said(result)
-    folder = finished_run / "evaluation"
+    return folder, said(result)
+
+
+@pytest.fixture(scope="module")
+def dreambench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two subjects with two photos each; three tasks."""
+    folder = tmp_path_factory.mktemp("dreambench")
+    (folder / "prompts_and_classes.txt").write_text(PROMPTS)
+    for place, subject in enumerate(("mug", "cat2")):
+        (folder / "images" / subject).mkdir(parents=True)
+        for number in range(2):
+            picture = photo(70, 90, 2 * place + number)
+            picture.save(folder / "images" / subject / f"{number:02d}.png")
+    return folder
+
+
+def test_a_run_is_compared_with_its_model_before(compared: tuple[Path, str]) -> None:
+    words = ("4 tasks", "prompt reward", "identity reward", "same subject (judge)", "change")
+    words += ("single-ref", "dinov2/held-out", "dinov2/copy-index", "background")
+    assert all(text in compared[1] for text in words)
+    folder = compared[0] / "evaluation" / "sticker-bench-single-ref"
     with Image.open(folder / "before-after.png") as sheet:
         assert sheet.size == (4 * 132, 3 * 146)
-    numbers = json.loads((folder / "before-after.json").read_text())
-    whole = numbers["measures"]["all"]
-    names = {"prompt", "identity", "judge-prompt", "judge-identity"}
-    assert set(whole) == names
-    assert all(measure["tasks"] == 4 and measure["before"] > 0 for measure in whole.values())
-    kinds = [numbers["measures"][kind]["prompt"]["tasks"] for kind in numbers["measures"]]
-    assert sum(kinds[1:]) == kinds[0]
-    assert numbers["checkpoint"] == "iteration-000001"
+    summary = read_summary(folder)
+    rewards = ["reward/prompt", "reward/identity", "judge/identity", "judge/prompt"]
+    assert set(summary.systems) == {"before", "after"} and summary.settings.seed == 0
+    assert summary.settings.source == "iteration-000001" and summary.settings.num_steps == 3
+    for name in (*rewards, *IDENTITY):
+        assert summary.systems["after"][name].n == summary.change[name].n > 0
+    manifests = [(folder / name / "manifest.jsonl").read_text() for name in ("before", "after")]
+    assert manifests[0] == manifests[1]  # the same noise
+    table = pq.read_table(folder / "after" / "scores.parquet").to_pydict()
+    assert table["file"] == [json.loads(line)["file"] for line in manifests[1].splitlines()]
+    mean = sum(table["reward/prompt"]) / 4
+    assert summary.systems["after"]["reward/prompt"].mean == pytest.approx(mean)
 
 
-def test_what_is_no_run_is_named(tmp_path: Path) -> None:
+def test_before_is_what_the_model_draws(compared: tuple[Path, str], tmp_path: Path) -> None:
+    result = run("evaluate", "nano-kontext", "--tasks", "2", "--steps", "3", "--out", tmp_path)
+    assert result.exit_code == 0 and "change" not in said(result), result.output
+    before = compared[0] / "evaluation" / "sticker-bench-single-ref" / "before" / "images"
+    pictures = contents(tmp_path / "model" / "images")
+    assert len(pictures) == 2
+    for name in pictures:  # of two tasks at once and of four, bfloat16 rounds differently
+        with Image.open(before / name) as one, Image.open(tmp_path / "model/images" / name) as two:
+            pairs = list(zip(one.tobytes(), two.tobytes(), strict=True))
+        assert sum(abs(a - b) for a, b in pairs) / len(pairs) < 3
+
+
+def test_a_second_call_goes_on_and_other_settings_are_refused(compared: tuple[Path, str]) -> None:
+    folder = compared[0] / "evaluation" / "sticker-bench-single-ref"
+    wanted = contents(folder)
+    assert run("evaluate", compared[0], "--tasks", "4").exit_code == 0
+    assert contents(folder) == wanted
+    for option, value, words in (
+        ("--tasks", "5", "tasks: 4, not 5"),
+        ("--seed", "1", "seed: 0, not 1"),
+        ("--steps", "2", "num_steps: 3, not 2"),
+        ("--metric", "dinov2=elsewhere", "encoder of dinov2: nano-dinov2, not elsewhere"),
+    ):
+        words_given = ("--tasks", "4") if option != "--tasks" else ()
+        result = run("evaluate", compared[0], *words_given, option, value)
+        assert result.exit_code == 2 and words in said(result)
+    result = run("evaluate", compared[0], "--tasks", "4", "--protocol", "uno", "--out", folder)
+    assert result.exit_code == 2 and "protocol: single-ref, not uno" in said(result)
+    assert contents(folder) == wanted
+
+
+def test_one_system_of_a_run_alone(compared: tuple[Path, str], tmp_path: Path) -> None:
+    words = ("evaluate", compared[0], "--tasks", "4", "--out", tmp_path)
+    result = run(*words, "--only", "after")
+    assert result.exit_code == 0 and not (tmp_path / "before").exists(), result.output
+    assert "change" not in said(result) and not (tmp_path / "before-after.png").exists()
+    assert run(*words, "--only", "before").exit_code == 0
+    assert contents(tmp_path) == contents(compared[0] / "evaluation" / "sticker-bench-single-ref")
+    result = run(*words, "--only", "befor")
+    assert result.exit_code == 2 and "did you mean 'before'?" in said(result)
+
+
+def test_pictures_of_another_system_are_scored(compared: tuple[Path, str], tmp_path: Path) -> None:
+    """Those of the run, handed in as a stranger's: the same numbers."""
+    own = compared[0] / "evaluation" / "sticker-bench-single-ref" / "after"
+    theirs = tmp_path / "theirs"
+    shutil.copytree(own / "images", theirs / "images")
+    rows = [json.loads(line) for line in (own / "manifest.jsonl").read_text().splitlines()]
+    lines = [json.dumps({key: row[key] for key in ("file", "subject", "prompt")}) for row in rows]
+    (theirs / "manifest.jsonl").write_text("\n".join(lines))
+    out = tmp_path / "out"
+    words = ("evaluate", theirs, "--recipe", "stickers", "--name", "rival", "--out", out)
+    result = run(*words)
+    assert result.exit_code == 0 and "rival" in said(result), result.output
+    table = pq.read_table(out / "rival" / "scores.parquet")
+    wanted = pq.read_table(own / "scores.parquet")
+    assert table.drop_columns("file").equals(wanted.drop_columns("file"))
+    assert [(out / "rival" / file).resolve() for file in table["file"].to_pylist()] == [
+        theirs / row["file"] for row in rows
+    ]
+    (theirs / "manifest.jsonl").write_text("\n".join(lines[:2]))
+    result = run(*words)
+    assert result.exit_code == 2 and "lists other pictures" in said(result)
+
+
+def test_real_photos_of_a_benchmark_of_photos(dreambench: Path, tmp_path: Path) -> None:
+    encoder = f"dino={assets.path('nano-dinov2')}"
+    words = ("evaluate", "real", "--benchmark", dreambench, "--out", tmp_path)
+    result = run(*words, "--protocol", "dreambooth", "--metric", encoder)
+    assert result.exit_code == 0 and "real" in said(result), result.output
+    table = pq.read_table(tmp_path / "real" / "scores.parquet").to_pydict()
+    assert table["task"] == ["mug-real", "mug-real", "cat2-real", "cat2-real"]
+    assert [row.index(None) for row in table["dino/photos"]] == [0, 1, 0, 1]
+    summary = read_summary(tmp_path)
+    assert summary.systems["real"]["dino"].n == 4 and summary.settings.protocol == "dreambooth"
+
+
+def test_a_model_draws_photos_of_any_size(dreambench: Path, tmp_path: Path) -> None:
+    words = ("evaluate", "nano-kontext", "--benchmark", dreambench, "--protocol", "dreambooth")
+    encoders = ("--metric", "dinov2=nano-dinov2", "--metric", "clip-t=nano-clip")
+    result = run(*words, *encoders, "--steps", "2", "--images-per-prompt", "2", "--out", tmp_path)
+    assert result.exit_code == 0 and "judge" not in said(result), result.output
+    table = pq.read_table(tmp_path / "model" / "scores.parquet").to_pydict()
+    assert table["number"] == [0, 1] * 3 and None not in table["dinov2/diversity"]
+    assert None not in table["clip-t"] and table["reward/identity"] == [None] * 6  # no masks
+    with Image.open(tmp_path / "model" / table["file"][0]) as picture:
+        assert picture.size == (64, 64)
+
+
+def test_what_is_no_target_is_named(tmp_path: Path) -> None:
     result = run("evaluate", tmp_path / "nowhere")
-    assert result.exit_code == 2 and "nowhere" in said(result)
+    assert result.exit_code == 2 and f"there is no {tmp_path / 'nowhere'}" in result.output
     result = run("evaluate", tmp_path)
     assert result.exit_code == 2 and "is not a run directory" in said(result)
+    result = run("evaluate", "no-such-owner/no-such-model", "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "no-such-model" in said(result)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_without_checkpoints_says_so(tmp_path: Path, finished_run: Path) -> None:
@@ -41,3 +183,68 @@ def test_a_run_without_checkpoints_says_so(tmp_path: Path, finished_run: Path) -
     RunDirectory.create(tmp_path / "new", recipe, {})
     result = run("evaluate", tmp_path / "new")
     assert result.exit_code == 2 and "has no intact checkpoint" in said(result)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--benchmark", "dreambench"], "git clone https://github.com/google/dreambooth"),
+        (["--benchmark", "EMPTY"], "prompts_and_classes.txt"),
+        (["--benchmark", "sticker-benhc"], "did you mean 'sticker-bench'?"),
+        (["--protocol", "dreamboth"], "did you mean 'dreambooth'?"),
+        (["--metric", "dyno=nano-dinov2"], "no metric 'dyno'; did you mean 'dino'?"),
+        (["--metric", "dino"], "write NAME=MODEL"),
+        (["--metric", "dino=EMPTY"], "metric dino: cannot load"),
+        (["--best"], "the best checkpoint is that of a run"),
+        (["--recipe", "stickers"], "a recipe is for models and pictures"),
+        (["--name", "x"], "a name is for a folder of pictures"),
+        (["--only", "after"], "has no system 'after'"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_error(words: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    given = [word.replace("EMPTY", str(tmp_path / "empty")) for word in words]
+    result = run("evaluate", "real", *given, "--out", tmp_path / "out")
+    assert result.exit_code == 2 and message in said(result)
+    assert said(result).count("error:") == 1
+
+
+def test_a_damaged_benchmark_is_one_clear_error(dreambench: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "bench", tmp_path / "out"
+    shutil.copytree(dreambench, folder)
+    (folder / "images" / "mug" / "01.png").write_bytes(b"not a picture")
+    result = run("evaluate", "real", "--benchmark", folder, "--out", out)
+    assert result.exit_code == 2 and "mug/01.png is not a picture" in result.output
+    shutil.rmtree(folder / "images" / "mug")
+    result = run("evaluate", "real", "--benchmark", folder, "--out", out)
+    assert result.exit_code == 2 and "mug" in said(result) and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"sujbect": "mug"}, "line 1: sujbect: unknown key; did you mean 'subject'?"),
+        ({"subject": "jug"}, "subject 'jug' is not in the benchmark; did you mean 'mug'?"),
+        ({"file": "gone.png"}, "there is no such file"),
+        ({"file": "torn.png"}, "torn.png is not a picture that can be read"),
+    ],
+)
+def test_a_wrong_manifest_is_one_clear_error(
+    line: dict[str, str], message: str, dreambench: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n")
+    photo(64, 64).save(tmp_path / "0.png")
+    row = {"file": "0.png", "subject": "mug", "prompt": "a red mug", **line}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(row) + "\n")
+    words = ("evaluate", tmp_path, "--benchmark", dreambench, "--metric", "dinov2=nano-dinov2")
+    result = run(*words, "--out", tmp_path / "out")
+    assert result.exit_code == 2 and message in said(result)
+
+
+def test_two_evaluations_in_one_folder_take_turns(compared: tuple[Path, str]) -> None:
+    from likewise.records.locks import exclusive
+
+    folder = compared[0] / "evaluation" / "sticker-bench-single-ref"
+    with exclusive(folder / ".lock", lambda _: AssertionError("it is free")):
+        result = run("evaluate", compared[0], "--tasks", "4")
+    assert result.exit_code == 2 and "is in use: process" in said(result)

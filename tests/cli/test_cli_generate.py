@@ -12,9 +12,10 @@ from running import run, said
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from likewise.api.generation import find_adapter, fit_reference, open_picture
+from likewise.api.generation import find_adapter, fit_reference
 from likewise.config import load_recipe
 from likewise.data.stickers import bench_tasks
+from likewise.pictures import open_picture
 
 LORA = "pytorch_lora_weights.safetensors"
 

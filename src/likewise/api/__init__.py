@@ -1,10 +1,12 @@
-"""The door from Python, one file per verb: `train` and `resume`, `generate`, `evaluate`.
+"""The door from Python, one file per verb: `train` and `resume`, `generate`, `evaluate`,
+`attribute`.
 
 ``from likewise import load_recipe, train`` is the short way in.
 """
 
-from likewise.api.evaluation import evaluate
+from likewise.api.attribution import attribute
+from likewise.api.evaluation import Evaluation, evaluate
 from likewise.api.generation import generate
 from likewise.api.training import Outcome, resume, train
 
-__all__ = ["Outcome", "evaluate", "generate", "resume", "train"]
+__all__ = ["Evaluation", "Outcome", "attribute", "evaluate", "generate", "resume", "train"]

@@ -1,79 +1,132 @@
-"""What a run changed, on sticker bench: ``likewise.evaluate``."""
+"""How good pictures are: drawn by a run or a model, by another system, or taken by a camera."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from likewise.api.generation import find_adapter
-from likewise.build import (
-    build_benchmark,
-    build_judges,
-    build_policy,
-    build_rewards,
-    build_sampler,
-)
-from likewise.evaluation.before_after import Comparison, compare, picture
-from likewise.records.files import write_atomically
-from likewise.records.run_directory import RunDirectory
-from likewise.rollout.scoring import beside_judges
+from likewise.api.jobs import Job, Progress, carry_out
+from likewise.api.targets import Target, find_target
+from likewise.build import STICKER_BENCH, load_benchmark
+from likewise.config.problems import nearest
+from likewise.config.recipe import Clip, Dino, Recipe
+from likewise.evaluation.batches import silent
+from likewise.evaluation.protocols import find_protocol
+from likewise.evaluation.settings import Settings
+from likewise.evaluation.summary import Summary
 from likewise.trainer.launch import auto_device
-from likewise.types import KINDS
+
+USUAL_TASKS = 150  # of sticker bench, where pictures are drawn
+
+# Who measures where nobody is named: on stickers a shipped nano, on photos what is published.
+STICKER_ENCODERS = {"dinov2": "nano-dinov2"}
+PHOTO_ENCODERS = {
+    "dino": "facebook/dino-vits16",
+    "clip-i": "openai/clip-vit-base-patch32",
+    "clip-t": "openai/clip-vit-base-patch32",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found, and the folder with all of it."""
+
+    folder: Path
+    summary: Summary
 
 
 def evaluate(
-    run_dir: str | Path,
-    tasks: int = 150,
+    target: str | Path,
+    benchmark: str | Path = STICKER_BENCH,
+    protocol: str = "single-ref",
+    *,
+    tasks: int | None = None,
+    images_per_prompt: int | None = None,
     seed: int = 0,
+    steps: int | None = None,
+    only: str | None = None,
+    metrics: Mapping[str, str] | None = None,
+    recipe: Recipe | str | Path | None = None,
+    name: str | None = None,
+    out: str | Path | None = None,
     best: bool = False,
     device: str | None = None,
-) -> Comparison:
-    """Draw sticker-bench tasks before and after training, from the same noise, and score both.
+    processes: int = 1,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Draw what is missing, score what has no scores yet, and sum up.
 
-    Writes ``evaluation/before-after.json`` (measures, over all tasks and by kind) and ``.png`` (the
-    first tasks, reference above before above after) into the run.
+    A call that was killed goes on where it stopped: each process loses one batch at most, and
+    repeats none. docs/evaluation.md says what is in the folder.
 
     Args:
-        run_dir: A run with at least one checkpoint; its newest counts.
-        tasks: How many of the 750, evenly over subjects and prompts.
+        target: A run (compared with its model before training, from the same noise), a model
+            (shipped, a pipeline's folder, or on the Hub), a folder of pictures with a
+            ``manifest.jsonl``, or ``real``: the benchmark's own photos.
+        benchmark: ``sticker-bench``, or a folder in google/dreambooth's layout.
+        protocol: ``single-ref``, ``uno`` or ``dreambooth``.
+        tasks: How many, evenly over subjects and prompts. Default: all; 150 where stickers are
+            drawn.
+        images_per_prompt: Default: the protocol's.
         seed: Of the initial noise.
-        best: Take the run's best checkpoint instead of its newest.
+        steps: Of the schedule. Default: the recipe's own, as in training.
+        only: The one system of a run to measure: ``before`` or ``after``.
+        metrics: Metric → encoder that measures it: shipped, a folder, or on the Hub. Default: see
+            docs/evaluation.md.
+        recipe: For a model: how it draws, default ``stickers``. For pictures: whose rewards score
+            them too, default none.
+        name: Of the system in a folder of pictures. Default: the folder's.
+        out: Default: below ``evaluation`` in a run, ``runs/evaluation`` for all else.
+        best: A run's best checkpoint instead of its newest.
         device: Default: cuda where there is one, else cpu.
+        processes: How many share the batches, on several GPUs one on each.
+        progress: Told what is being done ("draw after"), how many batches of it are, and of how
+            many; by one process only.
 
     Raises:
-        ValueError: there is no such run, it has no intact checkpoint, or a scorer fails.
+        ValueError: something does not fit, or a scorer fails (the message says which).
+        OSError: a file or a model is not there.
     """
-    run_dir, place = Path(run_dir), torch.device(device or auto_device())
-    RunDirectory.open(run_dir)
-    recipe, folder = find_adapter(run_dir, None, best)
-    assert folder is not None  # a run without checkpoints is an error
-    policy = build_policy(recipe, place, trainable=False)
-    policy.load_adapter(folder)
-    comparison = compare(
-        policy,
-        build_sampler(recipe, policy),
-        build_benchmark(tasks),
-        beside_judges(build_rewards(recipe, place), build_judges(place)),
-        recipe.rollout.micro_batch,
-        seed,
+    rule, found = find_protocol(protocol), find_target(target, recipe, name, best)
+    if only is not None and only not in found.systems:
+        raise ValueError(f"{target} has no system {only!r}; {nearest(only, found.systems)}")
+    if found.draws and steps is not None:
+        found = found.with_steps(steps)
+    stickers = str(benchmark) == STICKER_BENCH
+    if found.draws and stickers and tasks is None:
+        tasks = USUAL_TASKS
+    if metrics is None:
+        metrics = STICKER_ENCODERS if stickers else PHOTO_ENCODERS
+    chosen = load_benchmark(benchmark, tasks)
+    settings = Settings(
+        benchmark=Path(benchmark).resolve().name,
+        protocol=rule.name,
+        tasks=len(chosen),
+        images_per_prompt=images_per_prompt or rule.images_per_prompt,
+        seed=seed if found.draws else None,
+        num_steps=found.num_steps,
+        encoders={**_reward_models(found), **metrics},
+        source=found.source,
     )
-    _write(run_dir / "evaluation", comparison, folder, seed)
-    return comparison
+    job = Job(
+        out=Path(out or f"{found.out}{settings.benchmark}-{settings.protocol}"),
+        target=found,
+        systems=found.systems if only is None else (only,),
+        benchmark=str(benchmark),
+        limit=tasks,
+        settings=settings,
+        metrics=metrics,
+        device=device or auto_device(),
+        processes=processes,
+    )
+    return Evaluation(job.out, carry_out(job, chosen, progress))
 
 
-def _write(folder: Path, comparison: Comparison, adapter: Path, seed: int) -> None:
-    folder.mkdir(exist_ok=True)
-    kinds: dict[str, str | None] = {"all": None, **{kind: kind for kind in KINDS}}
-    numbers = {
-        "checkpoint": adapter.parent.name,
-        "seed": seed,
-        "measures": {
-            title: {name: asdict(one) for name, one in comparison.measures(kind).items()}
-            for title, kind in kinds.items()
-        },
+def _reward_models(target: Target) -> dict[str, str]:
+    """What measures each of the recipe's rewards, for settings.json."""
+    rewards = target.recipe.rewards if target.recipe else {}
+    return {
+        f"reward/{name}": one.model if isinstance(one, Clip | Dino) else one.target
+        for name, one in rewards.items()
     }
-    write_atomically(folder / "before-after.json", json.dumps(numbers, indent=2) + "\n")
-    picture(comparison).save(folder / "before-after.png")

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 
 from likewise.build import build_policy, build_sampler
 from likewise.config.loading import load_recipe
 from likewise.config.recipe import FluxKontext, Recipe
+from likewise.pictures import on_white, open_picture
 from likewise.protocols import Policy
 from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RECIPE, RunDirectory
@@ -113,33 +113,6 @@ def _checkpoint(run_dir: Path, best: bool) -> Path:
         kind = "that has a score (evaluations give one)" if best else "yet"
         raise ValueError(f"the run {run_dir} has no intact checkpoint {kind}")
     return checkpoint.folder
-
-
-def open_picture(file: Path) -> Image.Image:
-    """A picture file, upright and RGB; what is transparent becomes white.
-
-    Raises:
-        ValueError: there is no such file, or it is not a picture that Pillow can read.
-    """
-    if not file.is_file():
-        raise ValueError(f"there is no picture {file}")
-    try:
-        with Image.open(file) as opened:
-            upright = ImageOps.exif_transpose(opened)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{file} is not a picture that can be read: {error}") from error
-    return on_white(upright)
-
-
-def on_white(picture: Image.Image) -> Image.Image:
-    """RGB of any mode."""
-    if picture.mode.startswith("I;16"):  # Pillow would clip instead of scale
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    layer = picture.convert("RGBA")
-    white = Image.new("RGBA", layer.size, "white")
-    return Image.alpha_composite(white, layer).convert("RGB")
 
 
 def fit_reference(picture: Image.Image, policy: FluxKontext) -> Image.Image:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from accelerate.utils import ProjectConfiguration, broadcast_object_list
 from rich.console import Console
 
 from likewise.build import build_parts
+from likewise.config.comparing import leaves
 from likewise.config.loading import load_recipe
 from likewise.config.recipe import Recipe
 from likewise.records.checkpoints import CheckpointStore
@@ -115,15 +115,10 @@ def settle(recipe: Recipe) -> Recipe:
 
 def flat(recipe: Recipe) -> dict[str, Any]:
     """Dotted names → values that every tracker can store as hyperparameters."""
-
-    def walk(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                yield from walk(f"{prefix}.{key}" if prefix else key, inner)
-        else:
-            yield prefix, value if isinstance(value, int | float | str) else str(value)
-
-    return dict(walk("", recipe.model_dump()))
+    return {
+        name: value if isinstance(value, int | float | str) else str(value)
+        for name, value in leaves(recipe).items()
+    }
 
 
 def _create(path: Path, recipe: Recipe) -> RunDirectory:

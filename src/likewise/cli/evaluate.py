@@ -1,69 +1,170 @@
-"""`likewise evaluate`: what a run changed, as a table and a picture."""
+"""`likewise evaluate`: how good pictures are, as a table and a folder of numbers and pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from likewise.cli.errors import readable_errors
 
 if TYPE_CHECKING:  # imports torch
-    from likewise.evaluation.before_after import Measure
+    from likewise.analysis.intervals import Estimate
+    from likewise.evaluation.summary import Summary
 
 EXPLAINED = {
-    "judge-identity": "same subject (judge)",
-    "judge-prompt": "prompt followed (judge)",
+    "judge/identity": "same subject (judge)",
+    "judge/prompt": "prompt followed (judge)",
 }
+FIRST = ("reward/", "judge/")  # rows at the top; metrics follow below a line
 
 
 def evaluate(
-    run_dir: Annotated[Path, typer.Argument(help="A run with a checkpoint.")],
-    tasks: Annotated[int, typer.Option(min=1, max=750, help="How many of sticker bench.")] = 150,
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A run; a model (shipped, a pipeline's folder, or on the Hub); a folder of "
+            "pictures with manifest.jsonl; or 'real', the benchmark's own photos."
+        ),
+    ],
+    benchmark: Annotated[
+        str, typer.Option(help="sticker-bench, or a folder laid out like google/dreambooth.")
+    ] = "sticker-bench",
+    protocol: Annotated[str, typer.Option(help="single-ref, uno or dreambooth.")] = "single-ref",
+    tasks: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many; default: all, but 150 where stickers are drawn."),
+    ] = None,
+    images_per_prompt: Annotated[
+        int | None, typer.Option(min=1, help="Default: the protocol's.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of the schedule; default: the recipe's.")
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="Of a run: before or after alone.")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL",
+            help="Measure NAME (dino, dinov2, clip-i, clip-t, …) with this encoder: shipped, a "
+            "folder, or on the Hub. May be repeated; replaces the default metrics.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Of a model: how it draws (default: stickers). Of pictures: rewards."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the system that drew a folder of pictures.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Default: in the run's evaluation/, or runs/evaluation/.")
+    ] = None,
     best: Annotated[
         bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="How many share the batches.")] = 1,
 ) -> None:
-    """Compare a run with its model before training, on subjects that no training ever saw.
+    """Draw a benchmark's tasks and score the pictures; of a run, before and after training.
 
-    Judges are networks of another architecture, and never rewards: one gives the cosine to the
-    reference, one the share of pictures that do all that the prompt asks. Pictures before and after
-    are drawn from the same noise; intervals are by a bootstrap over subjects.
+    On sticker bench the subjects are ones that no training ever saw. Judges are networks of another
+    architecture, and never rewards: one gives the cosine to the reference, one the share of
+    pictures that do all that the prompt asks. Pictures before and after are drawn from the same
+    noise; intervals are by a bootstrap over subjects. A command that was killed goes on where it
+    stopped. More: docs/evaluation.md.
     """
     with readable_errors():
+        encoders = None if not metric else dict(_pair(word) for word in metric)
+
         from likewise import api
+        from likewise.api.jobs import BEFORE_AFTER
+        from likewise.evaluation.summary import SUMMARY
 
-        comparison = api.evaluate(run_dir, tasks, seed, best, device)
-        console = Console()
-        console.print(table(comparison.measures()))
-        folder = run_dir / "evaluation"
-        typer.echo(f"before and after, as pictures: {folder / 'before-after.png'}")
-        typer.echo(f"all numbers, by kind of prompt: {folder / 'before-after.json'}")
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            found = api.evaluate(
+                target,
+                benchmark,
+                protocol,
+                tasks=tasks,
+                images_per_prompt=images_per_prompt,
+                seed=seed,
+                steps=steps,
+                only=only,
+                metrics=encoders,
+                recipe=recipe,
+                name=name,
+                out=out,
+                best=best,
+                device=device,
+                processes=processes,
+                progress=_shown(progress),
+            )
+        Console().print(table(found.summary))
+        sheet = found.folder / BEFORE_AFTER
+        if sheet.exists():
+            typer.echo(f"before and after, as pictures: {sheet}")
+        typer.echo(f"all numbers: {found.folder / SUMMARY}, by picture in */scores.parquet")
 
 
-def table(measures: dict[str, Measure]) -> Table:
-    """One row per scorer: before, after, and the difference with its 95 % interval."""
-    count = max(measure.tasks for measure in measures.values())
-    result = Table(title=f"sticker bench, {count} tasks about held-out subjects")
-    for column in ("measure", "before", "after", "change", "95 % interval"):
-        result.add_column(column, justify="left" if column == "measure" else "right")
-    for name, measure in measures.items():
-        result.add_row(EXPLAINED.get(name, f"{name} reward"), *_cells(measure))
+def _shown(progress: Progress) -> Callable[[str, int, int], None]:
+    """A bar for each thing that is done."""
+    bars: dict[str, TaskID] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if what not in bars:
+            bars[what] = progress.add_task(what)
+        progress.update(bars[what], completed=done, total=total)
+
+    return show
+
+
+def _pair(word: str) -> tuple[str, str]:
+    """``dino=facebook/dino-vits16``
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    metric, equals, model = word.partition("=")
+    if not (metric and equals and model):
+        raise ValueError(f"--metric {word}: write NAME=MODEL, as dino=facebook/dino-vits16")
+    return metric, model
+
+
+def table(summary: Summary) -> Table:
+    """Rewards and judges, where there are any, then metrics; what nobody knows is left out."""
+    from likewise.evaluation.summary import UNKNOWN, table_rows
+
+    header, *rows = table_rows(summary)
+    settings = summary.settings
+    result = Table(
+        title=f"{settings.benchmark}, {settings.tasks} tasks, protocol {settings.protocol}"
+    )
+    for column in header:
+        result.add_column(column, justify="left" if column == header[0] else "right")
+    for first in (True, False):
+        for metric, *cells in rows:
+            if metric.startswith(FIRST) == first and set(cells) != {UNKNOWN}:
+                if metric in summary.change:
+                    place = header.index("change") - 1
+                    cells[place] = f"[{_colour(summary.change[metric])}]{cells[place]}[/]"
+                result.add_row(_explained(metric), *cells)
+        result.add_section()
     return result
 
 
-def _cells(measure: Measure) -> list[str]:
-    if measure.before is None or measure.after is None:
-        return ["–"] * 4
-    cells = [f"{measure.before:.3f}", f"{measure.after:.3f}"]
-    change = f"{measure.after - measure.before:+.3f}"
-    if measure.low is None or measure.high is None:
-        return [*cells, change, "–"]
-    colour = "green" if measure.low > 0 else "red" if measure.high < 0 else "yellow"
-    interval = f"{measure.low:+.3f} … {measure.high:+.3f}"
-    return [*cells, f"[{colour}]{change}[/]", interval]
+def _explained(metric: str) -> str:
+    kind, _, name = metric.partition("/")
+    return f"{name} reward" if kind == "reward" else EXPLAINED.get(metric, metric)
+
+
+def _colour(change: Estimate) -> str:
+    if change.low is None or change.high is None:
+        return "default"
+    return "green" if change.low > 0 else "red" if change.high < 0 else "yellow"

@@ -19,12 +19,12 @@ from likewise.data.prompts import constraints_of, kind_and_complexity, write_pro
 from likewise.data.rendering import COLOURS, Drawing, Spec, Variant, render
 from likewise.data.scenes import SCENES
 from likewise.data.sticker_art import StickerArt, shipped_art
+from likewise.data.subsets import spread
 from likewise.seeding import numpy_rng
 from likewise.types import Task
 
 BENCH_FILE = Path(__file__).parent / "sticker_bench.json"
 OTHER_PHOTOS = 4
-_SUBSET_STRIDE = 23
 
 _LAYOUTS = (
     {"size": "tiny"},
@@ -72,9 +72,7 @@ def bench_subset(count: int) -> list[Task]:
 
     A larger subset contains the smaller ones; all 750 from `count` = 750 on.
     """
-    tasks = bench_tasks()
-    # 23 has no factor in common with 750, so no task repeats, nor a prompt's number within 25.
-    return [tasks[number * _SUBSET_STRIDE % len(tasks)] for number in range(min(count, len(tasks)))]
+    return spread(bench_tasks(), count)
 
 
 def make_task(

@@ -1,1 +1,11 @@
-"""Measuring what training changed. `before_after` compares a policy with itself before training."""
+"""Measuring pictures of runs, models and other systems. Where to look:
+
+- `settings`, `manifest`, `items`: what an evaluation is about, which pictures, and their tasks.
+- `batches`, `drawing`, `scoring`: generation, then scoring, both in batches that survive a kill.
+- `measures`: metrics of one picture.
+- `protocols`, `summary`: averages, and what may stand in one table.
+- `before_after`: a run as one picture.
+- `attribution`: which step's noise decides which score.
+
+Knows policies and rewards by protocol only.
+"""

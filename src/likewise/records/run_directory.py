@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from likewise.records.files import fsync_path, remove, remove_leftovers, write_atomically
 from likewise.records.lines import Number, append_row, drop_rows_after, read_rows
+from likewise.records.locks import exclusive
 
 if TYPE_CHECKING:  # both load slowly, and most visitors need one of them at most
     import pyarrow
@@ -182,24 +181,16 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[RunDirectory]:
-        """Be the only process that trains here. The system frees the lock when the process ends.
-
-        Programs that it starts do not hold the lock; a forked child that outlives it does.
+        """Be the only process that trains here; see `locks.exclusive`.
 
         Raises:
             RunDirectoryError: another process trains here, or another part of this one.
         """
-        with (self.path / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise RunDirectoryError(
-                    f"{self.path} is in use: process {file.read().strip() or '?'} trains there"
-                ) from None
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
+
+        def busy(process: str) -> RunDirectoryError:
+            return RunDirectoryError(f"{self.path} is in use: process {process} trains there")
+
+        with exclusive(self.path / ".lock", busy):
             self._make_folders()  # a copy of a run directory may lack its empty folders
             yield self
 

@@ -1,4 +1,7 @@
-"""Prompt reward: does the picture show what was asked for? CLIP's image–text cosine."""
+"""CLIP: does the picture show what was asked for (CLIP-T), and the same subject (CLIP-I)?
+
+CLIP is Radford et al. 2021 (arXiv:2103.00020). Its own processor is what published numbers use.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoProcessor, CLIPModel
 
+from likewise.rewards.likeness import Likeness, load_encoder
 from likewise.rewards.pictures import check_pictures, check_tasks, in_batches
 from likewise.types import Task
 
 
 class ClipReward:
     """Cosine between a picture and its task's prompt in CLIP's joint space, in [-1, 1].
-
-    CLIP is Radford et al. 2021 (arXiv:2103.00020); the cosine is what is called CLIP-T.
 
     Args:
         path_or_name: Directory or hub name of a ``CLIPModel`` with its processor.
@@ -69,3 +71,27 @@ class ClipReward:
             return_tensors="pt",
         ).to(self.device)
         return self.model.get_text_features(**inputs).pooler_output
+
+
+class ClipT(ClipReward):
+    """CLIP-T as it is published: the same cosine, 0 where it is negative. For evaluation."""
+
+    def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+        """Values float32 [B] in [0, 1] and valid bool [B]."""
+        values, valid = super().score(images, tasks)
+        return values.clamp(min=0), valid
+
+
+class ClipI(Likeness):
+    """CLIP-I: cosine between the projected embeddings of a picture and of its task's reference.
+
+    Args:
+        path_or_name: Directory or hub name of a ``CLIPModel`` with its processor.
+        device: Where to encode.
+    """
+
+    def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:
+        super().__init__(*load_encoder(path_or_name), device)
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        return self.model.get_image_features(pixel_values=pixels).pooler_output

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from likewise.rewards.likeness import Likeness
+from likewise.rewards.likeness import Likeness, load_encoder
 from likewise.rewards.pictures import check_pictures, check_tasks, in_batches
 from likewise.types import Task
 
@@ -26,7 +26,15 @@ class IdentityJudge(Likeness):
     Trained with labels to see the individual through pose, scene, size and light; a recoloured or
     different subject scores low. The shipped one is a ``ResNetModel`` (He et al. 2015,
     arXiv:1512.03385), whose features are not negative, so its values lie in [0, 1].
+
+    Args:
+        path_or_name: Directory or hub name of a vision ``AutoModel`` whose output has a
+            ``pooler_output``, with its image processor.
+        device: Where to encode.
     """
+
+    def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:
+        super().__init__(*load_encoder(path_or_name), device)
 
 
 class PromptJudge:

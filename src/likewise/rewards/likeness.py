@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -12,23 +13,26 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModel
 
-from likewise.rewards.pictures import check_pictures, check_tasks, in_batches
+from likewise.rewards.pictures import check_pictures, check_tasks, dreambench_pixels, in_batches
 from likewise.types import Task
+
+Pixels = Callable[[Sequence[Image.Image]], Tensor]  # B pictures → [B, 3, H, W]
+Transform = Literal["own", "dreambench"]
 
 
 class Likeness:
     """Cosine between the pooled features of a picture and of its task's reference, in [-1, 1].
 
     Args:
-        path_or_name: Directory or hub name of a vision ``AutoModel`` whose output has a
-            ``pooler_output``, with its image processor.
+        model: A vision model whose output has a ``pooler_output``.
+        pixels: What makes its input from pictures.
         device: Where to encode.
     """
 
-    def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:
+    def __init__(self, model: Any, pixels: Pixels, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
-        self.model: Any = AutoModel.from_pretrained(path_or_name).to(self.device).eval()
-        self.processor: Any = AutoImageProcessor.from_pretrained(path_or_name)
+        self.model = model.to(self.device).eval()
+        self.pixels = pixels
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
@@ -62,5 +66,35 @@ class Likeness:
 
     @torch.no_grad()
     def _encode(self, images: Sequence[Image.Image]) -> Tensor:
-        pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
-        return self.model(pixels.to(self.device)).pooler_output.flatten(1)
+        return self._features(self.pixels(images).to(self.device))
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        """[B, D] of the model's input [B, 3, H, W], both on its device."""
+        return self.model(pixels).pooler_output.flatten(1)
+
+
+def load_encoder(
+    path_or_name: str | Path, transform: Transform = "own", **options: Any
+) -> tuple[Any, Pixels]:
+    """Model and pixels of a directory or Hub name of a vision ``AutoModel`` with its processor.
+
+    Args:
+        transform: ``own`` as the checkpoint's processor says; ``dreambench`` as the benchmark's
+            published numbers were measured (:func:`~likewise.rewards.pictures.dreambench_pixels`),
+            at the size that the processor makes of a square picture.
+        options: For ``from_pretrained`` of the model.
+
+    Raises:
+        OSError, ValueError: there is no such model (the message is transformers').
+    """
+    model = AutoModel.from_pretrained(path_or_name, **options)
+    processor = AutoImageProcessor.from_pretrained(path_or_name)
+
+    def own(images: Sequence[Image.Image]) -> Tensor:
+        return processor(images=list(images), return_tensors="pt")["pixel_values"]
+
+    if transform == "own":
+        return model, own
+    # Not the configuration's image_size, which is 518 for DINOv2, whose processor makes 224.
+    side = own([Image.new("RGB", (256, 256))]).shape[-1]
+    return model, partial(dreambench_pixels, side=side)

@@ -1,10 +1,11 @@
-"""What every picture reward does first: check its input, and work in batches."""
+"""What every picture reward does first: check its input, make pixels of it, work in batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -12,6 +13,8 @@ from torch import Tensor
 from likewise.types import Task
 
 BATCH_SIZE = 64
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 T = TypeVar("T")
 
 
@@ -29,6 +32,33 @@ def check_tasks(images: Sequence[Image.Image], tasks: Sequence[Task]) -> None:
     if len(images) != len(tasks):
         raise ValueError(f"{len(images)} images but {len(tasks)} tasks: one task per image, please")
     check_pictures(images)
+
+
+def dreambench_pixels(images: Sequence[Image.Image], side: int) -> Tensor:
+    """How DINO sees pictures on DreamBench, whatever its checkpoint's processor does.
+
+    Resize the shorter side to 256 pixels (for another `side` than 224 in proportion), bicubic and
+    antialiased as PIL does; crop the middle; normalise with ImageNet's mean and deviation. Lengths
+    and corners round as torchvision's ``Resize`` and ``CenterCrop`` do.
+
+    Args:
+        images: RGB, of any sizes.
+        side: Of the model's square input, in pixels.
+
+    Returns:
+        float32 [B, 3, side, side] on the CPU.
+    """
+    pixels = [np.asarray(_middle(image, side), dtype=np.float32) / 255 for image in images]
+    normal = (np.stack(pixels) - IMAGENET_MEAN) / IMAGENET_STD
+    return torch.from_numpy(normal).permute(0, 3, 1, 2).contiguous()
+
+
+def _middle(image: Image.Image, side: int) -> Image.Image:
+    shorter = round(side * 256 / 224)
+    width, height = (int(shorter * length / min(image.size)) for length in image.size)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + side, top + side))
 
 
 def in_batches(

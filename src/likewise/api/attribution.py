@@ -1,0 +1,164 @@
+"""Which step decides which reward, on the model at hand: ``likewise.api.attribute``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from likewise.api.targets import find_target
+from likewise.build import (
+    build_judges,
+    build_policy,
+    build_rewards,
+    build_sampler,
+    build_stream,
+)
+from likewise.config.recipe import AllSteps, Measured, Recipe
+from likewise.evaluation.attribution import Profile, attribute_steps
+from likewise.records.checkpoints import NAME
+from likewise.records.files import write_atomically
+from likewise.rollout.steps import plan_steps
+from likewise.trainer.launch import auto_device
+
+FILE = "attribution.json"
+DIGITS = 3  # of shares in recipes: more would be noise
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What was measured, and how.
+
+    Attributes:
+        recipe: Whose schedule, transition, rewards and training tasks.
+        checkpoint: Iteration of the run's checkpoint; None for an untrained model.
+        sigmas: Noise levels [T+1].
+        steps: Those that are stochastic.
+        tasks, resamples, seed: How many training tasks, and trajectories of each.
+        scorers: ``reward/<name>`` in the recipe's order, then ``judge/<name>``.
+        file: Where it is written.
+    """
+
+    recipe: Recipe
+    checkpoint: int | None
+    sigmas: tuple[float, ...]
+    steps: tuple[int, ...]
+    tasks: int
+    resamples: int
+    seed: int
+    scorers: Mapping[str, Profile]
+    file: Path
+
+    def time_weights(self) -> Measured | None:
+        """The section of a recipe that weighs rewards so: mean shares of each side's rewards.
+
+        None where a side has no reward, or none that ever varies.
+        """
+        profiles = {side: self._profile(side) for side in ("prompt", "identity")}
+        if not all(map(any, profiles.values())):
+            return None
+        return Measured.model_validate(profiles)
+
+    def _profile(self, side: str) -> list[float]:
+        rewards = self.recipe.rewards.items()
+        shares = [self.scorers[f"reward/{name}"].share for name, own in rewards if own.side == side]
+        return np.mean(shares, axis=0).round(DIGITS).tolist() if shares else []
+
+    def record(self) -> dict[str, object]:
+        """What attribution.json holds."""
+        rollout = self.recipe.rollout
+        return {
+            "model": self.recipe.policy.model,
+            "recipe": self.recipe.name,
+            "checkpoint": self.checkpoint,
+            "num_steps": rollout.num_steps,
+            "sigmas": self.sigmas,
+            "transition": rollout.transition,
+            "noise_level": rollout.noise_level,
+            "steps": self.steps,
+            "tasks": self.tasks,
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "scorers": {name: asdict(profile) for name, profile in self.scorers.items()},
+        }
+
+
+def attribute(
+    target: str | Path,
+    recipe: Recipe | str | Path | None = None,
+    tasks: int = 48,
+    resamples: int = 4,
+    seed: int = 0,
+    best: bool = False,
+    device: str | None = None,
+    out: str | Path | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Attribution:
+    """Measure how much of each score's variance the noise of each step decides, and write it down.
+
+    The tasks are the first of training's: held-out subjects are for evaluation only, and what is
+    measured here may become a recipe's time weights.
+
+    Args:
+        target: A run (its newest intact checkpoint counts) or a model: shipped, folder, Hub name.
+        recipe: For a model: its schedule, rewards and tasks. Default: ``stickers``.
+        resamples: Trajectories per task, ≥ 2; each is drawn once more for every stochastic step.
+        best: Take the run's best checkpoint instead of its newest.
+        device: Default: cuda where there is one, else cpu.
+        out: File to write. Default: attribution.json in the run; for a model
+            ``runs/evaluation/<model>-attribution.json``.
+        progress: Told how many tasks are done.
+
+    Raises:
+        ValueError: there is no such target, a number does not fit, or a scorer fails.
+        OSError: a file or a model is not there.
+    """
+    found = find_target(target, recipe, best=best)
+    if found.recipe is None or not found.draws:
+        raise ValueError(f"{target} draws nothing: give a run or a model")
+    own, place = found.recipe, torch.device(device or auto_device())
+    file = Path(out or (Path(target) / FILE if found.adapter else found.out + FILE))
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: name a file in it, as {file / FILE}")
+    scorers = {f"reward/{name}": reward for name, reward in build_rewards(own, place).items()}
+    scorers |= {f"judge/{name}": judge for name, judge in build_judges(place).items()}
+    policy = build_policy(own, place, trainable=found.adapter is None)
+    if found.adapter is not None:
+        policy.load_adapter(found.adapter)
+    sampler, stream = build_sampler(own, policy), build_stream(own)
+    steps = plan_steps(own.rollout.model_copy(update={"trained": AllSteps()}), 0, 0).stochastic
+    profiles = attribute_steps(
+        policy,
+        sampler,
+        [stream(index) for index in range(tasks)],
+        scorers,
+        steps,
+        resamples,
+        own.rollout.micro_batch,
+        seed,
+        progress,
+    )
+    result = Attribution(
+        recipe=own,
+        checkpoint=_iteration(found.adapter),
+        sigmas=tuple(sampler.sigmas.tolist()),
+        steps=steps,
+        tasks=tasks,
+        resamples=resamples,
+        seed=seed,
+        scorers=profiles,
+        file=file,
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps(result.record(), indent=2) + "\n")
+    return result
+
+
+def _iteration(adapter: Path | None) -> int | None:
+    """Of the checkpoint that an adapter's folder is in."""
+    name = NAME.fullmatch(adapter.parent.name) if adapter else None
+    return int(name[1]) if name else None

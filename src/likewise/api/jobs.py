@@ -1,0 +1,213 @@
+"""One evaluation, in one process or several: draw what is missing, score it, join, sum up.
+
+Processes share batches and meet in files only: each draws its batches of pictures, then scores the
+same ones; the first process waits for all and joins their parts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from likewise.api.generation import fit_reference
+from likewise.api.targets import REAL, Target
+from likewise.build import (
+    STICKER_BENCH,
+    build_judges,
+    build_metrics,
+    build_policy,
+    build_rewards,
+    build_sampler,
+    load_benchmark,
+)
+from likewise.evaluation.batches import Share, silent
+from likewise.evaluation.before_after import picture
+from likewise.evaluation.drawing import (
+    claim_system,
+    clear_leftovers,
+    draw_missing,
+    plan,
+    png,
+    unfinished,
+)
+from likewise.evaluation.items import Item, match_rows, read_items, real_items
+from likewise.evaluation.manifest import MANIFEST, Row, read_manifest
+from likewise.evaluation.scoring import SCORES, Scorers, join_parts, score_missing, unscored
+from likewise.evaluation.settings import SETTINGS, Settings, claim_folder
+from likewise.evaluation.summary import AFTER, BEFORE, Summary, summarise, write_summary
+from likewise.protocols import Reward
+from likewise.records.files import write_atomically
+from likewise.records.locks import exclusive
+from likewise.trainer.launch import auto_threads, launch
+from likewise.types import Task
+
+SCORING_BATCH = 32  # pictures, where none are drawn
+BEFORE_AFTER = "before-after.png"
+
+Progress = Callable[[str, int, int], None]  # what is being done, batches done, and all of them
+
+
+@dataclass(frozen=True)
+class Job:
+    """An evaluation, as each of its processes is told.
+
+    Attributes:
+        out: Its folder.
+        target: Whose pictures are measured.
+        systems: Which of the target's systems.
+        benchmark: ``sticker-bench`` or a folder.
+        limit: How many of its tasks; None for all.
+        settings: What decides the numbers.
+        metrics: Metric → encoder.
+        device, processes: What computes.
+    """
+
+    out: Path
+    target: Target
+    systems: tuple[str, ...]
+    benchmark: str
+    limit: int | None
+    settings: Settings
+    metrics: Mapping[str, str]
+    device: str
+    processes: int
+
+    @property
+    def batch(self) -> int:
+        """Pictures per batch."""
+        recipe = self.target.recipe
+        return recipe.rollout.micro_batch if recipe and self.target.draws else SCORING_BATCH
+
+    def tasks(self) -> list[Task]:
+        """Of the benchmark, loaded now."""
+        return load_benchmark(self.benchmark, self.limit)
+
+    def items(self, system: str, tasks: Sequence[Task]) -> list[Item]:
+        """All pictures of a system, drawn or not, once its manifest is written."""
+        if system == REAL:
+            return real_items(tasks)
+        folder = self.out / system
+        return match_rows(read_manifest(folder / MANIFEST), tasks, folder)
+
+
+def carry_out(job: Job, tasks: Sequence[Task], progress: Progress) -> Summary:
+    """Do what is left of a job, and sum up all systems that are in its folder by then.
+
+    Args:
+        progress: Told about the batches of a job in one process.
+
+    Raises:
+        ValueError: the folder holds something else or is in use; a picture cannot be read; a scorer
+            fails.
+        KeyboardInterrupt: a signal ended the processes.
+    """
+
+    def busy(process: str) -> ValueError:
+        return ValueError(f"{job.out} is in use: process {process} evaluates there")
+
+    if not (job.out / SETTINGS).exists():
+        build_metrics(job.metrics, torch.device("cpu"))  # a wrong one must not leave a folder
+    claim_folder(job.out, job.settings)
+    with exclusive(job.out / ".lock", busy):
+        for system in job.systems:
+            if system != REAL:
+                claim_system(job.out / system, _rows(job, tasks))
+                clear_leftovers(job.out / system)
+        if job.processes == 1:
+            _work(job, tasks, Share(), progress)
+        elif launch(job.processes, _work_in_process, job):
+            raise KeyboardInterrupt
+        for system in job.systems:
+            join_parts(job.out / system, job.items(system, tasks), job.batch)
+        return _sum_up(job, tasks)
+
+
+def _rows(job: Job, tasks: Sequence[Task]) -> list[Row]:
+    """The pictures of a system: those to draw, or those that another one has drawn."""
+    settings, folder = job.settings, job.target.pictures
+    if folder is None:
+        assert settings.seed is not None
+        return plan(tasks, settings.images_per_prompt, settings.seed)
+    (system,) = job.systems
+    return [
+        Row(
+            file=os.path.relpath(folder / item.file, job.out / system),
+            subject=item.task.subject,
+            prompt=item.task.prompt,
+            task=item.task.id,
+            number=item.number,
+            seed=item.seed,
+        )
+        for item in read_items(folder, tasks)
+    ]
+
+
+def _work_in_process(job: Job) -> None:
+    share = Share(int(os.environ["RANK"]), job.processes)
+    torch.set_num_threads(auto_threads(job.processes))
+    _work(job, job.tasks(), share, silent)
+
+
+def _work(job: Job, tasks: Sequence[Task], share: Share, progress: Progress) -> None:
+    gpus = torch.cuda.device_count() if job.device == "cuda" else 0
+    device = torch.device(f"cuda:{share.index % gpus}" if gpus > 1 else job.device)
+    items = {system: job.items(system, tasks) for system in job.systems}
+    if job.target.draws and any(unfinished(own) for own in items.values()):
+        _draw(job, items, share, device, progress)
+    left = [name for name, own in items.items() if unscored(job.out / name, own, job.batch)]
+    if left:
+        scorers = _scorers(job, device)
+        for name in left:
+            told = partial(progress, f"score {name}")
+            score_missing(scorers, job.out / name, items[name], job.batch, share, told)
+
+
+def _draw(
+    job: Job,
+    items: Mapping[str, Sequence[Item]],
+    share: Share,
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    recipe = job.target.recipe
+    assert recipe is not None
+    policy = build_policy(recipe, device, trainable=False)
+    if job.target.adapter is not None:
+        policy.load_adapter(job.target.adapter)
+    sampler, fit = build_sampler(recipe, policy), partial(fit_reference, policy=recipe.policy)
+    for system, own in items.items():
+        with policy.adapter_disabled() if system == BEFORE else nullcontext():
+            told = partial(progress, f"draw {system}")
+            draw_missing(policy, sampler, own, job.batch, fit, share, told)
+
+
+def _scorers(job: Job, device: torch.device) -> Scorers:
+    """Rewards of the recipe, judges of the benchmark, and metrics.
+
+    Real photos get metrics alone: they answer no prompt, and rewards and judges would compare the
+    conditioning photo with itself.
+    """
+    rewards: dict[str, Reward] = {}
+    if job.systems != (REAL,) and job.target.recipe is not None:
+        found = build_rewards(job.target.recipe, device)
+        rewards |= {f"reward/{name}": reward for name, reward in found.items()}
+    if job.systems != (REAL,) and job.benchmark == STICKER_BENCH:
+        rewards |= {f"judge/{name}": judge for name, judge in build_judges(device).items()}
+    return Scorers(rewards, build_metrics(job.metrics, device))
+
+
+def _sum_up(job: Job, tasks: Sequence[Task]) -> Summary:
+    systems = [name for name in job.target.systems if (job.out / name / SCORES).exists()]
+    items = {name: job.items(name, tasks) for name in systems}
+    tables = {name: join_parts(job.out / name, items[name], job.batch) for name in systems}
+    if set(systems) == {BEFORE, AFTER}:
+        write_atomically(job.out / BEFORE_AFTER, png(picture(items[BEFORE], items[AFTER])))
+    summary = summarise(tables, job.settings)
+    write_summary(job.out, summary)
+    return summary

@@ -1,0 +1,134 @@
+"""Whose pictures `evaluate` measures: a run's, a model's, another system's, or real photos."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from diffusers import DiffusionPipeline
+from huggingface_hub import hf_hub_download
+
+from likewise.api.generation import find_adapter
+from likewise.build import model_path
+from likewise.config.recipe import Recipe
+from likewise.evaluation.manifest import MANIFEST
+from likewise.evaluation.summary import AFTER, BEFORE
+from likewise.records.run_directory import RECIPE
+
+REAL, MODEL = "real", "model"
+EVALUATIONS = "runs/evaluation"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is measured.
+
+    Attributes:
+        out: Start of the paths of its evaluations, before benchmark and protocol.
+        systems: Names of those who drew; the pictures of each have a folder of their own.
+        source: What they come from, for settings.json.
+        recipe: To draw by, and whose rewards score; None for pictures that need neither.
+        adapter: Folder of the adapter that `after` draws with.
+        pictures: Folder with another system's manifest.
+    """
+
+    out: str
+    systems: tuple[str, ...]
+    source: str
+    recipe: Recipe | None = None
+    adapter: Path | None = None
+    pictures: Path | None = None
+
+    @property
+    def draws(self) -> bool:
+        """Whether pictures are made here."""
+        return self.pictures is None and self.systems != (REAL,)
+
+    @property
+    def num_steps(self) -> int | None:
+        """Of the schedule; None where nothing is drawn."""
+        return self.recipe.rollout.num_steps if self.recipe and self.draws else None
+
+    def with_steps(self, num_steps: int) -> Target:
+        """The same, drawn in so many steps."""
+        assert self.recipe is not None
+        rollout = self.recipe.rollout.model_copy(update={"num_steps": num_steps})
+        return replace(self, recipe=self.recipe.model_copy(update={"rollout": rollout}))
+
+
+def find_target(
+    target: str | Path,
+    recipe: Recipe | str | Path | None = None,
+    name: str | None = None,
+    best: bool = False,
+) -> Target:
+    """What a target is: ``real``, a run, a folder of pictures, or a model.
+
+    Args:
+        recipe: For a model: how it draws, default ``stickers``. For pictures: whose rewards score
+            them too, default none.
+        name: Of the system in a folder of pictures; default: the folder's.
+        best: A run's best checkpoint instead of its newest.
+
+    Raises:
+        ValueError: there is nothing of that kind, nor on the Hub, or an option is not for it.
+    """
+    folder = Path(target)
+    is_run, is_pictures = (folder / RECIPE).is_file(), (folder / MANIFEST).is_file()
+    if best and not is_run:
+        raise ValueError(f"the best checkpoint is that of a run, and {target} is none")
+    if name is not None and not is_pictures:
+        raise ValueError(f"a name is for a folder of pictures, and {target} is none")
+    if recipe is not None and (is_run or target == REAL):
+        raise ValueError(f"a recipe is for models and pictures: {target} needs none")
+    if target == REAL:
+        return Target(f"{EVALUATIONS}/{REAL}-", (REAL,), "photos")
+    if is_run:
+        return _run(folder, best)
+    if is_pictures:
+        return _pictures(folder, recipe, name)
+    return _model(str(target), recipe)
+
+
+def _run(folder: Path, best: bool) -> Target:
+    recipe, adapter = find_adapter(folder, None, best)
+    assert adapter is not None  # a run without checkpoints is an error
+    out = f"{folder / 'evaluation'}/"
+    return Target(out, (BEFORE, AFTER), adapter.parent.name, recipe, adapter)
+
+
+def _pictures(folder: Path, recipe: Recipe | str | Path | None, name: str | None) -> Target:
+    name = name or folder.resolve().name
+    if name in ("", ".", "..", REAL) or set(name) & {"/", "\\"}:
+        raise ValueError(f"{name!r} cannot name a folder: choose another name")
+    rewards = None if recipe is None else find_adapter(None, recipe)[0]
+    return Target(f"{EVALUATIONS}/{name}-", (name,), str(folder), rewards, pictures=folder)
+
+
+def _model(name: str, recipe: Recipe | str | Path | None) -> Target:
+    path = model_path(name)
+    if not os.path.isdir(path) and (path.count("/") != 1 or Path(path).parent.is_dir()):
+        raise ValueError(
+            f"there is no {name}: give a run, a model, a folder of pictures, or {REAL!r}"
+        )
+    if os.path.isdir(path) and not (Path(path) / DiffusionPipeline.config_name).is_file():
+        raise ValueError(
+            f"{name} is not a run directory (it has no {RECIPE}), nor pictures ({MANIFEST}), "
+            f"nor a pipeline ({DiffusionPipeline.config_name})"
+        )
+    if not os.path.isdir(path):
+        _look_up(name)
+    settings, _ = find_adapter(None, recipe)
+    policy = settings.policy.model_copy(update={"model": name})
+    own = settings.model_copy(update={"policy": policy})
+    out = f"{EVALUATIONS}/{Path(name).name}-"
+    return Target(out, (MODEL,), f"{name} by {settings.name}", own)
+
+
+def _look_up(name: str) -> None:
+    """See that the Hub has a pipeline of that name, before anything is written."""
+    try:
+        hf_hub_download(name, DiffusionPipeline.config_name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"there is no folder {name}, and the Hub gives none: {error}") from error

@@ -1,0 +1,103 @@
+"""`likewise attribute`: which step decides which reward, as a table and a recipe's section."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from likewise.cli.errors import readable_errors
+from likewise.config.recipe import Tdw
+
+if TYPE_CHECKING:  # imports torch
+    from likewise.api.attribution import Attribution
+    from likewise.config.recipe import Measured
+    from likewise.evaluation.attribution import Profile
+
+
+def attribute(
+    target: Annotated[str, typer.Argument(help="A run with a checkpoint, or a model.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="Name or file, for a model; default: stickers.")
+    ] = None,
+    tasks: Annotated[int, typer.Option(min=2, help="How many training tasks.")] = 48,
+    resamples: Annotated[
+        int, typer.Option(min=2, help="Trajectories per task; each is redrawn for every step.")
+    ] = 4,
+    seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
+    best: Annotated[
+        bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; default: attribution.json in the run.")
+    ] = None,
+) -> None:
+    """Measure how much of each reward's variance the noise of each step decides.
+
+    TDW assumes that early steps decide about the prompt and late ones about identity. Here each
+    trajectory is drawn again with the noise of one step exchanged and all else the same; a step's
+    share is what moves then, of all that varies within a task (Sobol's total effect: shares sum to
+    more than 1 where steps interact). Intervals are by a bootstrap over subjects. Training tasks
+    are used, because held-out subjects are for evaluation only.
+    """
+    with readable_errors():
+        from likewise import api
+
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            bar = progress.add_task("tasks", total=tasks)
+            found = api.attribute(
+                target,
+                recipe,
+                tasks,
+                resamples,
+                seed,
+                best,
+                device,
+                out,
+                lambda done: progress.update(bar, completed=done),
+            )
+        section = found.time_weights()
+        Console().print(table(found, section))
+        typer.echo(f"all numbers: {found.file}")
+        typer.echo(f"\nas a recipe's section:\n\n{as_yaml(section)}" if section else _NO_SECTION)
+
+
+_NO_SECTION = "no measured time weights: each side needs a reward that varies"
+
+
+def table(found: Attribution, section: Measured | None) -> Table:
+    """One row per step: noise level, shares, and the prompt's weight by TDW and as measured."""
+    from likewise.algorithm import timeweights
+
+    rule, steps = found.recipe.credit.time_weights, found.recipe.rollout.num_steps
+    levels = rule if isinstance(rule, Tdw) else Tdw()
+    curves = {"TDW": timeweights.tdw(steps, levels.high, levels.low, levels.final)}
+    if section is not None:
+        curves["measured"] = timeweights.measured(section.prompt, section.identity)
+    title = f"share of variance by step, {found.tasks} tasks × {found.resamples} trajectories"
+    result = Table(title=title)
+    columns = ["step", "σ", *found.scorers, *(f"w_p {name}" for name in curves)]
+    for column in columns:
+        result.add_column(column, justify="right")
+    for t in range(steps):
+        shares = [_share(profile, t, t in found.steps) for profile in found.scorers.values()]
+        weights = [f"{float(curve[t]):.2f}" for curve in curves.values()]
+        result.add_row(str(t), f"{found.sigmas[t]:.3f}", *shares, *weights)
+    return result
+
+
+def _share(profile: Profile, t: int, stochastic: bool) -> str:
+    if not stochastic:
+        return "–"
+    return f"{profile.share[t]:.2f}\n[dim]{profile.low[t]:.2f}–{profile.high[t]:.2f}[/]"
+
+
+def as_yaml(section: Measured) -> str:
+    """The section, one line per side, to be pasted into a recipe."""
+    lines = [f"    {side}: {getattr(section, side)}" for side in ("prompt", "identity")]
+    return "\n".join(["credit:", "  time_weights:", f"    kind: {section.kind}", *lines])

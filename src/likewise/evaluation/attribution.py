@@ -1,0 +1,192 @@
+"""How much the noise of each step decides each score: the premise of TDW, measured.
+
+A picture is a function of its initial noise and of the noise of every stochastic step. For score f
+and step t, let f_t be the score of the same trajectory with only the noise of t drawn anew. Then
+
+    share(t) = E[(f − f_t)²] / (2·Var f)
+
+is the total-effect index of t (Sobol; this estimator: Jansen 1999): the part of the variance that
+would stay if all other noise were known. Shares sum to 1 where steps do not interact, to more where
+they do. The variance is that within a group of training: of one task, from one initial noise.
+
+All stochastic steps are random here, also where a recipe trains windows: shares of one window alone
+could not be compared with those of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from likewise.protocols import Condition, Policy, Reward
+from likewise.rollout.sampler import Sampler
+from likewise.rollout.scoring import Scores, score_pictures, to_pil
+from likewise.seeding import derive_seed
+from likewise.types import Task
+
+BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One scorer's shares over the T steps of a schedule; 0 at deterministic steps.
+
+    Attributes:
+        share: ≥ 0; 0 too where the score never varies.
+        low, high: 95 % interval of each, from a bootstrap over subjects.
+        std: Of the score, within a task.
+    """
+
+    share: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    std: float
+
+
+def attribute_steps(
+    policy: Policy,
+    sampler: Sampler,
+    tasks: Sequence[Task],
+    scorers: Mapping[str, Reward],
+    steps: Sequence[int],
+    draws: int,
+    micro_batch: int,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Profile]:
+    """Profile of every scorer. Results depend on `micro_batch` by rounding only.
+
+    Args:
+        tasks: About two subjects or more.
+        steps: Which are stochastic, ascending true indices; all others follow the ODE.
+        draws: Trajectories per task, ≥ 2, all from one initial noise; each is drawn once more for
+            every one of `steps`.
+        micro_batch: Pictures per forward.
+        progress: Told how many tasks are done.
+
+    Raises:
+        ValueError: fewer than two subjects or draws, or a scorer fails (the message names it).
+    """
+    if draws < 2 or len({task.subject for task in tasks}) < 2:
+        raise ValueError("attribution needs two draws and tasks about two subjects, or more")
+    parts: list[Scores] = []
+    at_once = max(1, micro_batch // draws)
+    for start in range(0, len(tasks), at_once):
+        some = tasks[start : start + at_once]
+        latents = _draw(policy, sampler, some, start, steps, draws, micro_batch, seed)
+        pictures = [
+            one for part in latents.split(micro_batch) for one in to_pil(policy.decode(part))
+        ]
+        about = [task for task in some for _ in range(draws)] * (1 + len(steps))
+        scores = score_pictures(scorers, pictures, about)
+        for name, reason in scores.failures.items():
+            raise ValueError(f"{name} failed: {reason}")
+        parts.append(scores)
+        progress(start + len(some))
+    shape = (len(scorers), 1 + len(steps), -1, draws)
+    values = torch.cat([part.values.reshape(shape) for part in parts], 2).double().numpy()
+    valid = torch.cat([part.valid.reshape(shape) for part in parts], 2).numpy()
+    subjects = [task.subject for task in tasks]
+    return {
+        name: _profile(name, values[k], valid[k], subjects, steps, sampler.num_steps)
+        for k, name in enumerate(scorers)
+    }
+
+
+@torch.no_grad()
+def _draw(
+    policy: Policy,
+    sampler: Sampler,
+    tasks: Sequence[Task],
+    first: int,
+    steps: Sequence[int],
+    draws: int,
+    micro_batch: int,
+    seed: int,
+) -> Tensor:
+    """Finished latents of all trajectories [(1 + S)·D, *latent], D = tasks·draws.
+
+    First the D base draws, then for each of the S steps the same with that step's noise drawn anew.
+    Each branches off its base at its step, so that nothing is computed twice.
+    """
+    numbers = [(first + task, draw) for task in range(len(tasks)) for draw in range(draws)]
+
+    def noise(purpose: str, t: int) -> Tensor:
+        seeds = [derive_seed("attribution", seed, purpose, t, *number) for number in numbers]
+        return policy.initial_noise(seeds)
+
+    seeds = [derive_seed("attribution", seed, "initial noise", task) for task, _ in numbers]
+    x = policy.initial_noise(seeds)
+    condition = policy.encode(tasks).repeat(draws)
+    for t in range(sampler.num_steps):
+        v = _velocity(policy, x, sampler.sigmas[t], condition, micro_batch)
+        if t not in steps:
+            x = sampler.deterministic(x, v, t)
+            continue
+        mean, std = sampler.stochastic(x, v, t)
+        branches = len(x) // len(numbers)
+        same = mean + std * torch.cat([noise("step", t)] * branches)
+        x = torch.cat([same, mean[: len(numbers)] + std * noise("step anew", t)])
+    return x
+
+
+def _velocity(
+    policy: Policy, x: Tensor, sigma: Tensor, condition: Condition, micro_batch: int
+) -> Tensor:
+    """Velocities of all rows of x; row b is about row b mod D of the condition."""
+    parts = []
+    for rows in torch.arange(len(x)).split(micro_batch):
+        about = condition.select((rows % len(condition)).tolist())
+        parts.append(policy.velocity(x[rows], sigma, about))
+    return torch.cat(parts)
+
+
+def _profile(
+    name: str,
+    values: np.ndarray,
+    valid: np.ndarray,
+    subjects: Sequence[str],
+    steps: Sequence[int],
+    num_steps: int,
+) -> Profile:
+    """Shares from scores [1 + S, tasks, draws]; a task that lacks any score does not count."""
+    known = valid.all(axis=(0, 2))
+    places = np.unique(np.array(subjects)[known], return_inverse=True)[1]
+    if not len(places) or places.max() == 0:
+        raise ValueError(f"{name} scores tasks of fewer than two subjects")
+    values = values[:, known]
+    # Every branch holds draws from the same distribution as the base, so each tells the variance.
+    variance = values.var(axis=2, ddof=1).mean(axis=0)
+    moved = ((values[0] - values[1:]) ** 2).mean(axis=2) / 2
+    total, counts = np.bincount(places, weights=variance), np.bincount(places)
+    share, low, high = np.zeros((3, num_steps))
+    for step, one in zip(steps, moved, strict=True):
+        part = np.bincount(places, weights=one)
+        share[step] = _ratio(part, total)
+        low[step], high[step] = _interval(part, total)
+    std = float(np.sqrt(total.sum() / counts.sum()))
+    return Profile(tuple(share.tolist()), tuple(low.tolist()), tuple(high.tolist()), std)
+
+
+def _ratio(part: np.ndarray, total: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Σ part / Σ total; 0 where the total is 0: what never varies is moved by nothing."""
+    part, total = part.sum(axis=axis), total.sum(axis=axis)
+    return np.divide(part, total, out=np.zeros_like(part), where=total > 0)
+
+
+def _interval(part: np.ndarray, total: np.ndarray) -> tuple[float, float]:
+    """95 % percentile interval of the ratio of sums over subjects [n], with a fixed seed."""
+    drawn = stats.bootstrap(
+        (part, total),
+        _ratio,
+        paired=True,
+        n_resamples=BOOTSTRAPS,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)

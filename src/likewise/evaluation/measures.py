@@ -1,0 +1,202 @@
+"""What a picture is worth: likeness to its subject's photos, prompt, background.
+
+Cosines of embeddings compare pictures; a distance is 1 − cosine. Likeness to the photo that
+conditioned the generator rewards copying it, so likeness to the subject's other, *held-out* photos
+stands beside it, and the copy index compares the two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from likewise.evaluation.items import photos
+from likewise.protocols import Encoder, Reward
+from likewise.types import Task
+
+MIN_DISTANCE = 1e-6  # photos nearer to the conditioning one than this tell nothing about copying
+
+Album = list[tuple[str, Image.Image]]  # a subject's photos, each after its fingerprint
+Columns = dict[str, list[Any]]  # float or None per picture; lists of them in M/photos
+
+
+class Measures:
+    """Measures pictures, each for its own task; columns by name, rows in the pictures' order.
+
+    Photos are embedded once per object, however often tasks show them, so one object should
+    measure all pictures of an evaluation, in batches of any size.
+
+    Args:
+        likeness: Encoders by the metric's name (``dino``, ``clip-i``).
+        prompt: Rewards by the metric's name (``clip-t``); their values are taken as they are.
+    """
+
+    def __init__(self, likeness: Mapping[str, Encoder], prompt: Mapping[str, Reward]) -> None:
+        self.likeness = dict(likeness)
+        self.prompt = dict(prompt)
+        self._known: dict[tuple[str, str], Tensor] = {}  # [D], by metric and fingerprint
+
+    def columns(
+        self,
+        pictures: Sequence[Image.Image],
+        tasks: Sequence[Task],
+        real: bool = False,
+        embeddings: Mapping[str, Tensor] | None = None,
+    ) -> Columns:
+        """All columns but ``M/diversity`` that belong to B pictures and their B tasks.
+
+        Per likeness metric M those of :class:`Likenesses` (``M/held-out``), per prompt metric its
+        values, null where it has nothing to say, and ``background``.
+
+        Args:
+            pictures, tasks: RGB, one task each.
+            real: The pictures are photos of their subjects: none is compared with itself, and
+                they answer no prompt.
+            embeddings: What :meth:`embed` made of the pictures, where that is known already.
+
+        Raises:
+            ValueError: a picture is not RGB, there are not as many as tasks, or with `real` one is
+                not among its subject's photos (the message names it or its subject).
+        """
+        if len(pictures) != len(tasks):
+            raise ValueError(f"{len(pictures)} pictures but {len(tasks)} tasks: one each, please")
+        embeddings = self.embed(pictures) if embeddings is None else embeddings
+        albums = [[(fingerprint(photo), photo) for photo in photos(task)] for task in tasks]
+        itself: list[set[int]] = [set() for _ in pictures]
+        if real:
+            itself = [_find(*row) for row in zip(pictures, albums, tasks, strict=True)]
+        columns: Columns = {}
+        for metric in self.likeness:
+            columns |= self._likeness(metric, embeddings[metric], albums, itself)
+        for metric, reward in self.prompt.items():
+            columns[metric] = [None] * len(pictures) if real else _values(reward, pictures, tasks)
+        columns["background"] = [
+            None if 0 in left_out else background(picture, task)
+            for picture, task, left_out in zip(pictures, tasks, itself, strict=True)
+        ]
+        return columns
+
+    def embed(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Embeddings float32 [B, D] by likeness metric, also for :func:`diversity`."""
+        return {name: encoder.embed(pictures) for name, encoder in self.likeness.items()}
+
+    def _likeness(
+        self, metric: str, rows: Tensor, albums: Sequence[Album], itself: Sequence[set[int]]
+    ) -> Columns:
+        found = [
+            likenesses(row, self._embed_album(metric, album), left_out)
+            for row, album, left_out in zip(rows, albums, itself, strict=True)
+        ]
+        return {
+            f"{metric}/conditioning": [row.conditioning for row in found],
+            f"{metric}/held-out": [row.held_out for row in found],
+            f"{metric}/photos": [row.photos for row in found],
+            f"{metric}/copy-index": [row.copy_index for row in found],
+        }
+
+    def _embed_album(self, metric: str, album: Album) -> Tensor:
+        """Embeddings [P, D] of a subject's P photos."""
+        new = {key: photo for key, photo in album if (metric, key) not in self._known}
+        if new:
+            rows = self.likeness[metric].embed(list(new.values()))
+            self._known.update({(metric, key): row for key, row in zip(new, rows, strict=True)})
+        return torch.stack([self._known[metric, key] for key, _ in album])
+
+
+@dataclass(frozen=True)
+class Likenesses:
+    """What one encoder says about one picture; None where there is nothing to compare.
+
+    Attributes:
+        conditioning: Cosine to the photo that conditioned the generator.
+        held_out: Mean cosine to the subject's other photos.
+        photos: Cosines to all photos, the conditioning one first.
+        copy_index: (d(picture, held-out) − d(picture, conditioning)) / d(held-out, conditioning),
+            each d a mean over the held-out photos: 1 for a copy of the conditioning photo, about 0
+            for a photo like the others, negative for one nearer to them.
+    """
+
+    conditioning: float | None
+    held_out: float | None
+    photos: list[float | None]
+    copy_index: float | None
+
+
+def likenesses(picture: Tensor, album: Tensor, left_out: Collection[int] = ()) -> Likenesses:
+    """Compare embeddings: a picture [D] with its subject's P ≥ 1 photos [P, D].
+
+    Args:
+        left_out: Photos that are the picture itself.
+    """
+    unit = F.normalize(album.double(), dim=-1)
+    to_picture = (unit @ F.normalize(picture.double(), dim=-1)).numpy()
+    to_conditioning = (unit @ unit[0]).numpy()
+    others = [place for place in range(1, len(unit)) if place not in left_out]
+    conditioning = None if 0 in left_out else float(to_picture[0])
+    held_out = float(to_picture[others].mean()) if others else None
+    spread = 1 - float(to_conditioning[others].mean()) if others else 0.0
+    copy_index = None
+    if conditioning is not None and held_out is not None and spread >= MIN_DISTANCE:
+        copy_index = (conditioning - held_out) / spread  # as (1 − held_out) − (1 − conditioning)
+    cosines = [None if p in left_out else float(c) for p, c in enumerate(to_picture)]
+    return Likenesses(conditioning, held_out, cosines, copy_index)
+
+
+def diversity(embeddings: Tensor) -> list[float | None]:
+    """Per picture, the mean distance to the others of the same task; None for a single picture.
+
+    Args:
+        embeddings: All n pictures of one task, float32 [n, D].
+    """
+    count = len(embeddings)
+    if count < 2:
+        return [None] * count
+    unit = F.normalize(embeddings.double(), dim=-1)
+    distances = (1 - unit @ unit.T).fill_diagonal_(0)
+    return (distances.sum(dim=1) / (count - 1)).tolist()
+
+
+def background(picture: Image.Image, task: Task) -> float | None:
+    """How much of the reference's background the picture repeats: 1 − mean |difference|, in [0, 1].
+
+    Over the pixels that the mask leaves out, with the picture at the reference's size; None
+    without a mask, or where the subject fills it.
+    """
+    if task.reference_mask is None:
+        return None
+    outside = np.asarray(task.reference_mask) < 128
+    if not outside.any():
+        return None
+    resized = picture.resize(task.reference.size, Image.Resampling.BICUBIC)
+    difference = np.abs(np.asarray(resized, np.float64) - np.asarray(task.reference, np.float64))
+    return 1 - float(difference[outside].mean()) / 255
+
+
+def fingerprint(picture: Image.Image) -> str:
+    """The same for equal pictures, whatever object or file holds them."""
+    return hashlib.blake2b(picture.tobytes(), key=repr(picture.size).encode()).hexdigest()
+
+
+def _find(picture: Image.Image, album: Album, task: Task) -> set[int]:
+    """The picture's places in the album."""
+    itself = fingerprint(picture)
+    places = {place for place, (key, _) in enumerate(album) if key == itself}
+    if not places:
+        raise ValueError(f"a picture that should be a photo of {task.subject!r} is none of them")
+    return places
+
+
+def _values(
+    reward: Reward, pictures: Sequence[Image.Image], tasks: Sequence[Task]
+) -> list[float | None]:
+    values, valid = reward.score(pictures, tasks)
+    scored = zip(values.tolist(), valid.tolist(), strict=True)
+    return [value if known else None for value, known in scored]

@@ -1,0 +1,168 @@
+"""Scoring, apart from generation: pictures of any system → ``scores.parquet``.
+
+Every batch leaves a part file once it is scored; at the end the parts are joined. What compares the
+pictures of one task with each other, diversity, needs all parts, so it comes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from likewise.evaluation.batches import Share, Told, cut, silent
+from likewise.evaluation.items import Item
+from likewise.evaluation.measures import Measures, diversity
+from likewise.evaluation.protocols import PHOTOS
+from likewise.protocols import Reward
+from likewise.records.files import remove, write_atomically
+from likewise.rollout.scoring import score_pictures
+
+SCORES = "scores.parquet"
+PARTS = "parts"
+EMBEDDING = "/embedding"  # in part files only
+DIVERSITY = "/diversity"
+LISTS = (f"/{PHOTOS}", EMBEDDING)  # ends of the columns that hold a list per picture
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """Whom to ask about every picture.
+
+    Attributes:
+        rewards: By the name of their column (``reward/prompt``, ``judge/identity``).
+        measures: All metrics.
+    """
+
+    rewards: Mapping[str, Reward]
+    measures: Measures
+
+
+def unscored(folder: Path, items: Sequence[Item], size: int) -> bool:
+    """Whether any batch of the system in `folder` is still to be scored."""
+    if (folder / SCORES).exists():
+        return False
+    return not all(_part(folder, number).exists() for number, _ in cut(items, size))
+
+
+def score_missing(
+    scorers: Scorers,
+    folder: Path,
+    items: Sequence[Item],
+    size: int,
+    share: Share,
+    told: Told = silent,
+) -> None:
+    """Score each of this share's batches that has no part file in `folder` yet.
+
+    Raises:
+        ValueError: a scorer fails as a whole (the message names it), or a picture is unreadable.
+    """
+    several = len({item.task.id for item in items}) < len(items)
+    (folder / PARTS).mkdir(parents=True, exist_ok=True)
+    batches = share.batches(items, size)
+    for done, (number, batch) in enumerate(batches, 1):
+        if not _part(folder, number).exists():
+            _write(_part(folder, number), _score(scorers, batch, several))
+        told(done, len(batches))
+
+
+def join_parts(folder: Path, items: Sequence[Item], size: int) -> pa.Table:
+    """The scores of all pictures, a row each in the order of `items`; parts become one file.
+
+    Raises:
+        ValueError: the parts are of other pictures, or of other batches.
+    """
+    file = folder / SCORES
+    if not file.exists():
+        parts = [pq.read_table(_part(folder, number)) for number, _ in cut(items, size)]
+        table = pa.concat_tables(parts)
+        if table["file"].to_pylist() != [item.file for item in items]:
+            raise ValueError(f"{folder / PARTS} holds scores of other pictures: remove it")
+        _write(file, _with_diversity(table))
+    if (folder / PARTS).exists():
+        remove(folder / PARTS)
+    return pq.read_table(file)
+
+
+def _score(scorers: Scorers, batch: Sequence[Item], several: bool) -> pa.Table:
+    pictures = [item.picture() for item in batch]
+    columns = {**_labels(batch), **_rewards(scorers.rewards, batch, pictures)}
+    found = scorers.measures.embed(pictures)
+    real = any(item.photo is not None for item in batch)
+    measured = scorers.measures.columns(pictures, [item.task for item in batch], real, found)
+    if several:
+        measured |= {name + EMBEDDING: rows.tolist() for name, rows in found.items()}
+    else:
+        nothing: list[float | None] = [None] * len(batch)
+        measured |= {name + DIVERSITY: nothing for name in scorers.measures.likeness}
+    groups = [*found, ""]
+    for name in sorted(measured, key=lambda name: groups.index(name.rpartition("/")[0])):
+        kind = pa.list_(pa.float64()) if name.endswith(LISTS) else pa.float64()
+        columns[name] = pa.array(measured[name], kind)
+    return pa.table(columns)
+
+
+def _labels(batch: Sequence[Item]) -> dict[str, pa.Array]:
+    """What is known of pictures without a look at them."""
+
+    def texts(values: Iterable[str]) -> pa.Array:
+        return pa.array(values, pa.string())
+
+    tasks = [item.task for item in batch]
+    return {
+        "file": texts(item.file for item in batch),
+        "task": texts(task.id for task in tasks),
+        "number": pa.array([item.number for item in batch], pa.int64()),
+        "subject": texts(task.subject for task in tasks),
+        "category": texts(task.category for task in tasks),
+        "class_name": texts(task.class_name for task in tasks),
+        "kind": texts(task.kind for task in tasks),
+        "complexity": pa.array([task.complexity for task in tasks], pa.int64()),
+        "prompt": texts(task.prompt for task in tasks),
+    }
+
+
+def _rewards(
+    rewards: Mapping[str, Reward], batch: Sequence[Item], pictures: Sequence[Image.Image]
+) -> dict[str, pa.Array]:
+    """Values float32, null where a reward has nothing to say."""
+    scores = score_pictures(rewards, pictures, [item.task for item in batch])
+    for name, reason in scores.failures.items():
+        raise ValueError(f"{name} failed: {reason}")
+    return {
+        name: pa.array(values.numpy(), pa.float32(), mask=~valid.numpy())
+        for name, values, valid in zip(rewards, scores.values, scores.valid, strict=True)
+    }
+
+
+def _with_diversity(table: pa.Table) -> pa.Table:
+    """The table with ``M/diversity`` in place of ``M/embedding``."""
+    rows: dict[str, list[int]] = {}
+    for row, task in enumerate(table["task"].to_pylist()):
+        rows.setdefault(task, []).append(row)
+    for name in [name for name in table.column_names if name.endswith(EMBEDDING)]:
+        embeddings = torch.tensor(table[name].to_pylist(), dtype=torch.float32)
+        values: list[float | None] = [None] * table.num_rows
+        for own in rows.values():
+            for row, value in zip(own, diversity(embeddings[own]), strict=True):
+                values[row] = value
+        column = pa.array(values, pa.float64())
+        place = table.column_names.index(name)
+        table = table.set_column(place, name.removesuffix(EMBEDDING) + DIVERSITY, column)
+    return table
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / PARTS / f"{number:06d}.parquet"
+
+
+def _write(file: Path, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.combine_chunks(), sink, compression="zstd")
+    write_atomically(file, sink.getvalue().to_pybytes())

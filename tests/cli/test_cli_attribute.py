@@ -1,0 +1,81 @@
+"""`likewise attribute` on a tiny run of the nano, and on the nano itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from running import run, said
+
+from likewise.cli.attribute import as_yaml
+from likewise.config import load_recipe
+from likewise.config.recipe import Measured
+
+SCORERS = ["reward/prompt", "reward/identity", "judge/identity", "judge/prompt"]
+FEW = ["--tasks", "3", "--resamples", "2"]
+
+
+def test_a_run_is_measured_and_its_section_fits_its_recipe(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    result = run("attribute", folder, *FEW, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    for text in ("3 tasks × 2 trajectories", "w_p TDW", "measured", "attribution.json"):
+        assert text in said(result)
+    numbers = json.loads((folder / "attribution.json").read_text())
+    assert (numbers["model"], numbers["recipe"]) == ("nano-kontext", "stickers")
+    assert (numbers["checkpoint"], numbers["num_steps"]) == (1, 3)
+    assert (numbers["transition"], numbers["noise_level"]) == ("flow-sde", 0.7)
+    assert (numbers["tasks"], numbers["resamples"], numbers["seed"]) == (3, 2, 0)
+    assert numbers["steps"] == [0, 1]  # all that are not the tail, though the recipe has windows
+    assert len(numbers["sigmas"]) == 4 and numbers["sigmas"][-1] == 0
+    assert list(numbers["scorers"]) == SCORERS
+    for name in SCORERS[:2]:
+        profile = numbers["scorers"][name]
+        assert profile["share"][2] == 0 and profile["std"] > 0
+        assert all(profile["low"][t] < profile["high"][t] for t in (0, 1))
+    section = tmp_path / "section.yaml"
+    pasted = result.output.partition("credit:")
+    section.write_text("extends: stickers\nname: pasted\n" + "".join(pasted[1:]), encoding="utf-8")
+    rule = load_recipe(section, ["rollout.num_steps=3"]).credit.time_weights
+    expected = [round(share, 3) for share in numbers["scorers"]["reward/prompt"]["share"]]
+    assert isinstance(rule, Measured) and rule.prompt == expected
+
+
+def test_a_model_is_measured_by_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "extends: stickers\nname: mine\nrollout: {num_steps: 2, trained: {size: 1}}\n"
+    text += "rewards: {identity: {side: prompt}}\n"
+    Path("mine.yaml").write_text(text, encoding="utf-8")
+    result = run("attribute", "nano-kontext", "--recipe", "mine.yaml", *FEW, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "each side needs a reward that varies" in said(result)  # both are of one side
+    file = Path("runs") / "evaluation" / "nano-kontext-attribution.json"
+    numbers = json.loads(file.read_text())
+    assert (numbers["recipe"], numbers["checkpoint"], numbers["steps"]) == ("mine", None, [0])
+
+
+def test_what_cannot_be_measured_is_named(tmp_path: Path, finished_run: Path) -> None:
+    for words, fragment in (
+        (["nowhere"], "there is no nowhere"),
+        (["real"], "real draws nothing: give a run or a model"),
+        ([finished_run, "--recipe", "stickers"], "needs none"),
+        ([finished_run, "--out", tmp_path], f"name a file in it, as {tmp_path}/attribution.json"),
+    ):
+        result = run("attribute", *words)
+        assert result.exit_code == 2 and fragment in said(result), result.output
+
+
+def test_the_section_has_a_line_per_side() -> None:
+    section = Measured(prompt=[0.5, 0.0], identity=[0.125, 1])
+    assert as_yaml(section).splitlines() == [
+        "credit:",
+        "  time_weights:",
+        "    kind: measured",
+        "    prompt: [0.5, 0.0]",
+        "    identity: [0.125, 1.0]",
+    ]

@@ -1,0 +1,147 @@
+"""Shares of variance per step: closed forms, batch sizes, missing scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rolling import LinearCondition, LinearPolicy, sampler, some_tasks
+from torch import Tensor
+
+from likewise.evaluation.attribution import Profile, attribute_steps
+from likewise.rollout.sampler import Sampler
+from likewise.types import Task
+
+WEIGHTS = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.0, 2.0], [-1.0, 1.0, 1.0], [0.2, 0.4, -0.6]])
+RANGE = 40.0  # of latents, so that no picture is clipped
+
+
+class Linear(LinearPolicy):
+    """Pictures are the latents themselves, one grey pixel per number."""
+
+    def decode(self, x: Tensor) -> Tensor:
+        return (0.5 + x.detach() / RANGE).float().unsqueeze(1).repeat(1, 3, 1, 1)
+
+
+class Erasing(Linear):
+    """Every step forgets where it came from: only its own noise is left."""
+
+    def __init__(self, how: Sampler) -> None:
+        super().__init__()
+        self.how = how
+
+    def velocity(self, x: Tensor, sigma: float | Tensor, condition: LinearCondition) -> Tensor:
+        t = self.how.sigmas.tolist().index(float(sigma))
+        if t == self.how.num_steps - 1:
+            return torch.zeros_like(x)
+        one, zero = torch.ones(1, 1), torch.zeros(1, 1)
+        keep, move = self.how.stochastic(one, zero, t)[0], self.how.stochastic(zero, one, t)[0]
+        return -x * float(keep / move)
+
+
+class Weighted:
+    """A linear function of the latents; unknown for tasks in the snow."""
+
+    def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+        grey = np.stack([np.asarray(image, dtype=np.float32)[..., 0] for image in images])
+        values = (torch.from_numpy(grey) / 255 * RANGE * WEIGHTS).sum((1, 2))
+        return values, torch.tensor(["snow" not in task.prompt for task in tasks])
+
+
+class Constant:
+    def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+        return torch.full((len(images),), 3.0), torch.ones(len(images), dtype=torch.bool)
+
+
+class Broken:
+    def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+        raise RuntimeError("no luck")
+
+
+def tasks(count: int = 4) -> list[Task]:
+    return [replace(task, subject=f"s{i % 3}") for i, task in enumerate(some_tasks(count))]
+
+
+def measure(policy: LinearPolicy, how: Sampler, steps: Sequence[int], **options) -> Profile:
+    arguments = {"draws": 400, "micro_batch": 500, **options}
+    about = arguments.pop("tasks", tasks())
+    return attribute_steps(policy, how, about, {"w": Weighted()}, steps, **arguments)["w"]
+
+
+def closed_form(how: Sampler, steps: Sequence[int]) -> tuple[list[float], float]:
+    """Shares of a linear reward of a linear flow: (std·|∂f/∂noise|)² of each step; and the std.
+
+    v = xW' + …, so mean = x(keep + move·W') and the gradient goes back through their product.
+    """
+    weight = LinearPolicy().weight.detach().T.double()
+    gradient, parts = WEIGHTS.double(), [0.0] * how.num_steps
+    for t in reversed(range(how.num_steps)):
+        here, there = (float(sigma) for sigma in how.sigmas[t : t + 2])
+        dt, keep, move = there - here, 1.0, there - here
+        if t in steps:  # Flow-SDE at a = 0.7 (METHOD §1)
+            rate = 0.7**2 * here / (1 - min(here, float(how.sigmas[1])))
+            parts[t] = rate * -dt * float((gradient**2).sum())
+            keep, move = 1 + rate / (2 * here) * dt, (1 + rate * (1 - here) / (2 * here)) * dt
+        gradient = gradient @ (keep * torch.eye(3, dtype=torch.float64) + move * weight).T
+    return [part / sum(parts) for part in parts], sum(parts) ** 0.5
+
+
+@pytest.mark.parametrize("steps", [(0, 1, 2), (1, 2), (0, 2)])
+def test_a_linear_flow_has_the_shares_of_the_closed_form(steps: tuple[int, ...]) -> None:
+    policy = Linear()
+    how = sampler(policy)
+    got = measure(policy, how, steps)
+    share, std = closed_form(how, steps)
+    assert got.share == pytest.approx(share, rel=0.1, abs=2e-3)
+    assert got.std == pytest.approx(std, rel=0.05)
+    assert all(got.share[t] == got.low[t] == got.high[t] == 0 for t in {0, 1, 2, 3} - {*steps})
+    assert all(0 < got.low[t] <= got.share[t] <= got.high[t] for t in steps)
+
+
+def test_a_score_that_one_step_decides_has_share_1_there_and_0_elsewhere() -> None:
+    how = sampler(LinearPolicy())
+    got = measure(Erasing(how), how, (0, 1, 2))
+    assert got.share == pytest.approx([0, 0, 1, 0], abs=0.1)
+    assert got.share[:2] == pytest.approx([0, 0], abs=1e-4)
+
+
+def test_batches_change_nothing() -> None:
+    how = sampler(LinearPolicy())
+    first = measure(Linear(), how, (0, 1, 2), draws=3, micro_batch=100)
+    policy = Linear()
+    assert measure(policy, how, (0, 1, 2), draws=3, micro_batch=2) == first
+    assert max(rows for _, rows in policy.calls) == 2
+    # Each branch starts at its step: 1 + 2 + 3 + 4 forwards of 4 tasks × 3 draws.
+    assert sum(rows for _, rows in policy.calls) == 10 * 12
+    assert measure(Linear(), how, (0, 1, 2), draws=3, seed=1) != first
+
+
+def test_only_tasks_that_can_be_scored_count() -> None:
+    how, about = sampler(LinearPolicy()), tasks(5)  # the last is in the snow
+    told: list[int] = []
+    got = measure(Linear(), how, (0, 1), tasks=about, draws=3, micro_batch=6, progress=told.append)
+    assert got == measure(Linear(), how, (0, 1), tasks=about[:4], draws=3, micro_batch=6)
+    assert told == [2, 4, 5]
+
+
+def test_a_constant_score_is_decided_by_nothing() -> None:
+    how = sampler(LinearPolicy())
+    got = attribute_steps(Linear(), how, tasks(), {"c": Constant()}, (0, 1), 2, 8)
+    assert got == {"c": Profile((0.0,) * 4, (0.0,) * 4, (0.0,) * 4, 0.0)}
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    policy = Linear()
+    how, one = sampler(policy), [replace(task, subject="one") for task in tasks()]
+    for about, draws in ((one, 2), (tasks(), 1)):
+        with pytest.raises(ValueError, match="two draws and tasks about two subjects"):
+            attribute_steps(policy, how, about, {"w": Weighted()}, (0,), draws, 8)
+    with pytest.raises(ValueError, match="broken failed: RuntimeError: no luck"):
+        attribute_steps(policy, how, tasks(), {"broken": Broken()}, (0,), 2, 8)
+    snow = [replace(task, prompt="in the snow") for task in tasks()]
+    with pytest.raises(ValueError, match="w scores tasks of fewer than two subjects"):
+        attribute_steps(policy, how, snow, {"w": Weighted()}, (0,), 2, 8)

@@ -23,7 +23,7 @@ def test_help_lists_commands_without_importing_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0
-    for command in ("train", "recipes", "generate", "doctor", "pretrain"):
+    for command in ("train", "compare", "recipes", "generate", "doctor", "pretrain"):
         assert command in done.stdout
 
 

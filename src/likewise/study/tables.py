@@ -1,0 +1,183 @@
+"""The results of a study for people: ``results.md``. Nothing is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+NONE = "–"
+
+
+def results_markdown(results: Row) -> str:
+    """All tables, in the order in which they are read."""
+    parts = [
+        f"# {results['study']}",
+        results["description"],
+        _about(results),
+        *_section("Means", _means(results), MEANS),
+        *_section(f"Difference to {results['baseline']}", _differences(results), DIFFERENCES),
+        *_section("Both aims at once", _both(results), BOTH.format(*results["aims"])),
+        *[
+            part
+            for aim in results["aims"]
+            for part in _section(f"{aim} by category and complexity", _robustness(results, aim), "")
+        ],
+        *[
+            part
+            for aim in results["aims"]
+            for part in _section(f"{aim} by kind of prompt", _by_kind(results, aim), "")
+        ],
+        *_section("Cost of an iteration", _overhead(results), OVERHEAD),
+    ]
+    if results["missing"]:
+        parts += ["## Missing", "\n".join(f"- {unit}" for unit in results["missing"])]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+MEANS = (
+    "In brackets: 95 % interval by a bootstrap over subjects, of tasks averaged over seeds first."
+)
+DIFFERENCES = (
+    "Paired by task and seed. Intervals are 95 %: over subjects by a bootstrap, over seeds "
+    "Student's. p is two-sided, by flipping the signs of whole subjects or of whole seeds; with n "
+    "seeds it is never below 2/2ⁿ."
+)
+BOTH = (
+    "Area above the untrained model in the plane of {} and {}: 0 where an arm is not better in "
+    "both. Front: no other arm is at least as good in both means and better in one."
+)
+OVERHEAD = (
+    "Median seconds over iterations after the first, then over seeds; in brackets the ratio to the "
+    "baseline. Units that ran side by side shared the machine."
+)
+
+
+def _about(results: Row) -> str:
+    seeds = ", ".join(map(str, results["seeds"]))
+    return (
+        f"{results['benchmark']}, {results['tasks']} tasks, protocol {results['protocol']}; "
+        f"seeds {seeds}. Baseline: {results['baseline']}. Made by `likewise compare`."
+    )
+
+
+def _means(results: Row) -> list[list[str]]:
+    names = results["metrics"]
+    rows = [["arm", "seeds", *names]]
+    if results["base"]:
+        base = results["base"]
+        rows.append(["untrained", NONE, *[_estimate(base.get(name)) for name in names]])
+    for arm in results["arms"].values():
+        cells = [_estimate(arm["metrics"].get(name)) for name in names]
+        rows.append([arm["label"], str(len(arm["seeds"])), *cells])
+    return rows
+
+
+def _differences(results: Row) -> list[list[str]]:
+    header = ["metric", "arm", "difference", "over subjects", "p", "over seeds", "p", "seeds"]
+    rows = [header]
+    for name in results["metrics"]:
+        for arm in results["arms"].values():
+            if (found := arm["versus"].get(name)) is not None:
+                rows.append(
+                    [
+                        name,
+                        arm["label"],
+                        f"{found['mean']:+.4f}",
+                        _interval(found["over_subjects"], "+.4f"),
+                        f"{found['p_subjects']:.4f}",
+                        _interval(found["over_seeds"], "+.4f"),
+                        f"{found['p_seeds']:.4f}",
+                        str(found["n_seeds"]),
+                    ]
+                )
+    return rows
+
+
+def _both(results: Row) -> list[list[str]]:
+    rows = [["arm", "hypervolume × 1000", "per seed", "on the front"]]
+    for arm in results["arms"].values():
+        area = arm["hypervolume"]
+        thousand = {key: _times(area[key], 1000) for key in ("mean", "low", "high")}
+        seeds = " ".join(f"{1000 * value:.2f}" for value in area["per_seed"])
+        front = "yes" if arm["pareto"] else ""
+        rows.append([arm["label"], _estimate(thousand, ".2f"), seeds, front])
+    return rows
+
+
+def _robustness(results: Row, aim: str) -> list[list[str]]:
+    return _by_cell(results, aim, "robustness", ("category", "complexity"))
+
+
+def _by_kind(results: Row, aim: str) -> list[list[str]]:
+    return _by_cell(results, aim, "by_kind", ("kind",))
+
+
+def _by_cell(results: Row, aim: str, table: str, labels: Sequence[str]) -> list[list[str]]:
+    """One row per cell with its number of tasks, one column per arm."""
+    arms = list(results["arms"].values())
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for arm in arms:
+        for cell in arm[table]:
+            if aim in cell:
+                key = (*(str(cell[label]) for label in labels), str(cell["n"]))
+                found.setdefault(key, {})[arm["label"]] = _number(cell[aim]["mean"])
+    rows = [[*labels, "n", *(arm["label"] for arm in arms)]]
+    rows += [[*key, *(cell.get(arm["label"], NONE) for arm in arms)] for key, cell in found.items()]
+    return rows
+
+
+def _overhead(results: Row) -> list[list[str]]:
+    arms = list(results["arms"].values())
+    phases = list(dict.fromkeys(phase for arm in arms for phase in arm["overhead"]["seconds"]))
+    rows = [["arm", *(f"{phase}, s" for phase in phases), "peak memory, MB"]]
+    for arm in arms:
+        cost = arm["overhead"]
+        cells = [
+            _with_ratio(cost["seconds"].get(phase), cost["relative"].get(phase), ".3g")
+            for phase in phases
+        ]
+        memory = _with_ratio(cost["peak_memory_mb"], cost["relative_memory"], ".0f")
+        rows.append([arm["label"], *cells, memory])
+    return rows
+
+
+def _section(title: str, rows: Sequence[Sequence[str]], note: str) -> list[str]:
+    """Heading, note and table; nothing for a table without rows."""
+    if len(rows) < 2:
+        return []
+    return [f"## {title}", note, _table(rows)]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    header, *others = rows
+    rule = ["---"] * len(header)
+    return "\n".join(_line(row) for row in (header, rule, *others))
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _estimate(found: Row | None, form: str = ".3f") -> str:
+    if found is None or found["mean"] is None:
+        return NONE
+    interval = _interval([found["low"], found["high"]], form)
+    return f"{found['mean']:{form}}" + (f" [{interval}]" if interval != NONE else "")
+
+
+def _interval(bounds: Sequence[float | None], form: str) -> str:
+    low, high = bounds
+    return NONE if low is None or high is None else f"{low:{form}} … {high:{form}}"
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return NONE if value is None else f"{value:{form}}"
+
+
+def _with_ratio(value: float | None, ratio: float | None, form: str) -> str:
+    return _number(value, form) + (f" ({ratio:.2f})" if ratio is not None else "")
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else factor * value

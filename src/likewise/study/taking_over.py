@@ -1,0 +1,71 @@
+"""What is in a study's folder already must be of this very study: else it would be compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from likewise.config import load_recipe
+from likewise.config.comparing import differences
+from likewise.records import RunDirectoryError
+from likewise.records.run_directory import RECIPE
+from likewise.study.plan import DECIDES, SETTINGS, Plan, Unit, is_unborn
+
+# A run may have been made elsewhere, under another name.
+FREE = ("name", "description", "run.device", "run.processes", "run.threads", "run.trackers")
+
+
+def check_folder(plan: Plan) -> None:
+    """Compare runs and evaluations that are there with the plan.
+
+    Raises:
+        RunDirectoryError: one is of something else; the message names it and every difference.
+        RecipeError: a run's recipe cannot be read.
+    """
+    for unit in plan.units:
+        if unit.kind == "train":
+            _check_run(plan, unit)
+        else:
+            _check_evaluation(plan, unit)
+
+
+def _check_run(plan: Plan, unit: Unit) -> None:
+    path = plan.run(unit)
+    if not (path / RECIPE).is_file():
+        if path.exists() and not is_unborn(path):
+            raise RunDirectoryError(f"{path} is no run directory: move it away")
+        return
+    found = differences(load_recipe(path / RECIPE), plan.recipe(unit), FREE)
+    if found:
+        raise RunDirectoryError(
+            f"{path} is another run than the study plans: {'; '.join(found)}: move it away, or "
+            "give the study another --out"
+        )
+
+
+def _check_evaluation(plan: Plan, unit: Unit) -> None:
+    file = plan.evaluation(unit) / SETTINGS
+    if not file.is_file():
+        return
+    settings, planned = _read(file), plan.study.evaluation.model_dump()
+    planned["benchmark"] = Path(planned["benchmark"]).resolve().name  # as evaluations call it
+    found = [
+        f"{name} is {settings[name]!r}, not {planned[name]!r}"
+        for name in DECIDES
+        if name in settings and settings[name] != planned[name]
+    ]
+    if found:
+        raise RunDirectoryError(
+            f"{file.parent} is another evaluation than the study plans: {'; '.join(found)}: "
+            "remove it to evaluate again, or give the study another --out"
+        )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise RunDirectoryError(
+            f"{file} is damaged ({error}): remove its folder to evaluate again"
+        ) from error

@@ -1,0 +1,200 @@
+"""Results of a study from tables with known answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from likewise.config import Study
+from likewise.records import CheckpointStore, RunDirectory
+from likewise.study.plan import BASE_UNIT, Plan, Unit
+from likewise.study.results import compute_results
+from likewise.study.tables import results_markdown
+
+SUBJECTS = ("cat", "dog", "kite")
+TASKS = [(subject, kind) for subject in SUBJECTS for kind in ("scene", "layout")]
+# Arm → seed → (judge/identity, judge/prompt) of every picture; `ours` gains 0.1 and 0.3 by seed.
+MEANS: Mapping[str, Mapping[int, tuple[float, float]]] = {
+    "ours": {0: (0.6, 0.7), 1: (0.7, 0.9)},
+    "naive": {0: (0.5, 0.7), 1: (0.4, 0.9)},
+    "worst": {0: (0.3, 0.2)},
+}
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    arms: dict[str, Any] = {
+        "ours": {"recipe": "stickers", "label": "Ours | the best"},
+        "naive": {"recipe": "stickers-naive"},
+        "worst": {"recipe": "stickers-gdpo"},
+    }
+    content = {"name": "known", "overrides": ["run.iterations=3"], "seeds": [0, 1], "arms": arms}
+    return Plan(Study.model_validate({**content, "baseline": "naive"}), tmp_path)
+
+
+def write_scores(plan: Plan, unit: Unit, identity: float, prompt: float) -> None:
+    """Six pictures around the means: dogs are 0.06 better and cats 0.06 worse in identity."""
+    offsets = {"cat": -0.06, "dog": 0.06, "kite": 0.0}
+    table = pa.table(
+        {
+            "task": [f"{subject}-{kind}" for subject, kind in TASKS],
+            "number": [0] * len(TASKS),
+            "subject": [subject for subject, _ in TASKS],
+            "category": ["thing" if subject == "kite" else "animal" for subject, _ in TASKS],
+            "kind": [kind for _, kind in TASKS],
+            "complexity": [1 if kind == "scene" else 2 for _, kind in TASKS],
+            "dino/held-out": pa.array([None, *[0.5] * 5], pa.float32()),
+            "dino/photos": [[0.5]] * len(TASKS),
+            "reward/prompt": [prompt] * len(TASKS),
+            "judge/identity": [identity + offsets[subject] for subject, _ in TASKS],
+            "judge/prompt": [prompt] * len(TASKS),
+        }
+    )
+    plan.scores(unit).parent.mkdir(parents=True)
+    pq.write_table(table, plan.scores(unit))
+    (plan.evaluation(unit) / "summary.json").write_text("{}")
+
+
+def write_run(plan: Plan, unit: Unit, seconds: float) -> None:
+    run = RunDirectory.create(plan.run(unit), plan.recipe(unit), {"python": "3", "command": ["x"]})
+    for iteration in (1, 2, 3):
+        row = {"seconds/update": seconds, "seconds/total": 2 * seconds, "peak_memory_mb": 100.0}
+        run.append_timings({"iteration": iteration, **row})
+    store = CheckpointStore(run.checkpoints, 1)
+    store.save(3, lambda folder: (folder / "adapter").write_text("trained"))
+
+
+def fill(plan: Plan) -> None:
+    for arm, seeds in MEANS.items():
+        for seed, (identity, prompt) in seeds.items():
+            write_run(plan, Unit("train", arm, seed), 3.0 if arm == "ours" else 2.0)
+            write_scores(plan, Unit("evaluate", arm, seed), identity, prompt)
+    write_scores(plan, BASE_UNIT, 0.4, 0.5)
+
+
+@pytest.fixture
+def results(plan: Plan) -> dict[str, Any]:
+    fill(plan)
+    found = compute_results(plan)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    return found
+
+
+def test_head(results: dict[str, Any]) -> None:
+    assert results["study"] == "known" and results["baseline"] == "naive"
+    first = ["judge/identity", "judge/prompt", "reward/prompt"]
+    assert results["metrics"] == [*first, "dino/held-out"]
+    assert results["missing"] == ["train worst seed 1", "evaluate worst seed 1"]
+    assert results["environment"] == {"python": "3"}
+    assert len(results["commands"]) == 13
+    assert results["commands"][1].startswith("likewise train stickers --run-dir seed-0 run.iterat")
+    assert results["reference"] == pytest.approx([0.4, 0.5])
+
+
+def test_means_are_over_seeds_and_their_intervals_over_subjects(results: dict[str, Any]) -> None:
+    ours = results["arms"]["ours"]
+    identity = ours["metrics"]["judge/identity"]
+    assert ours["seeds"] == [0, 1] and results["arms"]["worst"]["seeds"] == [0]
+    assert identity["mean"] == pytest.approx(0.65)
+    assert identity["per_seed"] == pytest.approx([0.6, 0.7])
+    assert (identity["low"], identity["high"]) == pytest.approx((0.59, 0.71))  # the worst and best
+    assert identity["n"] == 6  # tasks
+    assert ours["metrics"]["judge/prompt"]["low"] == pytest.approx(0.8)  # subjects do not differ
+    assert ours["metrics"]["dino/held-out"]["n"] == 5  # one is missing, not 0
+    assert results["base"]["judge/prompt"]["mean"] == pytest.approx(0.5)
+
+
+def test_differences_are_paired(results: dict[str, Any]) -> None:
+    versus = results["arms"]["ours"]["versus"]["judge/identity"]
+    assert versus["mean"] == pytest.approx(0.2)  # 0.1 and 0.3
+    assert versus["over_subjects"] == pytest.approx([0.2, 0.2])  # every subject gains the same
+    # Student, 1 degree of freedom: 0.2 ± 12.706 · sem, sem = 0.1
+    assert versus["over_seeds"] == pytest.approx([0.2 - 1.2706, 0.2 + 1.2706], abs=1e-3)
+    assert versus["p_subjects"] == 2 / 2**3 and versus["p_seeds"] == 2 / 2**2
+    assert (versus["n_seeds"], versus["n_subjects"]) == (2, 3)
+    assert results["arms"]["naive"]["versus"] == {}
+
+
+def test_an_arm_is_compared_over_the_seeds_that_both_have(results: dict[str, Any]) -> None:
+    versus = results["arms"]["worst"]["versus"]["judge/prompt"]
+    assert versus["mean"] == pytest.approx(-0.5)  # seed 0 alone: 0.2 against 0.7
+    assert versus["n_seeds"] == 1 and versus["over_seeds"] == [None, None]
+
+
+def test_hypervolume_is_above_the_untrained_model_and_the_front_is_marked(
+    results: dict[str, Any],
+) -> None:
+    areas = {arm: found["hypervolume"] for arm, found in results["arms"].items()}
+    assert areas["ours"]["per_seed"] == pytest.approx([0.2 * 0.2, 0.3 * 0.4])
+    assert areas["ours"]["mean"] == pytest.approx(0.08)
+    assert areas["naive"]["per_seed"] == pytest.approx([0.1 * 0.2, 0.0])
+    assert areas["worst"]["per_seed"] == [0.0]
+    front = {arm: found["pareto"] for arm, found in results["arms"].items()}
+    assert front == {"ours": True, "naive": False, "worst": False}
+
+
+def test_robustness_counts_tasks(results: dict[str, Any]) -> None:
+    cells = {
+        (cell["category"], cell["complexity"]): (cell["n"], cell["judge/identity"]["mean"])
+        for cell in results["arms"]["ours"]["robustness"]
+    }
+    assert cells == {
+        ("animal", 1): (2, pytest.approx(0.65)),
+        ("animal", 2): (2, pytest.approx(0.65)),
+        ("thing", 1): (1, pytest.approx(0.65)),
+        ("thing", 2): (1, pytest.approx(0.65)),
+    }
+    kinds = {cell["kind"]: cell["n"] for cell in results["arms"]["ours"]["by_kind"]}
+    assert kinds == {"scene": 3, "layout": 3}
+
+
+def test_overhead_is_relative_to_the_baseline(results: dict[str, Any]) -> None:
+    assert results["arms"]["ours"]["overhead"] == {
+        "seconds": {"update": 3.0, "total": 6.0},
+        "relative": {"update": 1.5, "total": 1.5},
+        "peak_memory_mb": 100.0,
+        "relative_memory": 1.0,
+    }
+
+
+def test_tables_show_the_numbers_and_what_is_missing(results: dict[str, Any]) -> None:
+    text = results_markdown(results)
+    for part in (
+        "| untrained | – | 0.400 [0.340 … 0.460] |",
+        "| Ours / the best | 2 | 0.650 [0.590 … 0.710] | 0.800",
+        "| judge/identity | Ours / the best | +0.2000 | +0.2000 … +0.2000 | 0.2500 | -1.07",
+        "| judge/prompt | worst | -0.5000 | -0.5000 … -0.5000 | 0.2500 | – | 1.0000 | 1 |",
+        "| Ours / the best | 80.00 [",
+        "| animal | 1 | 2 | 0.650 | 0.450 | 0.300 |",
+        "| Ours / the best | 3 (1.50) | 6 (1.50) | 100 (1.00) |",
+        "- evaluate worst seed 1",
+    ):
+        assert part in text
+    widths = {
+        block: {line.count("|") for line in block.splitlines()}
+        for block in text.split("\n\n")
+        if block.startswith("|")
+    }
+    assert widths and all(len(counts) == 1 for counts in widths.values())
+
+
+def test_nothing_finished_is_no_error(plan: Plan) -> None:
+    results = compute_results(plan)
+    assert results["arms"] == {} and results["base"] == {} and results["metrics"] == []
+    assert len(results["missing"]) == len(plan.units)
+    assert "## Missing" in results_markdown(results)
+
+
+def test_without_the_baseline_or_the_untrained_model_means_remain(plan: Plan) -> None:
+    write_run(plan, Unit("train", "ours", 0), 1.0)
+    write_scores(plan, Unit("evaluate", "ours", 0), 0.5, 0.5)
+    ours = compute_results(plan)["arms"]["ours"]
+    assert ours["metrics"]["judge/identity"]["mean"] == pytest.approx(0.5)
+    assert ours["versus"] == {} and ours["hypervolume"]["mean"] is None
+    assert ours["pareto"] and ours["overhead"]["relative"] == {}

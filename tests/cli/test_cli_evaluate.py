@@ -67,7 +67,7 @@ def test_a_run_is_compared_with_its_model_before(compared: tuple[Path, str]) -> 
         assert sheet.size == (4 * 132, 3 * 146)
     summary = read_summary(folder)
     rewards = ["reward/prompt", "reward/identity", "judge/identity", "judge/prompt"]
-    assert set(summary.systems) == {"before", "after"} and summary.settings.seed == 0
+    assert set(summary.systems) == {"before", "after"} and summary.settings.seed == 3407
     assert summary.settings.source == "iteration-000001" and summary.settings.num_steps == 3
     for name in (*rewards, *IDENTITY):
         assert summary.systems["after"][name].n == summary.change[name].n > 0
@@ -98,7 +98,7 @@ def test_a_second_call_goes_on_and_other_settings_are_refused(compared: tuple[Pa
     assert contents(folder) == wanted
     for option, value, words in (
         ("--tasks", "5", "tasks: 4, not 5"),
-        ("--seed", "1", "seed: 0, not 1"),
+        ("--seed", "1", "seed: 3407, not 1"),
         ("--steps", "2", "num_steps: 3, not 2"),
         ("--metric", "dinov2=elsewhere", "encoder of dinov2: nano-dinov2, not elsewhere"),
     ):
@@ -121,6 +121,20 @@ def test_one_system_of_a_run_alone(compared: tuple[Path, str], tmp_path: Path) -
     assert result.exit_code == 2 and "did you mean 'before'?" in said(result)
 
 
+def test_evaluations_share_a_table_only_where_they_may(
+    compared: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder = compared[0] / "evaluation" / "sticker-bench-single-ref"
+    own = ("evaluate", folder / "after", "--beside", folder, "--name", "again")
+    result = run(*own, "--recipe", "stickers", "--out", tmp_path / "fits")
+    assert result.exit_code == 0, result.output
+    assert all(name in said(result) for name in ("1/before", "1/after", "2/again"))
+    result = run(*own, "--protocol", "uno", "--out", tmp_path / "uno")
+    assert result.exit_code == 2 and "must not share a table: protocol is" in said(result)
+    result = run(*own, "--beside", tmp_path, "--out", tmp_path / "more")
+    assert result.exit_code == 2 and "is no finished evaluation" in said(result)
+
+
 def test_pictures_of_another_system_are_scored(compared: tuple[Path, str], tmp_path: Path) -> None:
     """Those of the run, handed in as a stranger's: the same numbers."""
     own = compared[0] / "evaluation" / "sticker-bench-single-ref" / "after"
@@ -139,9 +153,12 @@ def test_pictures_of_another_system_are_scored(compared: tuple[Path, str], tmp_p
     assert [(out / "rival" / file).resolve() for file in table["file"].to_pylist()] == [
         theirs / row["file"] for row in rows
     ]
-    (theirs / "manifest.jsonl").write_text("\n".join(lines[:2]))
+    (theirs / "manifest.jsonl").write_text("\n".join(lines[::-1]))
     result = run(*words)
     assert result.exit_code == 2 and "lists other pictures" in said(result)
+    (theirs / "manifest.jsonl").write_text("\n".join(lines[:2]))
+    result = run(*words)
+    assert result.exit_code == 2 and "tasks: 4, not 2" in said(result)
 
 
 def test_real_photos_of_a_benchmark_of_photos(dreambench: Path, tmp_path: Path) -> None:

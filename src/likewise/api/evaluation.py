@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from likewise.build import STICKER_BENCH, load_benchmark
 from likewise.config.problems import nearest
 from likewise.config.recipe import Clip, Dino, Recipe
 from likewise.evaluation.batches import silent
+from likewise.evaluation.items import read_items
 from likewise.evaluation.protocols import find_protocol
 from likewise.evaluation.settings import Settings
 from likewise.evaluation.summary import Summary
@@ -43,7 +45,7 @@ def evaluate(
     *,
     tasks: int | None = None,
     images_per_prompt: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     steps: int | None = None,
     only: str | None = None,
     metrics: Mapping[str, str] | None = None,
@@ -67,9 +69,9 @@ def evaluate(
         benchmark: ``sticker-bench``, or a folder in google/dreambooth's layout.
         protocol: ``single-ref``, ``uno`` or ``dreambooth``.
         tasks: How many, evenly over subjects and prompts. Default: all; 150 where stickers are
-            drawn.
+            drawn; where pictures are given, those that they are about.
         images_per_prompt: Default: the protocol's.
-        seed: Of the initial noise.
+        seed: Of the initial noise. Default: the protocol's.
         steps: Of the schedule. Default: the recipe's own, as in training.
         only: The one system of a run to measure: ``before`` or ``after``.
         metrics: Metric → encoder that measures it: shipped, a folder, or on the Hub. Default: see
@@ -99,12 +101,16 @@ def evaluate(
     if metrics is None:
         metrics = STICKER_ENCODERS if stickers else PHOTO_ENCODERS
     chosen = load_benchmark(benchmark, tasks)
+    count, each = len(chosen), images_per_prompt or rule.images_per_prompt
+    if found.pictures is not None:
+        shown = Counter(item.task.id for item in read_items(found.pictures, chosen))
+        count, each = len(shown), max(shown.values())
     settings = Settings(
         benchmark=Path(benchmark).resolve().name,
         protocol=rule.name,
-        tasks=len(chosen),
-        images_per_prompt=images_per_prompt or rule.images_per_prompt,
-        seed=seed if found.draws else None,
+        tasks=count,
+        images_per_prompt=each,
+        seed=(rule.seed if seed is None else seed) if found.draws else None,
         num_steps=found.num_steps,
         encoders={**_reward_models(found), **metrics},
         source=found.source,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,7 +43,9 @@ def evaluate(
     images_per_prompt: Annotated[
         int | None, typer.Option(min=1, help="Default: the protocol's.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the initial noise; default: the protocol's.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Of the schedule; default: the recipe's.")
     ] = None,
@@ -66,6 +68,14 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Default: in the run's evaluation/, or runs/evaluation/.")
     ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Of a finished evaluation, to be shown in one table with this one; may be "
+            "repeated. Refused where protocol, benchmark or encoders differ.",
+        ),
+    ] = None,
     best: Annotated[
         bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
     ] = False,
@@ -85,8 +95,9 @@ def evaluate(
 
         from likewise import api
         from likewise.api.jobs import BEFORE_AFTER
-        from likewise.evaluation.summary import SUMMARY
+        from likewise.evaluation.summary import SUMMARY, read_summary
 
+        others = {str(folder): read_summary(folder) for folder in beside or ()}
         with Progress(console=Console(stderr=True), transient=True) as progress:
             found = api.evaluate(
                 target,
@@ -107,6 +118,8 @@ def evaluate(
                 progress=_shown(progress),
             )
         Console().print(table(found.summary))
+        if others:
+            Console().print(joint_table({**others, str(found.folder): found.summary}))
         sheet = found.folder / BEFORE_AFTER
         if sheet.exists():
             typer.echo(f"before and after, as pictures: {sheet}")
@@ -142,12 +155,7 @@ def table(summary: Summary) -> Table:
     from likewise.evaluation.summary import UNKNOWN, table_rows
 
     header, *rows = table_rows(summary)
-    settings = summary.settings
-    result = Table(
-        title=f"{settings.benchmark}, {settings.tasks} tasks, protocol {settings.protocol}"
-    )
-    for column in header:
-        result.add_column(column, justify="left" if column == header[0] else "right")
+    result = _headed(summary, header)
     for first in (True, False):
         for metric, *cells in rows:
             if metric.startswith(FIRST) == first and set(cells) != {UNKNOWN}:
@@ -156,6 +164,35 @@ def table(summary: Summary) -> Table:
                     cells[place] = f"[{_colour(summary.change[metric])}]{cells[place]}[/]"
                 result.add_row(_explained(metric), *cells)
         result.add_section()
+    return result
+
+
+def joint_table(summaries: Mapping[str, Summary]) -> Table:
+    """Several evaluations, a column per system; folders are numbered, for they can be long.
+
+    Raises:
+        ValueError: they must not share a table (the message says why).
+    """
+    from likewise.evaluation.summary import side_by_side
+
+    (metric, *systems), *rows = side_by_side(summaries)
+    places = {folder: str(place) for place, folder in enumerate(summaries, 1)}
+    short = [
+        f"{places[folder]}/{system}" for folder, _, system in (s.rpartition("/") for s in systems)
+    ]
+    result = _headed(next(iter(summaries.values())), [metric, *short])
+    result.caption = "\n".join(f"{place}: {folder}" for folder, place in places.items())
+    for metric, *cells in rows:
+        result.add_row(_explained(metric), *cells)
+    return result
+
+
+def _headed(summary: Summary, header: Sequence[str]) -> Table:
+    settings = summary.settings
+    title = f"{settings.benchmark}, {settings.tasks} tasks, protocol {settings.protocol}"
+    result = Table(title=title)
+    for column in header:
+        result.add_column(column, justify="left" if column == header[0] else "right")
     return result
 
 

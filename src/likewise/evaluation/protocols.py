@@ -38,16 +38,14 @@ class Protocol:
         averaging: Over all pairs of picture and photo, so that a subject with more photos counts
             more; or over the pairs of each subject and then over subjects; or over pictures. What
             has one value per picture is averaged over pictures instead of pairs.
-        seed, num_steps, guidance: Recommended settings of the generator; None where not given.
+        seed: Of the initial noise.
     """
 
     name: str
     references: Literal["photos", "conditioning"]
     images_per_prompt: int
     averaging: Literal["pairs", "subjects", "images"]
-    seed: int | None = None
-    num_steps: int | None = None
-    guidance: float | None = None
+    seed: int = 0
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -55,7 +53,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
     for protocol in (
         Protocol("dreambooth", PHOTOS, 4, "pairs"),
         Protocol("uno", PHOTOS, 6, "subjects"),
-        Protocol("single-ref", CONDITIONING, 1, "images", seed=3407, num_steps=25, guidance=4.0),
+        Protocol("single-ref", CONDITIONING, 1, "images", seed=3407),
     )
 }
 

@@ -9,12 +9,25 @@ import os
 
 import typer
 
-from likewise.cli import doctor, evaluate, generate, pretrain, recipes, train
+from likewise.cli import (
+    attribute,
+    compare,
+    doctor,
+    evaluate,
+    generate,
+    pretrain,
+    recipes,
+    report,
+    train,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 app.command()(train.train)
 app.command()(recipes.recipes)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
+app.command()(attribute.attribute)
+app.command()(report.report)
 app.command()(generate.generate)
 app.command()(doctor.doctor)
 app.add_typer(pretrain.app, name="pretrain")

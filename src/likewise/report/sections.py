@@ -1,0 +1,230 @@
+"""Sections that studies and runs share, each from arms: curves, conflict, steps, environment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from likewise.analysis.conflict import conflicts, most_conflicted, pressure
+from likewise.analysis.curves import curve
+from likewise.report import plots, tables
+from likewise.report.document import Block, Cell, Code, Figure, Figures, Section, Table, Text
+from likewise.report.reading import Arm
+from likewise.report.wording import NONE, number, plain
+
+JUDGES = {"eval/judge-identity": "judge/identity", "eval/judge-prompt": "judge/prompt"}
+WORST_PROMPTS = 10
+MAPPED = 3  # conflict maps show the first and the last third of the iterations
+
+
+def training(arms: Sequence[Arm], clear: Collection[str]) -> Section:
+    """A curve per reward and judge; arms that are not `clear` are faint."""
+    rewards = list(dict.fromkeys(name for arm in arms for name in arm.runs[0].recipe.rewards))
+    wanted = {metric: plain(name) for metric, name in JUDGES.items()}
+    wanted |= {f"eval/{name}": f"{plain(f'reward/{name}')}, evaluation" for name in rewards}
+    wanted |= {f"reward/{name}/mean": f"{plain(f'reward/{name}')}, training" for name in rewards}
+    figures = []
+    for number_, (metric, label) in enumerate(wanted.items()):
+        lines = [
+            plots.Line(arm.label, found, arm.name not in clear)
+            for arm in arms
+            if (found := curve(arm.metrics, metric)).iterations
+        ]
+        if lines:
+            svg = plots.curves(f"curve{number_}", label, lines)
+            ends = [f"{line.label} {line.curve.mean[-1]:.3f}" for line in lines if not line.faint]
+            alt = f"{label} over iterations. At the end: {', '.join(ends)}."
+            figures.append(Figure(svg, label, alt))
+    several = max(len(arm.runs) for arm in arms) > 1
+    note = "Bands: 95 % interval of the mean over seeds. " if several else ""
+    intro = (
+        f"{note}Evaluations draw fixed tasks about subjects that training never shows; training "
+        "curves are means over the pictures of each iteration, whose tasks change."
+    )
+    blocks: list[Block] = [Text(intro), Figures(figures)]
+    return Section("training", "Training", blocks if figures else [Text("No metrics yet.")])
+
+
+def conflict(arms: Sequence[Arm]) -> Section:
+    """How two rewards disagree over training, in each of a few arms."""
+    able = [arm for arm in arms if len(arm.sides()) == 2 and arm.rewards.num_rows]
+    if not able:
+        said = "Nothing to show: no run has reward tables with a prompt and an identity reward."
+        return Section("conflict", "Conflict of the rewards", [Text(said)])
+    blocks: list[Block] = [
+        Text(
+            "A reward’s z is its distance from the mean of its group (pictures of one prompt), in "
+            "standard deviations. Rewards conflict where one z is positive and the other negative."
+        ),
+        Figures([_correlation(able), *[_quadrants(n, arm) for n, arm in enumerate(able)]]),
+        Text(f"Where pictures lie, in the first and in the last 1/{MAPPED} of the iterations:"),
+        Figures([one for n, arm in enumerate(able) for one in _maps(n, arm)], pairs=True),
+        _by_kind(able),
+        _worst(able[0]),
+    ]
+    return Section("conflict", "Conflict of the rewards", blocks)
+
+
+def steps(arms: Sequence[Arm], attribution: Mapping[str, Any] | None) -> Section:
+    """What pushes at each step, and which step decides what."""
+    figures = [figure for n, arm in enumerate(arms) if (figure := _pressure(n, arm)) is not None]
+    blocks: list[Block] = [
+        Text(
+            "How hard each trained step is pushed: mean |w·z| of each reward, and the mean size "
+            "of the whole advantage, over all pictures that trained there."
+        ),
+        Figures(figures),
+    ]
+    if not figures:
+        blocks = [Text("No reward tables yet, so nothing is known of the pressure per step.")]
+    return Section("steps", "What happens at each step", [*blocks, *_attributed(arms, attribution)])
+
+
+def environment(facts: Mapping[str, Any], commands: Sequence[str], recipes: str = "") -> Section:
+    """How to get the same numbers again."""
+    blocks: list[Block] = []
+    if commands:
+        blocks += [Text("Commands:"), Code("\n".join(commands[:4]))]
+        if commands[4:]:
+            blocks.append(Code("\n".join(commands), f"all {len(commands)} commands"))
+    if recipes:
+        blocks.append(Code(recipes, "recipe, with every default"))
+    blocks.append(tables.facts_table("Environment", facts))
+    return Section("environment", "Commands and environment", blocks)
+
+
+def _correlation(arms: Sequence[Arm]) -> Figure:
+    lines = [plots.Line(arm.label, curve(arm.metrics, "correlation")) for arm in arms]
+    svg = plots.curves("correlation", "correlation of the two z", lines)
+    return Figure(svg, "Correlation: below 0 the rewards disagree", "correlation of the rewards’ z "
+                  "over iterations, one line per arm")  # fmt: skip
+
+
+def _quadrants(number_: int, arm: Arm) -> Figure:
+    found = {sign: curve(arm.metrics, f"quadrant/{sign}") for sign in ("++", "+-", "-+", "--")}
+    iterations = found["++"].iterations
+    svg = plots.quadrants(
+        f"quadrants{number_}", iterations, {sign: one.mean for sign, one in found.items()}
+    )
+    return Figure(svg, f"{arm.label}: who agrees", f"{arm.label}: shares of pictures by sign of "
+                  "both z, stacked, over iterations")  # fmt: skip
+
+
+def _maps(number_: int, arm: Arm) -> list[Figure]:
+    sides, table = arm.sides(), arm.rewards
+    table = table.filter(table["complete"])
+    last = pc.max(table["iteration"]).as_py()
+    spans = {"early": (1, last // MAPPED), "late": (last - last // MAPPED + 1, last)}
+    figures = []
+    for when, (start, end) in spans.items():
+        inside = pc.and_(
+            pc.greater_equal(table["iteration"], start), pc.less_equal(table["iteration"], end)
+        )
+        some = table.filter(inside)
+        if some.num_rows:
+            z = [some[f"z/{sides[side]}"].to_numpy() for side in ("prompt", "identity")]
+            opposed = 100 * float(np.mean(z[0] * z[1] < 0))
+            title = f"{arm.label}, {when}: iterations {start}–{end}"
+            alt = f"{title}: {opposed:.0f} % of {some.num_rows} pictures have z of opposite signs"
+            svg = plots.conflict_map(f"map{number_}{when}", *z)
+            figures.append(Figure(svg, f"{title}; {opposed:.0f} % in conflict", alt))
+    return figures
+
+
+def _by_kind(arms: Sequence[Arm]) -> Table:
+    rows = []
+    for arm in arms:
+        sides = arm.sides()
+        found = conflicts(arm.rewards, sides["prompt"], sides["identity"], "kind")
+        for kind, one in sorted(found.items(), key=lambda item: str(item[0])):
+            rows.append([
+                Cell(arm.label), Cell(str(kind)), Cell(number(one.correlation, "+.2f"),
+                order=one.correlation), _percent(one.opposed), Cell(str(one.n), order=one.n),
+            ])  # fmt: skip
+    header = ["arm", "kind of prompt", "correlation", "in conflict", "pictures"]
+    return Table("Conflict by kind of prompt", header, rows, sortable=True)
+
+
+def _worst(arm: Arm) -> Table:
+    sides = arm.sides()
+    found = most_conflicted(conflicts(arm.rewards, sides["prompt"], sides["identity"], "prompt"))[
+        :WORST_PROMPTS
+    ]
+    rows = [
+        [
+            Cell(str(prompt)),
+            Cell(number(one.correlation, "+.2f"), order=one.correlation),
+            _percent(one.opposed),
+            *[_percent(one.quadrants[sign]) for sign in ("++", "+-", "-+", "--")],
+            Cell(str(one.n), order=one.n),
+        ]
+        for prompt, one in found
+    ]
+    header = ["prompt", "correlation", "in conflict", "both better", "prompt better, subject worse",
+              "subject better, prompt worse", "both worse", "pictures"]  # fmt: skip
+    return Table(
+        f"Most conflicted prompts in training, {arm.label}",
+        header,
+        rows,
+        "Most prompts came up once: with one group of pictures a correlation is as noisy as that.",
+        sortable=True,
+    )
+
+
+def _pressure(number_: int, arm: Arm) -> Figure | None:
+    """Of the arm's first run: another run's steps may be other ones."""
+    names = list(arm.runs[0].recipe.rewards)
+    found = pressure(arm.runs[0].read_rewards(), arm.metrics[0], names)
+    if not found:
+        return None
+    svg = plots.pressure(f"pressure{number_}", found, names)
+    title = arm.label if len(arm.runs) == 1 else f"{arm.label}, seed {arm.seeds[0]}"
+    alt = "; ".join(f"step {step}: |A| {one.advantage:.2f}" for step, one in found.items())
+    return Figure(svg, title, f"{title}, mean pressure by step. {alt}")
+
+
+def _attributed(arms: Sequence[Arm], found: Mapping[str, Any] | None) -> list[Block]:
+    if found is None:
+        return [Text("Which step decides what has not been measured: likewise attribute does it.")]
+    sides = arms[0].sides()
+    figures, peaks = [], []
+    for side in ("prompt", "identity"):
+        names = [f"reward/{sides[side]}" if side in sides else "", f"judge/{side}"]
+        scorers = {
+            plain(name): found["scorers"][name] for name in names if name in found["scorers"]
+        }
+        weights = _weights(arms[0], sides.get(side, ""))
+        if scorers:
+            label = f"weight of the {side} reward ({arms[0].label})"
+            svg = plots.attribution(f"attribution-{side}", scorers, weights, label)
+            tops = [
+                f"{name} at step {int(np.argmax(one['share']))}" for name, one in scorers.items()
+            ]
+            peaks += tops
+            alt = f"Share of variance by step; largest: {', '.join(tops)}"
+            figures.append(Figure(svg, f"What decides the {side} side", alt))
+    said = (
+        "Measured premise of time-aware weights: the share of each final score’s variance that is "
+        f"due to the noise of each step, from {found['tasks']} tasks with all stochastic steps "
+        "random; bars are 95 % intervals. Squares: the weight that training gave this side there. "
+        f"Largest shares: {', '.join(peaks) or NONE}."
+    )
+    return [Text(said), Figures(figures)]
+
+
+def _weights(arm: Arm, reward: str) -> dict[int, float]:
+    """Step → weight of a reward, as its first run recorded it."""
+    start = f"weight/{reward}/step_"
+    return {
+        int(key.removeprefix(start)): value
+        for row in arm.metrics[0]
+        for key, value in row.items()
+        if key.startswith(start)
+    }
+
+
+def _percent(share: float) -> Cell:
+    return Cell(f"{100 * share:.0f} %", order=share)

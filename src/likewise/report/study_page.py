@@ -1,0 +1,201 @@
+"""The report of a study."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from likewise.report import plots, sections, tables
+from likewise.report.document import Block, Bullets, Figure, Figures, Gallery, Section, Text
+from likewise.report.gallery import References, System, sample_gallery, worst_gallery
+from likewise.report.reading import StudyFolder
+from likewise.report.wording import count, difference, finding, number, plain
+
+CLEAR = ("sars-only", "tdw-only")  # beside candidate and baseline
+TASKS, WORST = 48, 8
+NO_RESULTS = "results.json is missing, so there are no numbers yet: likewise compare writes it."
+
+
+def study_page(study: StudyFolder, references: References) -> list[Section]:
+    """All sections; what is missing is left out with a sentence."""
+    shown = [arm for arm in study.arms if arm.name in (study.candidate, study.baseline)]
+    clear = {study.candidate, study.baseline, *CLEAR}
+    parts = [_headline(study)]
+    if study.results:
+        parts += [_arms(study.results), _pareto(study, study.results)]
+    if study.arms:
+        parts += [
+            sections.training(study.arms, clear),
+            sections.conflict(shown),
+            sections.steps(shown, study.attribution),
+        ]
+    parts += _galleries(study, references)
+    if study.results:
+        parts += [_robustness(study, study.results), _overhead(study.results)]
+    return [*parts, _environment(study)]
+
+
+def _headline(study: StudyFolder) -> Section:
+    results, title = study.results, "What was found"
+    blocks: list[Block] = [Text(study.study.description)] if study.study.description else []
+    if not results:
+        return Section("headline", title, [Text(NO_RESULTS, lead=True), *blocks])
+    if {study.candidate, study.baseline} - results["arms"].keys():
+        said = "The arm in question or its baseline has not been evaluated yet."
+        return Section("headline", title, [Text(said, lead=True), *blocks])
+    candidate, baseline = (
+        results["arms"][arm]["label"] for arm in (study.candidate, study.baseline)
+    )
+    versus = results["arms"][study.candidate]["versus"]
+    known = [aim for aim in results["aims"] if aim in versus]
+    blocks.insert(0, Text(finding(candidate, baseline, results, study.candidate), lead=True))
+    blocks += [
+        Text(f"{candidate} minus {baseline}, paired by task and seed:"),
+        Bullets([difference(aim, versus[aim]) for aim in known]),
+        Text(_means(study, results)),
+    ]
+    if results["missing"]:
+        some = ", ".join(results["missing"][:4]) + (" …" if results["missing"][4:] else "")
+        left = count(len(results["missing"]), "unit")
+        blocks.append(Text(f"Not finished, and not in these numbers: {left} ({some})."))
+    return Section("headline", title, blocks)
+
+
+def _means(study: StudyFolder, results: dict[str, Any]) -> str:
+    """Means of candidate, baseline and the untrained model, on each aim."""
+    systems = {results["arms"][arm]["label"]: results["arms"][arm]["metrics"]
+               for arm in (study.candidate, study.baseline)}  # fmt: skip
+    systems |= {"the untrained model": results["base"]} if results["base"] else {}
+    said = [
+        f"{plain(aim)}: "
+        + ", ".join(
+            f"{name} {number(found[aim]['mean'])}"
+            for name, found in systems.items()
+            if aim in found
+        )
+        for aim in results["aims"]
+    ]
+    return (
+        f"Means on {count(results['tasks'], 'task')} of {results['benchmark']} "
+        f"(protocol {results['protocol']}). {'. '.join(said)}."
+    )
+
+
+def _arms(results: dict[str, Any]) -> Section:
+    blocks = [tables.arms_table(results), tables.differences_table(results)]
+    return Section("arms", "All arms", [block for block in blocks if block.rows])
+
+
+def _pareto(study: StudyFolder, results: dict[str, Any]) -> Section:
+    x, y = results["aims"]
+    roles = {study.candidate: "candidate", study.baseline: "baseline"}
+    systems = [(name, arm["label"], arm["metrics"], arm["pareto"])
+               for name, arm in results["arms"].items()]  # fmt: skip
+    if results["base"]:
+        systems.append(("base", "untrained", results["base"], False))
+    spots = [
+        plots.Spot(
+            label, found[x]["mean"], found[y]["mean"], _bar(found[x]), _bar(found[y]),
+            list(zip(found[x].get("per_seed", []), found[y].get("per_seed", []), strict=True)),
+            is_front, "base" if name == "base" else roles.get(name, "other"),
+        )
+        for name, label, found, is_front in systems
+        if {x, y} <= found.keys() and None not in (found[x]["mean"], found[y]["mean"])
+    ]  # fmt: skip
+    if not spots:
+        return Section("pareto", "Both judges at once", [Text("The benchmark has no two judges.")])
+    best = [spot.label for spot in spots if spot.is_front]
+    caption = f"On the front (dashed): {', '.join(best)}."
+    svg = plots.pareto("pareto", plain(x), plain(y), spots)
+    text = (
+        "Up and to the right is better. Bars: 95 % intervals over subjects; small dots: seeds. On "
+        "the front is an arm whose means no other arm matches on both judges and beats on one; "
+        "arms whose bars overlap are not told apart."
+    )
+    alt = f"{plain(x)} against {plain(y)}. {caption} " + "; ".join(
+        f"{spot.label}: {spot.x:.3f}, {spot.y:.3f}" for spot in spots
+    )
+    figure = Figure(svg, caption, alt, wide=True)
+    return Section("pareto", "Both judges at once", [Text(text), Figures([figure])])
+
+
+def _bar(found: dict[str, Any]) -> tuple[float, float] | None:
+    return None if None in (found["low"], found["high"]) else (found["low"], found["high"])
+
+
+def _galleries(study: StudyFolder, references: References) -> list[Section]:
+    base = study.drawn(None)
+    arms = {arm.name: arm for arm in study.arms}
+    labels = {name: arm.label for name, arm in arms.items()}
+    drawn = {
+        (name, seed): found
+        for name in (study.candidate, study.baseline)
+        for seed in (arms[name].seeds if name in arms else ())
+        if (found := study.drawn(name, seed)) is not None
+    }
+    both = [
+        s
+        for s in study.study.seeds
+        if all((n, s) in drawn for n in (study.candidate, study.baseline))
+    ]
+    if not both or base is None:
+        said = "No pictures yet of the untrained model, the baseline and the arm in question."
+        return [Section("gallery", "Before and after", [Text(said)])]
+    before = System("before", base)
+    order = dict.fromkeys((study.baseline, study.candidate))
+    systems = [before, *[System(labels[name], drawn[name, both[0]]) for name in order]]
+    pictures = references(study.study.evaluation.benchmark)
+    about = (
+        f"The same tasks from the same noise; trainings of seed {both[0]}. Below each picture is "
+        "what the judges say. Choose a picture to enlarge it."
+    )
+    sample = sample_gallery("A sample, evenly over kinds of prompts", systems, pictures, TASKS)
+    after = [System(f"{labels[name]}, seed {seed}", found)
+             for (name, seed), found in drawn.items() if name == study.candidate]  # fmt: skip
+    return [
+        Section("gallery", "Before and after", [Text(about), sample]),
+        _failures(study, before, after, pictures),
+    ]
+
+
+def _failures(
+    study: StudyFolder, before: System, after: Sequence[System], pictures: Any
+) -> Section:
+    columns = [name for name in after[0].drawn.scores.column_names if name.startswith("judge/")]
+    found: list[Gallery] = []
+    for name in columns:
+        for by_drop, what in ((True, "fell most"), (False, "is lowest")):
+            title = f"Where “{plain(name)}” {what}"
+            found.append(worst_gallery(title, name, before, after, pictures, WORST, by_drop))
+    label = after[0].title.rpartition(", seed")[0]
+    said = f"Chosen by the judges from all seeds of {label}, at most one picture per task."
+    galleries = [gallery for gallery in found if gallery.cards]
+    return Section("failures", "Worst failures", [Text(said), *galleries])
+
+
+def _robustness(study: StudyFolder, results: dict[str, Any]) -> Section:
+    arms = [a for a in dict.fromkeys((study.candidate, study.baseline)) if a in results["arms"]]
+    blocks = [
+        tables.robustness_table(results, arms, "by_kind", ["kind"]),
+        tables.robustness_table(results, arms, "robustness", ["category", "complexity"]),
+    ]
+    return Section("robustness", "Where it holds", [block for block in blocks if block.rows])
+
+
+def _overhead(results: dict[str, Any]) -> Section:
+    return Section("overhead", "What it costs", [tables.overhead_table(results)])
+
+
+def _environment(study: StudyFolder) -> Section:
+    name = shlex.quote(study.study.name)
+    commands = [f"likewise compare {name} --out {study.folder.name}",
+                f"likewise report {study.folder.name}"]  # fmt: skip
+    results = study.results or {}
+    facts = results.get("environment") or (study.arms[0].runs[0].environment if study.arms else {})
+    facts = {key: value for key, value in facts.items() if key not in ("command", "started")}
+    part = sections.environment(facts, commands)
+    if units := results.get("commands"):
+        note = sections.Code("\n".join(units), f"the {len(units)} commands that compare runs")
+        return Section(part.slug, part.title, [*part.blocks[:2], note, *part.blocks[2:]])
+    return part

@@ -1,0 +1,219 @@
+"""The report of a made-up study and of a run: whole, safe, offline, and the same every time."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from made_up import EVIL, VERSUS, make_pictures, make_results, make_run, make_study, references
+from PIL import Image
+
+from likewise.report import write_report
+from likewise.report.wording import finding, verdict
+
+VOID = {"meta", "link", "img", "br", "option"}  # option's end tag may be left out, but is not here
+
+
+class Page(HTMLParser):
+    """Every tag closed in order, unique ids; and what the page holds."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.words: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.ids += [found["id"]] if found.get("id") else []
+        self.addresses += [
+            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")
+        ]
+        if tag == "img":
+            self.images.append(found)
+        if tag not in VOID - {"option"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID - {"option"}:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def report(*paths: Path, out: Path) -> str:
+    assert write_report(paths, out, references) == out.stat().st_size
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_study(tmp_path_factory.mktemp("studies") / "made-up")
+
+
+@pytest.fixture(scope="module")
+def html(study: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return report(study, out=tmp_path_factory.mktemp("out") / "new" / "report.html")
+
+
+def test_every_section_is_there_and_the_html_is_sound(html: str) -> None:
+    page = Page(html)
+    assert len(page.ids) == len(set(page.ids))
+    sections = "headline arms pareto training conflict steps gallery failures robustness overhead"
+    assert {*sections.split(), "environment"} <= set(page.ids)
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
+    for words in (
+        "SARS & TDW <b> against naive: better on “same subject (judge)” and “prompt followed",
+        "+0.0200. Over 2 subjects +0.0050 … +0.0400 (p < 0.001), over 2 seeds +0.0100",
+        "Not finished, and not in these numbers: 1 unit (train sars-only seed 0)",
+        "0.700 ★",
+        "Most conflicted prompts",
+        "prompt reward at step 0",
+        "Where “same subject (judge)” fell most",
+        "likewise evaluate it",
+    ):
+        assert words in page.text, words
+    assert "Where “prompt followed (judge)” fell most" not in page.text  # it fell nowhere
+
+
+def test_nothing_is_loaded_from_elsewhere(html: str) -> None:
+    page = Page(html)
+    assert all(address.startswith(("#", "data:")) for address in page.addresses)
+    assert "http:" not in html and "https:" not in html and "@import" not in html
+    assert set(re.findall(r"url\((.)", html)) <= {"#"}
+    assert re.search(r"<link(?![^>]*data:)", html) is None
+
+
+def test_what_others_wrote_is_escaped(html: str) -> None:
+    assert "<script>alert" not in html and "TDW <b>" not in html
+    page = Page(html)
+    assert EVIL in page.text
+    assert all(image["alt"] for image in page.images)
+    assert any(EVIL in str(image["alt"]) for image in page.images)
+
+
+def test_pictures_stand_beside_their_reference(html: str) -> None:
+    pictures = []
+    for found in Page(html).images[:4]:
+        data = base64.b64decode(str(found["src"]).partition("base64,")[2])
+        with Image.open(io.BytesIO(data)) as picture:
+            pictures.append(picture.convert("RGB").getpixel((4, 4)))
+    red, *others = pictures
+    assert isinstance(red, tuple) and red[0] > 200 and max(red[1:]) < 50
+    assert others == [(0, 0, 0)] * 3  # task 0 is black: before, baseline, and the arm in question
+    assert "subject 0.75, prompt ✓" in html and "subject 0.25, prompt ✓" in html
+
+
+def test_plots_take_the_colour_of_the_page(html: str) -> None:
+    plots = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
+    assert len(plots) > 10
+    assert all("currentColor" in plot and "#010203" not in plot for plot in plots)
+    assert all("<text" in plot for plot in plots)  # words, not outlines
+
+
+def test_equal_studies_give_equal_bytes(study: Path, html: str, tmp_path: Path) -> None:
+    assert report(study, out=tmp_path / "again.html") == html
+
+
+def test_what_a_study_lacks_is_said(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "bare", bare=True)
+    page = Page(report(folder, out=tmp_path / "bare.html"))
+    assert "results.json is missing" in page.text and "No pictures yet" in page.text
+    assert "has not been measured" in page.text
+    assert {"training", "conflict", "steps"} <= set(page.ids)
+    assert not {"arms", "pareto", "overhead"} & set(page.ids)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "study.yaml").write_bytes((folder / "study.yaml").read_bytes())
+    page = Page(report(tmp_path / "empty", out=tmp_path / "empty.html"))
+    assert "training" not in page.ids and "results.json is missing" in page.text
+
+
+def test_a_difference_is_claimed_only_where_both_intervals_are_away_from_0() -> None:
+    results = make_results()
+    versus = results["arms"]["sars-tdw"]["versus"]
+    unsure = {**VERSUS, "over_seeds": [-0.01, 0.05]}
+    versus["judge/identity"] = unsure
+    versus["judge/prompt"] = {**unsure, "over_subjects": [-0.01, 0.05]}
+    assert finding("ours", "naive", results, "sars-tdw") == (
+        "ours against naive: no difference shown on “prompt followed (judge)”; not settled on "
+        "“same subject (judge)”, where intervals over subjects and over seeds disagree."
+    )
+    below = {"over_seeds": [-0.2, -0.1], "over_subjects": [-0.3, -0.1]}
+    assert verdict({**VERSUS, **below}) == "worse"
+    assert verdict({**VERSUS, "over_seeds": [None, None]}) == "not settled"  # a single seed
+
+
+def test_runs_are_reported_beside_each_other(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name / "seed-0", seed=n).path for n, name in enumerate("ab")]
+    make_pictures(runs[0] / "evaluation" / "bench" / "before", 0.5, 0.0)
+    make_pictures(runs[0] / "evaluation" / "bench" / "after", 0.6, 1.0)
+    Image.new("RGB", (40, 20)).save(runs[1] / "samples" / "000002.png")
+    page = Page(report(*runs, out=tmp_path / "runs.html"))
+    assert len(page.ids) == len(set(page.ids))
+    for words in (
+        "a/seed-0 (stickers, seed 0): 3 iterations of 40",
+        "same subject (judge) 0.500 → 0.800",
+        "a/seed-0: bench",
+        "b/seed-0 has not been evaluated",
+        "likewise train stickers",
+        "clip_range: 0.0001",
+    ):
+        assert words in page.text, words
+    assert len(page.images) == 4 * 3 + 1
+
+
+def test_a_run_that_has_just_begun_is_reported(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    run.forget_after(-1)
+    page = Page(report(run.path, out=tmp_path / "run.html"))
+    assert "No metrics yet" in page.text and "no pictures yet" in page.text
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["nowhere"], "nowhere is no folder: expected one with recipe.yaml"),
+        (["plain"], "plain holds neither recipe.yaml (a run"),
+        (["study", "study"], "one study, or about any number of runs"),
+        (["run", "run"], "named twice"),
+    ],
+)
+def test_wrong_paths_are_refused(names: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.yaml").write_text("name: it")
+    make_run(tmp_path / "run")
+    with pytest.raises(ValueError, match=re.escape(said)):
+        write_report([tmp_path / name for name in names], tmp_path / "out.html", references)
+    assert not (tmp_path / "out.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "results.json is damaged"), ("[]", "not a JSON object"), ("{}", "lacks aims, arms")],
+)
+def test_damaged_results_are_named(text: str, said: str, tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "study", bare=True)
+    (folder / "results.json").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        write_report([folder], tmp_path / "out.html", references)

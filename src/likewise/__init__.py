@@ -1,7 +1,7 @@
 """Reinforcement learning for subject-driven image generators whose rewards conflict.
 
-From Python: ``from likewise import load_recipe, train, resume, generate, evaluate``. Names load
-when first used, so that importing the package does not import torch.
+From Python: ``from likewise import load_recipe, train, resume, generate, evaluate, attribute``.
+Names load when first used, so that importing the package does not import torch.
 """
 
 from __future__ import annotations
@@ -17,9 +17,19 @@ _HOMES = {
     "resume": "likewise.api",
     "generate": "likewise.api",
     "evaluate": "likewise.api",
+    "attribute": "likewise.api",
     "Task": "likewise.types",
 }
-__all__ = ["Task", "__version__", "evaluate", "generate", "load_recipe", "resume", "train"]
+__all__ = [
+    "Task",
+    "__version__",
+    "attribute",
+    "evaluate",
+    "generate",
+    "load_recipe",
+    "resume",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

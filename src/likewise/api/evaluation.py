@@ -9,7 +9,7 @@ from pathlib import Path
 
 from likewise.api.jobs import Job, Progress, carry_out
 from likewise.api.targets import Target, find_target
-from likewise.build import STICKER_BENCH, load_benchmark
+from likewise.build import STICKER_BENCH, default_encoders, load_benchmark
 from likewise.config.problems import nearest
 from likewise.config.recipe import Clip, Dino, Recipe
 from likewise.evaluation.batches import silent
@@ -20,14 +20,6 @@ from likewise.evaluation.summary import Summary
 from likewise.trainer.launch import auto_device
 
 USUAL_TASKS = 150  # of sticker bench, where pictures are drawn
-
-# Who measures where nobody is named: on stickers a shipped nano, on photos what is published.
-STICKER_ENCODERS = {"dinov2": "nano-dinov2"}
-PHOTO_ENCODERS = {
-    "dino": "facebook/dino-vits16",
-    "clip-i": "openai/clip-vit-base-patch32",
-    "clip-t": "openai/clip-vit-base-patch32",
-}
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,7 @@ def evaluate(
     if found.draws and stickers and tasks is None:
         tasks = USUAL_TASKS
     if metrics is None:
-        metrics = STICKER_ENCODERS if stickers else PHOTO_ENCODERS
+        metrics = default_encoders(benchmark)
     chosen = load_benchmark(benchmark, tasks)
     count, each = len(chosen), images_per_prompt or rule.images_per_prompt
     if found.pictures is not None:

@@ -1,4 +1,4 @@
-"""Conflict and pressure on tables with known answers, and as the trainer sees them."""
+"""Conflict, pressure and credit on tables with known answers, and as the trainer sees them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from likewise.analysis.conflict import conflicts, most_conflicted, pressure
+from likewise.analysis.conflict import conflicts, most_conflicted
+from likewise.analysis.credit import linear_credit, pressure
 from likewise.records import RunDirectory
 from likewise.trainer.credit import Assignment
 from likewise.trainer.metrics import conflict_numbers
@@ -116,3 +117,19 @@ def test_a_run_without_iterations_has_neither(tmp_path: Any) -> None:
     empty = RunDirectory(tmp_path).read_rewards()
     assert conflicts(empty, "prompt", "identity", "prompt") == {}
     assert pressure(empty, [], ["prompt"]) == {}
+
+
+def test_a_weighted_sum_is_a_line_and_a_product_is_none() -> None:
+    """Step 0: A = 2p + i. Step 3: A = p·i, which no line through these four points explains."""
+    p, i = [1.0, 1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -1.0]
+    line = [2 * a + b for a, b in zip(p, i, strict=True)]
+    product = [a * b for a, b in zip(p, i, strict=True)]
+    names = ["prompt", "identity"]
+    found = linear_credit(a_table(p, i, **{"advantage/step_00": line}), names)
+    assert found.share == pytest.approx(1) and found.n == 4
+    assert found.slopes == pytest.approx({"prompt": 2, "identity": 1})
+    both = {"advantage/step_00": line, "advantage/step_03": product}
+    found = linear_credit(a_table(p, i, **both), names)
+    assert found.share == pytest.approx(20 / 24) and found.n == 8  # of 9 + 1 + 1 + 9, and 4
+    assert found.slopes == pytest.approx({"prompt": 1, "identity": 0.5})
+    assert linear_credit(pa.table({}), names).share is None

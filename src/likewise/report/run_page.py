@@ -28,7 +28,7 @@ def run_page(arms: Sequence[Arm], references: References) -> list[Section]:
         _summary(arms),
         sections.training(arms, clear),
         sections.conflict(arms),
-        sections.steps(arms, attributions[0] if attributions else None),
+        sections.steps(arms, attributions[0] if attributions else None, arms),
         Section(
             "gallery", "Before and after", [b for arm in arms for b in _gallery(arm, references)]
         ),

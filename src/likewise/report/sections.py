@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from likewise.analysis.conflict import conflicts, most_conflicted, pressure
+from likewise.analysis.conflict import conflicts, most_conflicted
+from likewise.analysis.credit import linear_credit, pressure
 from likewise.analysis.curves import curve
 from likewise.report import plots, tables
 from likewise.report.document import Block, Cell, Code, Figure, Figures, Section, Table, Text
@@ -68,8 +69,14 @@ def conflict(arms: Sequence[Arm]) -> Section:
     return Section("conflict", "Conflict of the rewards", blocks)
 
 
-def steps(arms: Sequence[Arm], attribution: Mapping[str, Any] | None) -> Section:
-    """What pushes at each step, and which step decides what."""
+def steps(
+    arms: Sequence[Arm], attribution: Mapping[str, Any] | None, compared: Sequence[Arm]
+) -> Section:
+    """What pushes at each step, what credit is made of, and which step decides what.
+
+    Args:
+        compared: Arms whose credit is taken apart.
+    """
     figures = [figure for n, arm in enumerate(arms) if (figure := _pressure(n, arm)) is not None]
     blocks: list[Block] = [
         Text(
@@ -80,6 +87,7 @@ def steps(arms: Sequence[Arm], attribution: Mapping[str, Any] | None) -> Section
     ]
     if not figures:
         blocks = [Text("No reward tables yet, so nothing is known of the pressure per step.")]
+    blocks += [_linear(compared)] if figures else []
     return Section("steps", "What happens at each step", [*blocks, *_attributed(arms, attribution)])
 
 
@@ -184,6 +192,27 @@ def _pressure(number_: int, arm: Arm) -> Figure | None:
     title = arm.label if len(arm.runs) == 1 else f"{arm.label}, seed {arm.seeds[0]}"
     alt = "; ".join(f"step {step}: |A| {one.advantage:.2f}" for step, one in found.items())
     return Figure(svg, title, f"{title}, mean pressure by step. {alt}")
+
+
+def _linear(arms: Sequence[Arm]) -> Table:
+    rows = []
+    for arm in arms:
+        sides = arm.sides()
+        names = [sides[side] for side in ("prompt", "identity") if side in sides]
+        found = linear_credit(arm.rewards, names)
+        slopes = [found.slopes.get(sides.get(side, "")) for side in ("prompt", "identity")]
+        cells = [Cell(number(slope, "+.2f"), order=slope) for slope in slopes]
+        share = NONE if found.share is None else f"{100 * found.share:.1f} %"
+        rows.append([Cell(arm.label), *cells, Cell(share, order=found.share)])
+    return Table(
+        "What credit is made of",
+        ["arm", "slope of the prompt’s z", "slope of the identity’s z", "explained by the two"],
+        rows,
+        "Advantages as straight lines in both z, step by step, slopes averaged over steps. What a "
+        "line explains is a weighted sum; the rest is what an arm adds to one. The optimiser takes "
+        "no notice of a common factor of both slopes.",
+        sortable=True,
+    )
 
 
 def _attributed(arms: Sequence[Arm], found: Mapping[str, Any] | None) -> list[Block]:

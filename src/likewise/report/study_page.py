@@ -28,7 +28,7 @@ def study_page(study: StudyFolder, references: References) -> list[Section]:
         parts += [
             sections.training(study.arms, clear),
             sections.conflict(shown),
-            sections.steps(shown, study.attribution),
+            sections.steps(shown, study.attribution, study.arms),
         ]
     parts += _galleries(study, references)
     if study.results:

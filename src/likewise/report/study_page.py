@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from likewise.report import plots, sections, tables
-from likewise.report.document import Block, Bullets, Figure, Figures, Gallery, Section, Text
+from likewise.report import sections, tables
+from likewise.report.both_judges import both_judges
+from likewise.report.document import Block, Bullets, Gallery, Section, Text
 from likewise.report.gallery import References, System, sample_gallery, worst_gallery
 from likewise.report.reading import StudyFolder
 from likewise.report.wording import count, difference, finding, number, plain
@@ -23,7 +24,7 @@ def study_page(study: StudyFolder, references: References) -> list[Section]:
     clear = {study.candidate, study.baseline, *CLEAR}
     parts = [_headline(study)]
     if study.results:
-        parts += [_arms(study.results), _pareto(study, study.results)]
+        parts += [_arms(study.results), both_judges(study, study.results)]
     if study.arms:
         parts += [
             sections.training(study.arms, clear),
@@ -85,43 +86,6 @@ def _means(study: StudyFolder, results: dict[str, Any]) -> str:
 def _arms(results: dict[str, Any]) -> Section:
     blocks = [tables.arms_table(results), tables.differences_table(results)]
     return Section("arms", "All arms", [block for block in blocks if block.rows])
-
-
-def _pareto(study: StudyFolder, results: dict[str, Any]) -> Section:
-    x, y = results["aims"]
-    roles = {study.candidate: "candidate", study.baseline: "baseline"}
-    systems = [(name, arm["label"], arm["metrics"], arm["pareto"])
-               for name, arm in results["arms"].items()]  # fmt: skip
-    if results["base"]:
-        systems.append(("base", "untrained", results["base"], False))
-    spots = [
-        plots.Spot(
-            label, found[x]["mean"], found[y]["mean"], _bar(found[x]), _bar(found[y]),
-            list(zip(found[x].get("per_seed", []), found[y].get("per_seed", []), strict=True)),
-            is_front, "base" if name == "base" else roles.get(name, "other"),
-        )
-        for name, label, found, is_front in systems
-        if {x, y} <= found.keys() and None not in (found[x]["mean"], found[y]["mean"])
-    ]  # fmt: skip
-    if not spots:
-        return Section("pareto", "Both judges at once", [Text("The benchmark has no two judges.")])
-    best = [spot.label for spot in spots if spot.is_front]
-    caption = f"On the front (dashed): {', '.join(best)}."
-    svg = plots.pareto("pareto", plain(x), plain(y), spots)
-    text = (
-        "Up and to the right is better. Bars: 95 % intervals over subjects; small dots: seeds. On "
-        "the front is an arm whose means no other arm matches on both judges and beats on one; "
-        "arms whose bars overlap are not told apart."
-    )
-    alt = f"{plain(x)} against {plain(y)}. {caption} " + "; ".join(
-        f"{spot.label}: {spot.x:.3f}, {spot.y:.3f}" for spot in spots
-    )
-    figure = Figure(svg, caption, alt, wide=True)
-    return Section("pareto", "Both judges at once", [Text(text), Figures([figure])])
-
-
-def _bar(found: dict[str, Any]) -> tuple[float, float] | None:
-    return None if None in (found["low"], found["high"]) else (found["low"], found["high"])
 
 
 def _galleries(study: StudyFolder, references: References) -> list[Section]:

@@ -25,6 +25,7 @@ class Spot:
         seeds: Each seed's means.
         is_front: Whether no other arm dominates it.
         role: ``candidate``, ``baseline``, ``base`` or ``other``: decides colour and mark.
+        is_named: Whether the plot shows the label.
     """
 
     label: str
@@ -35,6 +36,7 @@ class Spot:
     seeds: Sequence[tuple[float, float]]
     is_front: bool
     role: str
+    is_named: bool = True
 
 
 LOOKS = {
@@ -56,7 +58,7 @@ def pareto(name: str, x_label: str, y_label: str, spots: Sequence[Spot]) -> str:
         axes.set_xlabel(f"{x_label} →")
         axes.set_ylabel(f"{y_label} →")
         figure.canvas.draw()  # settles the axes, so that labels can be placed
-        _label(axes, spots)
+        _label(axes, [spot for spot in spots if spot.is_named])
         return to_svg(figure, name)
 
 

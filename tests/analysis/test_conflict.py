@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from likewise.analysis.conflict import conflicts, most_conflicted
-from likewise.analysis.credit import linear_credit, pressure
+from likewise.analysis.credit import gradient_norms, linear_credit, pressure
 from likewise.records import RunDirectory
 from likewise.trainer.credit import Assignment
 from likewise.trainer.metrics import conflict_numbers
@@ -133,3 +133,12 @@ def test_a_weighted_sum_is_a_line_and_a_product_is_none() -> None:
     assert found.share == pytest.approx(20 / 24) and found.n == 8  # of 9 + 1 + 1 + 9, and 4
     assert found.slopes == pytest.approx({"prompt": 1, "identity": 0.5})
     assert linear_credit(pa.table({}), names).share is None
+
+
+def test_gradients_by_the_steps_that_they_trained() -> None:
+    def row(norm: float | None, *steps: int) -> dict[str, Any]:
+        weights = {f"weight/{name}/step_{step:02d}": 0.5 for name in "ab" for step in steps}
+        return {"update/grad_norm": norm, **weights}
+
+    rows = [row(3, 2, 3), row(1, 0, 1), row(5, 2, 3), row(4, 2, 3), row(None, 0, 1), {"eval/a": 1}]
+    assert gradient_norms(rows) == {(0, 1): 1, (2, 3): 4}

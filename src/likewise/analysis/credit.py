@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -107,6 +109,25 @@ def linear_credit(rewards: pa.Table, names: Sequence[str]) -> LinearCredit:
     means = np.mean(slopes, axis=0).tolist() if slopes else []
     share = 1 - left / total if total > 0 else None
     return LinearCredit(share, dict(zip(names, means, strict=False)), count)
+
+
+def gradient_norms(metrics: Sequence[Mapping[str, Any]]) -> dict[tuple[int, ...], float]:
+    """Median norm of the update's gradient, before clipping, by the steps that it trained.
+
+    Where steps differ much, an optimiser that scales each parameter by its typical gradient, as
+    Adam does, learns little from those with small ones.
+
+    Args:
+        metrics: Rows of `metrics.jsonl`, of one or more runs; updates that were skipped, and rows
+            of evaluations, do not count.
+    """
+    norms: dict[tuple[int, ...], list[float]] = {}
+    for row in metrics:
+        steps = {int(key[-2:]) for key in row if re.fullmatch(r"weight/.+/step_\d\d", key)}
+        norm = row.get("update/grad_norm")
+        if steps and norm is not None:
+            norms.setdefault(tuple(sorted(steps)), []).append(norm)
+    return {steps: median(norms[steps]) for steps in sorted(norms)}
 
 
 def _steps(table: pa.Table) -> Iterator[tuple[int, pa.Table, np.ndarray]]:

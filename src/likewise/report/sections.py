@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from likewise.analysis.conflict import conflicts, most_conflicted
-from likewise.analysis.credit import linear_credit, pressure
+from likewise.analysis.credit import gradient_norms, linear_credit, pressure
 from likewise.analysis.curves import curve
 from likewise.report import plots, tables
 from likewise.report.document import Block, Cell, Code, Figure, Figures, Section, Table, Text
@@ -87,7 +87,7 @@ def steps(
     ]
     if not figures:
         blocks = [Text("No reward tables yet, so nothing is known of the pressure per step.")]
-    blocks += [_linear(compared)] if figures else []
+    blocks += [_gradients(arms), _linear(compared)] if figures else []
     return Section("steps", "What happens at each step", [*blocks, *_attributed(arms, attribution)])
 
 
@@ -192,6 +192,22 @@ def _pressure(number_: int, arm: Arm) -> Figure | None:
     title = arm.label if len(arm.runs) == 1 else f"{arm.label}, seed {arm.seeds[0]}"
     alt = "; ".join(f"step {step}: |A| {one.advantage:.2f}" for step, one in found.items())
     return Figure(svg, title, f"{title}, mean pressure by step. {alt}")
+
+
+def _gradients(arms: Sequence[Arm]) -> Table:
+    found = [gradient_norms([row for run in arm.metrics for row in run]) for arm in arms]
+    trained = sorted({steps for norms in found for steps in norms})
+    rows = [
+        [Cell(arm.label), *(Cell(number(norms.get(steps), ".2e")) for steps in trained)]
+        for arm, norms in zip(arms, found, strict=True)
+    ]
+    return Table(
+        "How strong the gradient is",
+        ["arm", *(f"steps {', '.join(map(str, steps))}" for steps in trained)],
+        rows,
+        "Median norm over updates, by the steps that they trained. Adam scales by what is typical: "
+        "steps with small gradients teach little beside those with large ones.",
+    )
 
 
 def _linear(arms: Sequence[Arm]) -> Table:

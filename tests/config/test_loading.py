@@ -38,19 +38,6 @@ def error(name_or_path: str | Path, *overrides: str) -> str:
     return str(caught.value)
 
 
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Write a file into an empty working directory, so that messages show its bare name."""
-    monkeypatch.chdir(tmp_path)
-
-    def to(name: str, text: str) -> str:
-        Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_text(text, encoding="utf-8")
-        return name
-
-    return to
-
-
 # --- shipped recipes -----------------------------------------------------------------------------
 
 

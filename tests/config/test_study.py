@@ -21,19 +21,6 @@ baseline: naive
 """
 
 
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Write a file into an empty working directory, so that messages show its bare name."""
-    monkeypatch.chdir(tmp_path)
-
-    def to(name: str, text: str) -> str:
-        Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_text(text, encoding="utf-8")
-        return name
-
-    return to
-
-
 def error(file: str) -> str:
     with pytest.raises(RecipeError) as caught:
         load_study(file)

@@ -69,7 +69,7 @@ class Measures:
         if len(pictures) != len(tasks):
             raise ValueError(f"{len(pictures)} pictures but {len(tasks)} tasks: one each, please")
         embeddings = self.embed(pictures) if embeddings is None else embeddings
-        albums = [[(fingerprint(photo), photo) for photo in photos(task)] for task in tasks]
+        albums = _albums(tasks)
         itself: list[set[int]] = [set() for _ in pictures]
         if real:
             itself = [_find(*row) for row in zip(pictures, albums, tasks, strict=True)]
@@ -183,6 +183,13 @@ def background(picture: Image.Image, task: Task) -> float | None:
 def fingerprint(picture: Image.Image) -> str:
     """The same for equal pictures, whatever object or file holds them."""
     return hashlib.blake2b(picture.tobytes(), key=repr(picture.size).encode()).hexdigest()
+
+
+def _albums(tasks: Sequence[Task]) -> list[Album]:
+    """The photos of each task's subject; an object that tasks share is fingerprinted once."""
+    shown = {id(photo): photo for task in tasks for photo in photos(task)}
+    keys = {place: fingerprint(photo) for place, photo in shown.items()}
+    return [[(keys[id(photo)], photo) for photo in photos(task)] for task in tasks]
 
 
 def _find(picture: Image.Image, album: Album, task: Task) -> set[int]:

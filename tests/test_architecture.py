@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 GROUND = {"assets", "types", "config", "seeding", "protocols", "sheets", "records", "quiet"}
-GROUND |= {"pictures"}
+GROUND |= {"pictures", "imports"}
 PLUG_INS = {"policies", "rewards", "data"}
 MATHS = {"algorithm"}
 PAPERS = {"assets", "types", "config", "sheets", "records"}  # what can be read without torch
@@ -34,6 +34,7 @@ HOUSE: dict[str, set[str]] = {
     "sheets": {"types"},
     "pictures": set(),
     "quiet": set(),
+    "imports": set(),
     "records": {"config"},
     # What numbers in files and arrays say: intervals, tests, fronts, diagnostics.
     "analysis": PAPERS,
@@ -45,6 +46,8 @@ HOUSE: dict[str, set[str]] = {
     "data": GROUND | MATHS,
     # Policy → trajectories → images → reward table, through protocols only.
     "rollout": GROUND | MATHS,
+    # How much memory a policy needs, without its weights.
+    "footprint": GROUND | MATHS,
     # Siblings. Training and evaluation know plug-ins only by protocol; a study starts runs as
     # processes of their own, and a report reads what runs and studies wrote, so that neither knows
     # torch; pretraining builds the plug-ins' nano models, so it knows them.
@@ -56,7 +59,7 @@ HOUSE: dict[str, set[str]] = {
     # The only room that puts concrete plug-ins together by name.
     "build": GROUND | MATHS | PLUG_INS | {"rollout", "analysis"} | SIBLINGS,
     # The doors. They ask `build` for parts; the web app reads run directories and nothing else.
-    "api": GROUND | MATHS | {"rollout", "analysis"} | SIBLINGS | {"build"},
+    "api": GROUND | MATHS | {"rollout", "analysis"} | SIBLINGS | {"build", "footprint"},
     "app": GROUND | {"analysis", "report"},
     "cli": GROUND | MATHS | {"rollout", "analysis"} | SIBLINGS | {"build", "api", "app"},
     "__main__": {"cli"},

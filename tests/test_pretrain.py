@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from likewise.data.sticker_art import shipped_art
 from likewise.data.stickers import bench_tasks
-from likewise.policies.flux_tokens import pack
+from likewise.policies.flux.tokens import pack
 from likewise.pretrain import generator, identity, judges, nano, pool, prompt, samples
 from likewise.pretrain.loop import FitPlace, FitSettings, batches, fit
 from likewise.pretrain.sampling import generate, load_pipeline

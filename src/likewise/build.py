@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from PIL import ImageOps
+from PIL.Image import Image, Resampling
 
 from likewise import assets
+from likewise.config.policies import Custom, PolicySection
 from likewise.config.problems import nearest
-from likewise.config.recipe import Clip, Dino, Function, Lora, Recipe
+from likewise.config.recipe import Clip, Dino, Function, Lora, Recipe, Stickers
 from likewise.config.recipe import Reward as RewardSettings
 from likewise.data.dreambench import dreambench_tasks
+from likewise.data.epochs import Epochs
 from likewise.data.stickers import bench_subset, bench_tasks, training_task
 from likewise.data.subsets import spread
 from likewise.evaluation.measures import Measures
+from likewise.imports import load_target
+from likewise.pictures import on_white
+from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.flux_kontext import FluxKontextPolicy
 from likewise.protocols import Encoder, Policy, Reward, TaskStream
 from likewise.quiet import be_quiet
@@ -30,6 +38,7 @@ from likewise.seeding import derive_seed
 from likewise.trainer.session import Parts
 from likewise.types import Task
 
+SMALLEST_SIDE = 16  # pixels of a reference; less shows nobody which subject is meant
 STICKER_BENCH = "sticker-bench"
 DREAMBENCH = "dreambench"  # nothing of that name is shipped: a folder must be given
 
@@ -47,18 +56,15 @@ def build_parts(recipe: Recipe, device: torch.device) -> Parts:
         sampler=build_sampler(recipe, policy),
         rewards=build_rewards(recipe, device),
         stream=build_stream(recipe),
-        evaluation_tasks=build_benchmark(evaluation.tasks) if evaluation.every else [],
-        judges=build_judges(device),
+        evaluation_tasks=build_evaluation_tasks(recipe) if evaluation.every else [],
+        judges=build_judges(device) if isinstance(recipe.data, Stickers) else {},
     )
 
 
 def build_policy(recipe: Recipe, device: torch.device, trainable: bool = True) -> Policy:
     """The recipe's generator, with a fresh adapter if `trainable`."""
     be_quiet()
-    settings = recipe.policy.model_dump(exclude={"kind", "model", "dtype"})
-    dtype = getattr(torch, recipe.policy.dtype)
-    path = model_path(recipe.policy.model)
-    policy = FluxKontextPolicy.from_pretrained(path, dtype=dtype, device=device, **settings)
+    policy = _policy(recipe.policy, device)
     if trainable and isinstance(recipe.adapter, Lora):
         adapter = recipe.adapter
         seed = derive_seed("adapter", recipe.seed)
@@ -68,11 +74,38 @@ def build_policy(recipe: Recipe, device: torch.device, trainable: bool = True) -
     return policy
 
 
+def _policy(settings: PolicySection, device: torch.device) -> PipelinePolicy:
+    apart = {"kind", "model", "dtype", "target", "options"}
+    options = settings.model_dump(exclude=apart)
+    if isinstance(settings, Custom):
+        options |= settings.options
+    return policy_class(settings).from_pretrained(
+        model_path(settings.model), dtype=getattr(torch, settings.dtype), device=device, **options
+    )
+
+
+def policy_class(settings: PolicySection) -> type[PipelinePolicy]:
+    """The class that a recipe's policy section names.
+
+    Raises:
+        ValueError: it is a custom one, and there is no such class.
+    """
+    if not isinstance(settings, Custom):
+        return POLICIES[settings.kind]  # type: ignore[attr-defined]
+    try:
+        found = load_target(settings.target)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"policy.target: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, PipelinePolicy)):
+        raise ValueError(f"policy.target: {settings.target} is no subclass of PipelinePolicy")
+    return found
+
+
 def build_sampler(recipe: Recipe, policy: Policy) -> Sampler:
     """The recipe's schedule and transition, for this policy."""
     settings = recipe.rollout
     sigmas = policy.sigmas(settings.num_steps, settings.shift)
-    return Sampler(sigmas, settings.transition, settings.noise_level)
+    return Sampler(sigmas, settings.transition, settings.noise_level, policy.parameterization)
 
 
 def build_rewards(recipe: Recipe, device: torch.device) -> dict[str, Reward]:
@@ -95,13 +128,43 @@ def _reward(name: str, settings: RewardSettings, device: torch.device) -> Reward
 
 def build_stream(recipe: Recipe) -> TaskStream:
     """Training tasks."""
-    seed = recipe.data.seed
-    return lambda index: training_task(index, seed)
+    data = recipe.data
+    if isinstance(data, Stickers):
+        return lambda index: training_task(index, data.seed)
+    fitted = [
+        replace(task, reference=fit_reference(task.reference, recipe.policy))
+        for task in dreambench_tasks(Path(data.path))
+    ]
+    return Epochs(fitted, data.seed)
 
 
-def build_benchmark(tasks: int) -> Sequence[Task]:
-    """So many tasks of sticker bench: about subjects that training never shows."""
-    return bench_subset(tasks)
+def fit_reference(picture: Image, policy: PolicySection) -> Image:
+    """The middle of a picture, in the shape and size that the policy draws.
+
+    Where the policy finds a size of its own, the picture is only made RGB.
+
+    Raises:
+        ValueError: a side is shorter than 16 pixels.
+    """
+    if min(picture.size) < SMALLEST_SIDE:
+        raise ValueError(
+            f"the reference is {picture.width}×{picture.height} pixels: "
+            f"each side must have at least {SMALLEST_SIDE}"
+        )
+    picture = on_white(picture)
+    if policy.resizes_references:
+        return picture
+    return ImageOps.fit(picture, (policy.width, policy.height), Resampling.LANCZOS)
+
+
+def build_evaluation_tasks(recipe: Recipe) -> Sequence[Task]:
+    """The fixed set that a run looks at every so often; of sticker bench's subjects, which training
+    never shows, or of the photos that it trains on."""
+    tasks = recipe.run.evaluation.tasks
+    if isinstance(recipe.data, Stickers):
+        return bench_subset(tasks)
+    chosen = spread(dreambench_tasks(Path(recipe.data.path)), tasks)
+    return [replace(one, reference=fit_reference(one.reference, recipe.policy)) for one in chosen]
 
 
 def load_benchmark(name: str | Path, tasks: int | None = None) -> list[Task]:
@@ -177,6 +240,11 @@ def _dino(encoder: str, device: torch.device) -> DinoReward:
     transform: Transform = "own" if encoder in assets.names() else "dreambench"
     return DinoReward(model_path(encoder), device=device, transform=transform)
 
+
+# Policies by `kind`. A new one is a file in policies/ and a line here.
+POLICIES: dict[str, type[PipelinePolicy]] = {
+    "flux-kontext": FluxKontextPolicy,
+}
 
 # Metrics by name, from encoder and device: likeness to photos, and to the prompt.
 LIKENESS: dict[str, Callable[[str, torch.device], Encoder]] = {

@@ -26,6 +26,7 @@ class Task:
         reference_mask: ``L`` picture of the same size, 255 on the subject; ``None`` if unknown.
         other_photos: Further RGB pictures of the same subject, never shown to the generator.
         constraints: What the prompt asks for (``{"scene": "beach"}``); empty if unknown.
+        more_references: Further RGB pictures that condition generators which take several.
     """
 
     id: str
@@ -39,3 +40,9 @@ class Task:
     reference_mask: Image.Image | None = None
     other_photos: tuple[Image.Image, ...] = ()
     constraints: Mapping[str, str] = field(default_factory=dict)
+    more_references: tuple[Image.Image, ...] = ()
+
+    @property
+    def references(self) -> tuple[Image.Image, ...]:
+        """All pictures that condition the generator; the first is what rewards compare with."""
+        return (self.reference, *self.more_references)

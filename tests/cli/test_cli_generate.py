@@ -12,7 +12,8 @@ from running import run, said
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from likewise.api.generation import find_adapter, fit_reference
+from likewise.api.generation import find_adapter
+from likewise.build import fit_reference
 from likewise.config import load_recipe
 from likewise.data.stickers import bench_tasks
 from likewise.pictures import open_picture

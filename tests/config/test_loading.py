@@ -253,7 +253,7 @@ def test_malformed_override(override: str, message: str) -> None:
         ("credit.shaping.kind=sarz", "credit.shaping.kind: unknown kind 'sarz'; did you mean 'sar"),
         ("credit.shaping=sars", "credit.shaping: 'sars' is a kind; write credit.shaping.kind=sars"),
         ("credit.shaping=[1]", "credit.shaping: should be a mapping of keys, not [1]"),
-        ("policy.kind=flux", "policy.kind: unknown kind 'flux'; did you mean 'flux-kontext'?"),
+        ("policy.kind=kontext", "policy.kind: unknown kind 'kontext'; did you mean 'flux-kontext'?"),
         ("policy=", "policy: should be a mapping of keys, not None"),
         ("rewards=3", "rewards: should be a mapping of keys, not 3"),
         ("rewards.x={}", "rewards.x.kind: required, but missing; known: clip, dino, function"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from likewise.policies.flux_tokens import pack, position_ids, unpack
+from likewise.policies.flux.tokens import pack, position_ids, unpack
 
 # The grids 5×3, 3×5 and 10×2, mixed so that grouping and its inverse are different orders.
 SIZES = [(20, 12), (12, 20), (40, 9), (20, 12), (40, 9)]
@@ -39,7 +39,8 @@ def test_repeat_makes_consecutive_groups(make_policy, mixed_tasks) -> None:
     condition = policy.encode(mixed_tasks[:2])
     members = condition.repeat(3)
     assert len(members) == 6
-    assert [row.grid for row in members.rows] == [(5, 3)] * 3 + [(3, 5)] * 3
+    grids = [row.references[0]["tokens"].shape[:2] for row in members.rows]
+    assert grids == [(5, 3)] * 3 + [(3, 5)] * 3
     assert members.rows[0] is members.rows[2]  # a group costs the memory of one task
     noise = policy.initial_noise([7])
     v = policy.velocity(noise.repeat(6, 1, 1), 0.5, members)
@@ -53,15 +54,15 @@ def test_select_takes_slices_and_numbers_in_order(make_policy, mixed_tasks) -> N
     assert condition.select([4, 0]).rows == (condition.rows[4], condition.rows[0])
     assert condition.select(slice(1, 3)).rows == condition.rows[1:3]
     assert condition.select(slice(None, None, -2)).rows == condition.rows[::-2]
-    assert condition.select([0]).unwanted is condition.unwanted is not None
+    assert condition.rows[0].unwanted is condition.rows[1].unwanted is not None
 
 
 def test_to_keeps_rows_shared(make_policy, mixed_tasks) -> None:
     condition = make_policy(true_cfg_scale=2.0).encode(mixed_tasks[:2]).repeat(2).to("meta")
     assert condition.rows[0] is condition.rows[1] is not condition.rows[2]
-    assert condition.rows[3].reference.device.type == "meta"
-    assert condition.rows[3].text.states.device.type == "meta"
-    assert condition.unwanted.pooled.device.type == "meta"
+    row = condition.rows[3]
+    parts = (row.references[0]["tokens"], row.text["states"], row.unwanted["pooled"])
+    assert {part.device.type for part in parts} == {"meta"}
 
 
 def test_noise_depends_on_the_seed_alone(make_policy) -> None:
@@ -79,10 +80,11 @@ def test_encoding_does_not_depend_on_the_batch(make_policy, mixed_tasks) -> None
     policy = make_policy()
     together, alone = policy.encode(mixed_tasks), policy.encode(mixed_tasks[3:4])
     for kind in ("states", "pooled"):
-        ours, theirs = getattr(together.rows[3].text, kind), getattr(alone.rows[0].text, kind)
+        ours, theirs = together.rows[3].text[kind], alone.rows[0].text[kind]
         assert torch.equal(ours, theirs)
         assert not ours.requires_grad
-    assert torch.equal(together.rows[3].reference, alone.rows[0].reference)
+    ours, theirs = together.rows[3].references[0], alone.rows[0].references[0]
+    assert torch.equal(ours["tokens"], theirs["tokens"])
 
 
 def test_packing_is_invertible_and_ordered_as_in_flux() -> None:

@@ -86,7 +86,8 @@ def test_auto_resize_follows_the_preferred_resolutions(
     monkeypatch.setattr(pipeline_flux_kontext, "PREFERRED_KONTEXT_RESOLUTIONS", small)
     policy = make_policy(auto_resize=True)
     subject = task(reference=picture(17, 50))
-    assert policy.encode([subject]).rows[0].grid == (3, 9)
+    (reference,) = policy.encode([subject]).rows[0].references
+    assert reference["tokens"].shape[:2] == (3, 9)
     assert torch.equal(drawn(policy, subject), stock(policy, subject, "latent", _auto_resize=True))
 
 
@@ -128,9 +129,11 @@ def test_guidance_and_cfg_change_the_velocity(make_policy, task) -> None:
 def test_a_saved_directory_draws_the_same(make_policy, task, tmp_path: Path) -> None:
     policy = make_policy()
     policy.pipeline.save_pretrained(tmp_path)
-    loaded = FluxKontextPolicy.from_pretrained(tmp_path, 16, 24, 8)
+    loaded = FluxKontextPolicy.from_pretrained(tmp_path, height=16, width=24, max_sequence_length=8)
     assert torch.equal(drawn(policy, task()), drawn(loaded, task()))
-    half = FluxKontextPolicy.from_pretrained(tmp_path, 16, 24, 8, torch.bfloat16, guidance=1.0)
+    half = FluxKontextPolicy.from_pretrained(
+        tmp_path, dtype=torch.bfloat16, height=16, width=24, guidance=1.0
+    )
     assert half.dtype == half.pipeline.vae.dtype == torch.bfloat16
 
 
@@ -139,7 +142,7 @@ def test_another_pipeline_is_refused(make_policy, tmp_path: Path) -> None:
     index = tmp_path / "model_index.json"
     index.write_text(index.read_text().replace('"FluxKontextPipeline"', '"FluxPipeline"'))
     with pytest.raises(ValueError, match="is a FluxPipeline"):
-        FluxKontextPolicy.from_pretrained(tmp_path, 16, 24)
+        FluxKontextPolicy.from_pretrained(tmp_path, height=16, width=24)
 
 
 def test_it_is_a_policy(make_policy, task) -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from likewise.policies.lora import read_lora
+from likewise.policies.common.lora import read_lora
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -39,7 +39,7 @@ def test_the_file_says_alpha_and_lists_targets_in_order(make_policy, tmp_path: P
     policy = make_policy()
     policy.add_lora(2, 6, ["to_v", "proj_mlp", "to_k", "to_out.0", "to_q"])
     policy.save_adapter(tmp_path)
-    _, settings = read_lora(tmp_path)
+    _, settings = read_lora(tmp_path, "transformer")
     assert (settings["r"], settings["lora_alpha"]) == (2, 6)
     assert settings["target_modules"] == ["proj_mlp", "to_k", "to_out.0", "to_q", "to_v"]
 

@@ -28,7 +28,7 @@ def test_presets_adapt_the_blocks_and_nothing_else(make_policy) -> None:
     def adapted(targets: str) -> set[str]:
         policy = make_policy()
         policy.add_lora(2, 2, targets)
-        names = (name for name, p in policy.transformer.named_parameters() if p.requires_grad)
+        names = (name for name, p in policy.denoiser.named_parameters() if p.requires_grad)
         return {name.split(".lora_")[0] for name in names}
 
     attention, everything = adapted("attention"), adapted("all")
@@ -45,7 +45,7 @@ def test_a_step_changes_only_the_adapter(
     policy = make_policy(dtype, gradient_checkpointing=checkpointing)
     policy.add_lora(4, 8, "all")
     ours = {id(p) for p in policy.trainable_parameters()}
-    parts = (policy.transformer, policy.pipeline.vae, policy.pipeline.text_encoder_2)
+    parts = (policy.denoiser, policy.pipeline.vae, policy.pipeline.text_encoder_2)
     frozen = [p for part in parts for p in part.parameters() if id(p) not in ours]
     before = [p.detach().clone() for p in (*frozen, *policy.trainable_parameters())]
     start = velocity(policy).detach()
@@ -97,7 +97,7 @@ def test_full_fine_tuning_round_trip_and_reference(
     policy = make_policy()
     start = velocity(policy).detach()
     policy.train_all()
-    assert len(policy.trainable_parameters()) == len(list(policy.transformer.parameters()))
+    assert len(policy.trainable_parameters()) == len(list(policy.denoiser.parameters()))
     train(policy, lr=1e-4)
     end = velocity(policy).detach()
     with policy.adapter_disabled():

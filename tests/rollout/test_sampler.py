@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from likewise.algorithm import transitions
-from likewise.algorithm.schedule import shifted_sigmas
+from likewise.algorithm.schedule import shifted_sigmas, variance_preserving_sigma
 from likewise.rollout.sampler import Sampler
 
 SIGMAS = shifted_sigmas(5, 3.0)
@@ -51,5 +53,35 @@ def test_number_of_steps() -> None:
 
 
 def test_an_unknown_transition_is_refused() -> None:
-    with pytest.raises(ValueError, match="no transition 'flow_sde': flow-sde, dance-sde or cps"):
+    with pytest.raises(
+        ValueError, match="no transition 'flow_sde': flow-sde, dance-sde, cps or ddim"
+    ):
         Sampler(SIGMAS, "flow_sde", 0.6).stochastic(X, V, 0)
+
+
+ALPHAS = torch.tensor([0.0047, 0.1, 0.6, 0.99915, 1.0])
+
+
+@pytest.mark.parametrize("t", range(4))
+@pytest.mark.parametrize("parameterization", ["epsilon", "v_prediction"])
+def test_ddim_steps(parameterization: Any, t: int) -> None:
+    sampler = Sampler(variance_preserving_sigma(ALPHAS), "ddim", 0.7, parameterization)
+    here, there = ALPHAS[t], ALPHAS[t + 1]
+    mean, std = sampler.stochastic(X, V, t)
+    wanted_mean, wanted_std = transitions.ddim(X, V, here, there, 0.7, parameterization)
+    assert torch.equal(mean, wanted_mean) and torch.equal(std, wanted_std)
+    assert (std == 0) == (t == 3)  # the last step of set_alpha_to_one
+    ode = transitions.ddim(X, V, here, there, 0.0, parameterization)[0]
+    assert torch.equal(sampler.deterministic(X, V, t), ode)
+    assert mean.dtype == std.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("transition", "parameterization"),
+    [("ddim", "flow"), ("flow-sde", "epsilon"), ("cps", "v_prediction")],
+)
+def test_a_transition_for_another_kind_of_model_is_refused(
+    transition: str, parameterization: str
+) -> None:
+    with pytest.raises(ValueError, match=f"'{transition}' does not fit .* {parameterization}"):
+        Sampler(SIGMAS, transition, 0.7, parameterization)

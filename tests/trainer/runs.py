@@ -42,7 +42,13 @@ def tiny_recipe(model: Path | str, **changes: Any) -> Recipe:
     content: dict[str, Any] = {
         "name": "tiny",
         "seed": 3,
-        "policy": {"model": str(model), "height": 16, "width": 16, "max_sequence_length": 8},
+        "policy": {
+            "kind": "flux-kontext",
+            "model": str(model),
+            "height": 16,
+            "width": 16,
+            "max_sequence_length": 8,
+        },
         "adapter": {"kind": "lora", "rank": 4, "alpha": 8.0},
         "rewards": {"red": function("red", "prompt"), "detail": function("detail", "identity")},
         "rollout": {"tasks": 2, "group_size": 4, "num_steps": 4, "micro_batch": 8},

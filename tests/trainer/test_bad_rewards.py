@@ -192,7 +192,7 @@ def test_a_replay_that_differs_is_an_error(
     def with_dropout(*arguments: Any) -> Any:
         parts = build(*arguments)
         dropout = torch.nn.Dropout(0.1)  # modules start in training mode
-        parts.policy.transformer.x_embedder.register_forward_hook(
+        parts.policy.denoiser.x_embedder.register_forward_hook(
             lambda module, inputs, output: dropout(output)
         )
         return dataclasses.replace(parts)

@@ -265,7 +265,7 @@ def test_replay_is_exact_with_every_transition(transition: str, settings: dict[s
 
 def test_randomness_in_the_model_is_detected() -> None:
     policy = trained_policy("lora")
-    policy.transformer.proj_out.register_forward_hook(
+    policy.denoiser.proj_out.register_forward_hook(
         lambda module, inputs, output: F.dropout(output, 0.1, training=True)
     )
     (drawn,) = roll(policy, plan([1]), group=2)

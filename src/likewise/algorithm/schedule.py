@@ -106,6 +106,29 @@ def model_time(sigma: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return to_timestep(sigma).to(dtype) / TRAIN_STEPS
 
 
+def variance_preserving_sigma(alpha: Tensor) -> Tensor:
+    """Noise level σ = √(1 − ᾱ) of a variance-preserving model, float64 of the same shape.
+
+    float64, so that :func:`variance_preserving_alpha` gives a float32 ᾱ back in every bit.
+    """
+    return (1 - alpha.double()).sqrt()
+
+
+def variance_preserving_alpha(sigma: Tensor) -> Tensor:
+    """Cumulative product ᾱ = 1 − σ², float32 of the same shape; σ in float64."""
+    return (1 - sigma**2).float()
+
+
+def nearest_timestep(sigma: Tensor, levels: Tensor) -> Tensor:
+    """The integer timestep whose level is nearest, int64 [B]: a discrete model's time.
+
+    Args:
+        sigma: [B], any float dtype.
+        levels: σ of each timestep, float32 [N] on the same device.
+    """
+    return (levels - sigma.float()[:, None]).abs().argmin(dim=1)
+
+
 def _linear_sigmas(num_steps: int) -> Tensor:
     """linspace(1, 0, T+1), computed in float64 and rounded once, as numpy does for diffusers."""
     if num_steps < 1:

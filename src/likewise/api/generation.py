@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
-from likewise.build import build_policy, build_sampler
+from likewise.build import build_policy, build_sampler, fit_reference
 from likewise.config.loading import load_recipe
-from likewise.config.recipe import FluxKontext, Recipe
-from likewise.pictures import on_white, open_picture
+from likewise.config.recipe import Recipe
+from likewise.pictures import open_picture
 from likewise.protocols import Policy
 from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RECIPE, RunDirectory
@@ -23,7 +23,6 @@ from likewise.trainer.launch import auto_device
 from likewise.trainer.state import adapter_folder
 from likewise.types import Task
 
-SMALLEST_SIDE = 16  # pixels; less shows nobody which subject is meant
 _INSIDE_RUN = 3  # an adapter is at RUN/checkpoints/ITERATION/adapter
 
 
@@ -60,7 +59,7 @@ def generate(
         raise ValueError(f"count must be at least 1, not {count}")
     picture = reference if isinstance(reference, Image.Image) else open_picture(Path(reference))
     recipe, folder = find_adapter(None if adapter is None else Path(adapter), recipe, best)
-    task = _task(fit_reference(picture, recipe.policy), prompt)
+    task = bare_task(fit_reference(picture, recipe.policy), prompt)
     # Without an adapter of its own it gets a fresh one, which changes nothing but the roundings
     # of 16-bit models: so pictures before and after training compare.
     policy = build_policy(recipe, torch.device(device or auto_device()), trainable=folder is None)
@@ -115,26 +114,7 @@ def _checkpoint(run_dir: Path, best: bool) -> Path:
     return checkpoint.folder
 
 
-def fit_reference(picture: Image.Image, policy: FluxKontext) -> Image.Image:
-    """The middle of a picture, in the shape and size that the policy draws.
-
-    With `auto_resize` the policy finds a size of its own, and the picture is only made RGB.
-
-    Raises:
-        ValueError: a side is shorter than 16 pixels.
-    """
-    if min(picture.size) < SMALLEST_SIDE:
-        raise ValueError(
-            f"the reference is {picture.width}×{picture.height} pixels: "
-            f"each side must have at least {SMALLEST_SIDE}"
-        )
-    picture = on_white(picture)
-    if policy.auto_resize:
-        return picture
-    return ImageOps.fit(picture, (policy.width, policy.height), Image.Resampling.LANCZOS)
-
-
-def _task(reference: Image.Image, prompt: str) -> Task:
+def bare_task(reference: Image.Image, prompt: str) -> Task:
     """Nobody scores it, so nobody asks for more than reference and prompt."""
     return Task(
         id="generate",

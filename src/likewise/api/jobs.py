@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from likewise.api.generation import fit_reference
 from likewise.api.targets import REAL, Target
 from likewise.build import (
     STICKER_BENCH,
@@ -24,6 +23,7 @@ from likewise.build import (
     build_policy,
     build_rewards,
     build_sampler,
+    fit_reference,
     load_benchmark,
 )
 from likewise.evaluation.batches import Share, silent

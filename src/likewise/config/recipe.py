@@ -9,8 +9,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
@@ -18,40 +16,16 @@ from pydantic import (
     model_validator,
 )
 
+from likewise.config.policies import Custom, FluxKontext, Policy, SdIpAdapter
+from likewise.config.section import Section
+
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Side = Literal["prompt", "identity"]
 
 
-class Section(BaseModel):
-    """A part of a recipe: immutable, and closed to keys that nothing reads."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
-    )
-
-
 # --- what is trained -----------------------------------------------------------------------------
-
-
-class FluxKontext(Section):
-    """FLUX.1-Kontext-dev, or any other directory of a ``FluxKontextPipeline``."""
-
-    kind: Literal["flux-kontext"] = "flux-kontext"
-    model: str = Field("nano-kontext", description="shipped model, directory, or Hub name")
-    height: PositiveInt = Field(64, description="pixels; a multiple of 16 for FLUX.1")
-    width: PositiveInt = Field(64, description="pixels; a multiple of 16 for FLUX.1")
-    max_sequence_length: int = Field(16, ge=1, le=512, description="T5 tokens")
-    dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the frozen weights and the forward; adapters are float32"
-    )
-    guidance: float = Field(3.5, description="embedded guidance, where the model takes it")
-    true_cfg_scale: float = Field(1.0, ge=1, description="classifier-free guidance; 1 is off")
-    negative_prompt: str = ""
-    batched_cfg: bool = Field(False, description="both halves of true CFG in one forward")
-    auto_resize: bool = Field(False, description="references at Kontext's preferred sizes")
-    gradient_checkpointing: bool = Field(False, description="less memory, about 1/3 more time")
 
 
 class Lora(Section):
@@ -79,6 +53,14 @@ class Stickers(Section):
 
     kind: Literal["stickers"] = "stickers"
     seed: int = Field(0, ge=0, description="of the stream of training tasks")
+
+
+class DreamBench(Section):
+    """Photos and prompts in google/dreambooth's layout, for training and evaluation alike."""
+
+    kind: Literal["dreambench"] = "dreambench"
+    path: str = Field("dreambooth/dataset", description="folder with one folder per subject")
+    seed: int = Field(0, ge=0, description="of the order of training tasks")
 
 
 class RewardSection(Section):
@@ -156,9 +138,12 @@ class Rollout(Section):
     group_size: int = Field(12, ge=2, description="pictures per task; the paper 12")
     num_steps: PositiveInt = Field(6, description="sampling steps T")
     shift: PositiveFloat | None = Field(None, description="static; null: the pipeline's own rule")
-    transition: Literal["flow-sde", "dance-sde", "cps"] = "flow-sde"
+    transition: Literal["flow-sde", "dance-sde", "cps", "ddim"] = Field(
+        "flow-sde", description="ddim for models that predict epsilon or v, the others for flows"
+    )
     noise_level: PositiveFloat = Field(
-        0.7, description="a of Flow-SDE and CPS (0.7), eta of Dance-SDE (the paper 0.4)"
+        0.7,
+        description="a of Flow-SDE and CPS (0.7), eta of Dance-SDE (the paper 0.4) and DDIM (1)",
     )
     deterministic_tail: int = Field(
         0, ge=0, description="last steps that follow the ODE, so that no noise stays in pictures"
@@ -172,12 +157,15 @@ class Rollout(Section):
         stochastic = self.num_steps - self.deterministic_tail
         if stochastic < 1:
             raise ValueError("deterministic_tail must leave at least one of num_steps")
-        if self.transition == "cps" and self.deterministic_tail < 1:
+        if self.transition in ("cps", "ddim") and self.deterministic_tail < 1:
             raise ValueError(
-                "the last step of cps has no density to train: set deterministic_tail to 1 or more"
+                f"the last step of {self.transition} has no density to train: "
+                "set deterministic_tail to 1 or more"
             )
-        if self.transition == "cps" and self.noise_level > 1:
-            raise ValueError("noise_level of cps must be at most 1")
+        if self.transition in ("cps", "ddim") and self.noise_level > 1:
+            raise ValueError(f"noise_level of {self.transition} must be at most 1")
+        if self.transition == "ddim" and self.shift is not None:
+            raise ValueError("shift is for flows: leave it out with ddim")
         if self.transition == "flow-sde" and self.num_steps < 2:
             raise ValueError("flow-sde needs num_steps of at least 2")
         if isinstance(self.trained, WindowSteps):
@@ -371,9 +359,11 @@ class Recipe(Section):
     name: str = Field(pattern=r"^\w[\w.-]*$", description="names the run directory")
     description: str = ""
     seed: int = Field(0, ge=0, description="everything random about the run follows from it")
-    policy: FluxKontext = Field(default_factory=FluxKontext)
+    policy: Annotated[Policy, Field(discriminator="kind")] = Field(default_factory=FluxKontext)
     adapter: Annotated[Lora | Full, Field(discriminator="kind")] = Field(default_factory=Lora)
-    data: Stickers = Field(default_factory=Stickers)
+    data: Annotated[Stickers | DreamBench, Field(discriminator="kind")] = Field(
+        default_factory=Stickers
+    )
     rewards: dict[str, Reward] = Field(min_length=1)
     rollout: Rollout = Field(default_factory=Rollout)
     credit: Credit = Field(default_factory=Credit)
@@ -401,8 +391,19 @@ class Recipe(Section):
                 f"{len(rule.identity)} of identity, but rollout.num_steps is {steps}: give one "
                 "share per step, as likewise attribute measures them"
             )
-        if self.objective.guard and self.rollout.transition == "cps":
-            raise ValueError("objective.guard is valid for flow-sde and dance-sde, not for cps")
+        transition = self.rollout.transition
+        flow = not isinstance(self.policy, SdIpAdapter)
+        if (transition == "ddim") == flow and not isinstance(self.policy, Custom):
+            raise ValueError(
+                f"rollout.transition {transition} does not suit policy {self.policy.kind}: "
+                "ddim is for sd-ip-adapter, which predicts epsilon or v, and for it alone"
+            )
+        if self.objective.guard and transition in ("cps", "ddim"):
+            raise ValueError(
+                f"objective.guard is valid for flow-sde and dance-sde, not for {transition}"
+            )
+        if self.objective.inverse_dt and transition == "ddim":
+            raise ValueError("objective.inverse_dt is for flows, not for ddim")
         updates = self.optimizer.updates_per_iteration
         if self.rollout.tasks % updates:
             raise ValueError(

@@ -30,7 +30,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from likewise.policies.flux_tokens import position_ids
+from likewise.policies.flux.tokens import position_ids
 
 LATENT_CHANNELS = 8
 TOKEN_CHANNELS = LATENT_CHANNELS * 4  # FLUX packs 2×2 latents into one token

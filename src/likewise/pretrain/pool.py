@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from likewise.data.rendering import Drawing, Spec
 from likewise.data.scenes import SCENES
 from likewise.data.sticker_art import shipped_art
-from likewise.policies.flux_tokens import pack
+from likewise.policies.flux.tokens import pack
 from likewise.pretrain.pictures import to_tensor
 from likewise.pretrain.samples import draw, random_look, random_subject, random_variant
 from likewise.seeding import numpy_rng

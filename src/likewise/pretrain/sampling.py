@@ -10,7 +10,7 @@ from diffusers import FluxKontextPipeline
 from PIL import Image
 
 from likewise.data.stickers import bench_tasks
-from likewise.policies.flux_tokens import pack
+from likewise.policies.flux.tokens import pack
 from likewise.pretrain import nano
 from likewise.quiet import be_quiet
 from likewise.seeding import derive_seed

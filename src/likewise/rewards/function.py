@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from likewise.imports import load_target
 from likewise.types import Task
 
 RewardFunction = Callable[[Sequence[Image.Image], Sequence[Task]], Any]
@@ -31,25 +29,8 @@ class FunctionReward:
 
     @classmethod
     def load(cls, target: str) -> FunctionReward:
-        """Import ``module:function``; modules in the working directory are found too.
-
-        Raises:
-            ImportError: there is no such module, or it fails to import.
-            AttributeError: the module has no such function.
-            TypeError: it is not callable.
-        """
-        module_name, _, name = target.partition(":")
-        here = os.getcwd()
-        if here not in sys.path:
-            sys.path.insert(0, here)
-        try:
-            module = importlib.import_module(module_name)
-        except Exception as error:  # whatever the user's module raises
-            raise ImportError(f"{module_name} fails to import: {error!r}") from error
-        function = getattr(module, name)
-        if not callable(function):
-            raise TypeError(f"{target} is a {type(function).__name__}, not a function")
-        return cls(function)
+        """Import ``module:function``; raises as :func:`likewise.imports.load_target`."""
+        return cls(load_target(target))
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.

@@ -72,7 +72,7 @@ def plan_of(recipe: Recipe) -> Plan:
     settings, run = recipe.rollout, recipe.run
     shares = [_share(recipe, processes, index) for index in range(processes)]
     works = [_work(recipe, tasks, pictures) for tasks, pictures in shares]
-    looks = run.evaluation.tasks * settings.num_steps * _rows_per_velocity(recipe)
+    looks = run.evaluation.tasks * settings.num_steps * recipe.policy.forwards
     return Plan(
         iterations=run.iterations,
         tasks=settings.tasks,
@@ -117,7 +117,7 @@ def mean_fork(settings: Rollout, iterations: int) -> float:
 
 
 def _work(recipe: Recipe, tasks: int, pictures: int) -> Work:
-    settings, rows = recipe.rollout, _rows_per_velocity(recipe)
+    settings, rows = recipe.rollout, recipe.policy.forwards
     fork = mean_fork(settings, recipe.run.iterations) if settings.shared_noise else 0.0
     drawn = tasks * fork + pictures * (settings.num_steps - fork)
     learned = pictures * trained_steps(settings) * rows
@@ -133,11 +133,6 @@ def _share(recipe: Recipe, processes: int, index: int) -> tuple[int, int]:
     layout = micro_batches(total, updates, processes, index, settings.micro_batch)
     rows = [row for batch in chain.from_iterable(layout) for row in batch]
     return len({row // settings.group_size for row in rows}), len(rows)
-
-
-def _rows_per_velocity(recipe: Recipe) -> int:
-    """True classifier-free guidance needs a second forward, for the negative prompt."""
-    return 2 if recipe.policy.true_cfg_scale > 1 else 1
 
 
 def _evaluations(recipe: Recipe) -> int:

@@ -82,7 +82,7 @@ def probe(recipe: Recipe, parts: Parts, processes: Processes) -> Speed:
     score = one.time(lambda: one.score(parts.rewards, one.decode(trajectory)))
     judge = one.time(lambda: one.score(parts.judges, pictures)) if parts.evaluation_tasks else 0.0
     update = one.time(lambda: one.learn(trajectory))
-    rows = len(one.tasks) * (2 if recipe.policy.true_cfg_scale > 1 else 1)
+    rows = len(one.tasks) * recipe.policy.forwards
     parameters = sum(p.numel() for p in parts.policy.trainable_parameters())
     memory = peak_memory_mb(processes.device)
     count = len(one.tasks)

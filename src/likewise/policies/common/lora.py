@@ -1,4 +1,4 @@
-"""A LoRA in a diffusers transformer, by PEFT, saved in diffusers' format.
+"""A LoRA in a diffusers model, by PEFT, saved in diffusers' format.
 
 Its parameters are float32 even on a bfloat16 base: at learning rates near 1e-5 most updates are
 smaller than a bfloat16 rounding.
@@ -21,26 +21,28 @@ from torch import Tensor
 NAME = "default"
 LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers looks for this name
 METADATA_KEY = "lora_adapter_metadata"  # diffusers' place for alpha and targets
-PREFIX = "transformer."
 
 
 class Lora:
-    """A LoRA injected into `transformer` (Hu et al., 2106.09685), which is frozen otherwise.
+    """A LoRA injected into `denoiser` (Hu et al., 2106.09685), which is frozen otherwise.
 
     W x becomes W x + (alpha / rank)·B A x; B starts at 0, so a fresh adapter changes nothing.
     """
 
-    def __init__(self, transformer: Any, config: LoraConfig, seed: int = 0) -> None:
+    def __init__(self, denoiser: Any, name: str, config: LoraConfig, seed: int = 0) -> None:
         """Inject, with A drawn from `seed` on the CPU.
+
+        Args:
+            name: The denoiser's part of the pipeline, which diffusers puts before its keys.
 
         Raises:
             ValueError: no module matches the config's targets (from PEFT).
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            transformer.add_adapter(config, adapter_name=NAME)
-        self.transformer = transformer
-        self.parameters = [p for p in transformer.parameters() if p.requires_grad]
+            denoiser.add_adapter(config, adapter_name=NAME)
+        self.denoiser, self.name = denoiser, name
+        self.parameters = [p for p in denoiser.parameters() if p.requires_grad]
         for parameter in self.parameters:
             parameter.data = parameter.data.float()
 
@@ -51,13 +53,13 @@ class Lora:
         the header has one entry, because safetensors writes several in random order.
         """
         settings = {
-            PREFIX + key: sorted(value) if isinstance(value, set) else value
+            f"{self.name}.{key}": sorted(value) if isinstance(value, set) else value
             for key, value in self._config.to_dict().items()
         }
         header = {METADATA_KEY: json.dumps(settings, indent=2, sort_keys=True)}
         pipeline_class.save_lora_weights(
             folder,
-            transformer_lora_layers=self._weights(),
+            **{f"{self.name}_lora_layers": self._weights()},
             save_function=lambda weights, file: save_file(weights, file, metadata=header),
         )
 
@@ -67,7 +69,7 @@ class Lora:
         Raises:
             ValueError: the file is missing or holds an adapter of another shape or scale.
         """
-        weights, metadata = read_lora(folder)
+        weights, metadata = read_lora(folder, self.name)
         own = self._weights()
         if {key: own[key].shape for key in own} != {key: weights[key].shape for key in weights}:
             odd = sorted(own.keys() ^ weights.keys()) or [
@@ -81,22 +83,22 @@ class Lora:
             raise ValueError(
                 f"{folder} has alpha {metadata['lora_alpha']}, not {self._config.lora_alpha}"
             )
-        set_peft_model_state_dict(self.transformer, weights, adapter_name=NAME)
+        set_peft_model_state_dict(self.denoiser, weights, adapter_name=NAME)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        self.transformer.disable_adapters()
+        self.denoiser.disable_adapters()
         try:
             yield
         finally:
-            self.transformer.enable_adapters()
+            self.denoiser.enable_adapters()
 
     @property
     def _config(self) -> LoraConfig:
-        return self.transformer.peft_config[NAME]
+        return self.denoiser.peft_config[NAME]
 
     def _weights(self) -> dict[str, Tensor]:
-        return get_peft_model_state_dict(self.transformer, adapter_name=NAME)
+        return get_peft_model_state_dict(self.denoiser, adapter_name=NAME)
 
 
 def lora_config(
@@ -118,8 +120,8 @@ def lora_config(
     return LoraConfig(r=rank, lora_alpha=alpha, target_modules=chosen)  # type: ignore[arg-type]
 
 
-def read_lora(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and settings ({} if unknown) of the LoRA in `folder`, both without ``transformer.``.
+def read_lora(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and settings ({} if unknown) of the LoRA in `folder`, without `name` in front.
 
     Raises:
         ValueError: there is no LoRA file.
@@ -129,6 +131,6 @@ def read_lora(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"{folder} has no {LORA_FILE}")
     with safe_open(file, framework="pt") as stored:
         settings = json.loads((stored.metadata() or {}).get(METADATA_KEY, "{}"))
-        names = stored.keys()  # safe_open is no mapping: it cannot be iterated over
-        weights = {name.removeprefix(PREFIX): stored.get_tensor(name) for name in names}
-    return weights, {key.removeprefix(PREFIX): value for key, value in settings.items()}
+        keys = stored.keys()  # safe_open is no mapping: it cannot be iterated over
+        weights = {key.removeprefix(f"{name}."): stored.get_tensor(key) for key in keys}
+    return weights, {key.removeprefix(f"{name}."): value for key, value in settings.items()}

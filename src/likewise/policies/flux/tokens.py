@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux import pipeline_flux_kontext as kontext
-from PIL import Image
 from torch import Tensor
 
 from likewise.algorithm.schedule import resolution_mu
@@ -41,8 +40,8 @@ def position_ids(grid: Grid, index: int) -> Tensor:
     return places.float()
 
 
-def reference_size(image: Image.Image, multiple: int, auto_resize: bool) -> tuple[int, int]:
-    """Height and width in pixels at which FLUX Kontext takes a reference, multiples of `multiple`.
+def reference_size(height: int, width: int, multiple: int, auto_resize: bool) -> tuple[int, int]:
+    """Pixels (height, width) at which FLUX Kontext takes a reference: multiples of `multiple`.
 
     Its own size rounded down, or with `auto_resize` the preferred resolution (about one
     megapixel) of the nearest aspect ratio, as ``FluxKontextPipeline`` does.
@@ -50,12 +49,11 @@ def reference_size(image: Image.Image, multiple: int, auto_resize: bool) -> tupl
     Raises:
         ValueError: a side is shorter than `multiple`.
     """
-    width, height = image.width // multiple * multiple, image.height // multiple * multiple
-    if not width or not height:
+    if min(height, width) < multiple:
         raise ValueError(
-            f"reference is {image.width}×{image.height} pixels; "
-            f"each side must have at least {multiple}"
+            f"reference is {width}×{height} pixels; each side must have at least {multiple}"
         )
+    width, height = width // multiple * multiple, height // multiple * multiple
     if auto_resize:
         aspect = width / height
         preferred = kontext.PREFERRED_KONTEXT_RESOLUTIONS

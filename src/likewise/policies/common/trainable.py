@@ -1,46 +1,50 @@
-"""The part of a policy that is the same for every diffusers transformer: its trainable weights."""
+"""The trainable weights of a policy: a LoRA in a frozen denoiser, or all of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from peft import LoraConfig
 from torch import nn
 
-from likewise.policies.full_tuning import FULL_FOLDER, FullTuning
-from likewise.policies.lora import LORA_FILE, Lora, lora_config, read_lora
+from likewise.policies.common.full_tuning import FullTuning
+from likewise.policies.common.lora import LORA_FILE, Lora, lora_config, read_lora
 
 
 class TrainablePolicy:
-    """Base class that keeps a frozen pipeline's transformer and what is trained of it.
+    """Base class that keeps a frozen pipeline's denoiser and what is trained of it.
 
     Args:
-        pipeline: A diffusers pipeline with a ``transformer``. All of it is frozen.
-        lora_presets: Name → regular expression of the modules that such a LoRA adapts.
+        pipeline: A diffusers pipeline. All of it is frozen.
+        dtype: What the forward computes in; default: the denoiser's dtype before anything is added.
 
     Attributes:
-        dtype: What the forward computes in: the transformer's dtype before anything was added.
+        denoiser_name: Which part of the pipeline that is: ``transformer`` or ``unet``.
+        lora_presets: Name → regular expression of whole names of the modules that such a LoRA
+            adapts.
         adapter: None until :meth:`add_lora`, :meth:`train_all` or :meth:`load_adapter`.
     """
 
-    def __init__(self, pipeline: Any, lora_presets: Mapping[str, str]) -> None:
+    denoiser_name: ClassVar[str] = "transformer"
+    lora_presets: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, pipeline: Any, dtype: torch.dtype | None = None) -> None:
         for part in pipeline.components.values():
             if isinstance(part, nn.Module):
                 part.requires_grad_(False).eval()
         self.pipeline = pipeline
-        self.transformer = pipeline.transformer
-        self.dtype: torch.dtype = self.transformer.dtype
+        self.denoiser = getattr(pipeline, self.denoiser_name)
+        self.dtype: torch.dtype = dtype or self.denoiser.dtype
         self.adapter: Lora | FullTuning | None = None
-        self._lora_presets = lora_presets
         self._disabled = False
 
     @property
     def device(self) -> torch.device:
-        return self.transformer.device
+        return self.denoiser.device
 
     def autocast(self) -> torch.autocast:
         """The context of a forward: autocast where there is an adapter on a 16-bit base.
@@ -69,11 +73,11 @@ class TrainablePolicy:
             ValueError: something is trainable already, no module matches, or a bad number.
         """
         self._require_untouched()
-        config = lora_config(rank, alpha, target_modules, self._lora_presets)
-        self.adapter = Lora(self.transformer, config, seed)
+        config = lora_config(rank, alpha, target_modules, self.lora_presets)
+        self.adapter = Lora(self.denoiser, self.denoiser_name, config, seed)
 
     def train_all(self, keep_reference: bool = True) -> None:
-        """Make the whole transformer trainable, in float32 (autocast to the policy's dtype).
+        """Make the whole denoiser trainable, in float32 (autocast to the policy's dtype).
 
         Args:
             keep_reference: Keep a copy of the weights for :meth:`adapter_disabled`.
@@ -82,7 +86,7 @@ class TrainablePolicy:
             ValueError: something is trainable already.
         """
         self._require_untouched()
-        self.adapter = FullTuning(self.transformer, keep_reference)
+        self.adapter = FullTuning(self.denoiser, self.denoiser_name, keep_reference)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         return [] if self.adapter is None else list(self.adapter.parameters)
@@ -96,7 +100,7 @@ class TrainablePolicy:
     def load_adapter(self, folder: str | Path) -> None:
         """A policy without an adapter gets one like the stored one first."""
         if self.adapter is None:
-            self.adapter = stored_adapter(self.transformer, Path(folder))
+            self.adapter = stored_adapter(self.denoiser, self.denoiser_name, Path(folder))
         self.adapter.load(Path(folder))
 
     @contextmanager
@@ -117,28 +121,16 @@ class TrainablePolicy:
             raise ValueError(f"the policy already trains its {type(self.adapter).__name__}")
 
 
-def align(pipeline: Any) -> None:
-    """Move weights that safetensors mapped from a file into memory of torch's own.
-
-    In the file they start at odd addresses, and CPU matrix products round differently there: the
-    same weights, loaded or trained, would draw pictures that differ in their last bits.
-    """
-    for part in pipeline.components.values():
-        if isinstance(part, nn.Module) and part.device.type == "cpu":
-            for weights in (*part.parameters(), *part.buffers()):
-                weights.data = weights.data.clone()
-
-
-def stored_adapter(transformer: Any, folder: Path) -> Lora | FullTuning:
+def stored_adapter(denoiser: Any, name: str, folder: Path) -> Lora | FullTuning:
     """A new adapter of the kind and shape that `folder` holds; its values are not loaded yet.
 
     Raises:
         ValueError: the folder holds none, or does not say its alpha. (diffusers would take the
             rank for it, which is silently wrong wherever the two differ.)
     """
-    if (folder / FULL_FOLDER).is_dir():
-        return FullTuning(transformer)
-    _, settings = read_lora(folder)
+    if (folder / name).is_dir():
+        return FullTuning(denoiser, name)
+    _, settings = read_lora(folder, name)
     if "lora_alpha" not in settings:
         raise ValueError(f"{folder / LORA_FILE} does not say its alpha: add the adapter first")
-    return Lora(transformer, LoraConfig(**settings))
+    return Lora(denoiser, name, LoraConfig(**settings))

@@ -1,4 +1,4 @@
-"""Fine-tuning every weight of a diffusers transformer: the alternative to a LoRA."""
+"""Fine-tuning every weight of a denoiser: the alternative to a LoRA."""
 
 from __future__ import annotations
 
@@ -10,39 +10,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FULL_FOLDER = "transformer"
-
 
 class FullTuning:
-    """Every parameter of `transformer`, made float32.
+    """Every parameter of `denoiser`, made float32.
 
     Args:
+        name: Its part of the pipeline, and the sub-folder that it is written to.
         keep_reference: Keep a copy of the weights as they are now, for :meth:`disabled`. Costs
             their memory once more.
     """
 
-    def __init__(self, transformer: Any, keep_reference: bool = True) -> None:
-        self.transformer = transformer.float().requires_grad_(True)
-        self.parameters: list[nn.Parameter] = list(transformer.parameters())
+    def __init__(self, denoiser: Any, name: str, keep_reference: bool = True) -> None:
+        self.denoiser, self.name = denoiser.float().requires_grad_(True), name
+        self.parameters: list[nn.Parameter] = list(denoiser.parameters())
         self._reference = [p.detach().clone() for p in self.parameters] if keep_reference else None
 
     def save(self, folder: Path, pipeline_class: Any) -> None:
-        """Write the transformer as diffusers does (safetensors), into a sub-folder."""
-        self.transformer.save_pretrained(folder / FULL_FOLDER)
+        """Write the denoiser as diffusers does (safetensors), into a sub-folder."""
+        self.denoiser.save_pretrained(folder / self.name)
 
     def load(self, folder: Path) -> None:
-        """Fill the transformer in place from `folder`.
+        """Fill the denoiser in place from `folder`.
 
         Raises:
             ValueError: there is none, or one of another shape.
         """
-        if not (folder / FULL_FOLDER).is_dir():
-            raise ValueError(f"{folder} has no sub-folder {FULL_FOLDER!r} with full weights")
-        saved = type(self.transformer).from_pretrained(folder / FULL_FOLDER, dtype=torch.float32)
+        if not (folder / self.name).is_dir():
+            raise ValueError(f"{folder} has no sub-folder {self.name!r} with full weights")
+        saved = type(self.denoiser).from_pretrained(folder / self.name, dtype=torch.float32)
         try:
-            self.transformer.load_state_dict(saved.state_dict())
+            self.denoiser.load_state_dict(saved.state_dict())
         except RuntimeError as error:
-            raise ValueError(f"{folder} holds a transformer of another shape: {error}") from error
+            raise ValueError(f"{folder} holds a {self.name} of another shape: {error}") from error
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

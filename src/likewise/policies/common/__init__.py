@@ -1,0 +1,1 @@
+"""What all policies on diffusers pipelines share."""

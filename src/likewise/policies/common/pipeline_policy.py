@@ -1,0 +1,323 @@
+"""A policy on a diffusers pipeline: everything but what the model at hand decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from likewise.policies.common.cache import EmbeddingCache, NoCache
+from likewise.policies.common.loading import load_pipeline
+from likewise.policies.common.offload import awake
+from likewise.policies.common.rows import Row, Rows, Tensors, by_rows
+from likewise.policies.common.running import set_up
+from likewise.policies.common.trainable import TrainablePolicy
+from likewise.types import Task
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance (2207.12598): v = v⁻ + s·(v⁺ − v⁻).
+
+    Attributes:
+        scale: s ≥ 1; 1 is off. Above 1 every velocity costs two forwards.
+        negative_prompt: What v⁻ is for.
+        batched: v⁺ and v⁻ in one forward of twice the batch, where their shapes allow: faster on
+            small models, and equal to two forwards up to rounding instead of exactly.
+    """
+
+    scale: float = 1.0
+    negative_prompt: str = ""
+    batched: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.scale >= 1:
+            raise ValueError(f"true_cfg_scale must be at least 1, not {self.scale}")
+
+    @property
+    def on(self) -> bool:
+        return self.scale > 1
+
+
+class PipelinePolicy(TrainablePolicy):
+    """Implements :class:`likewise.protocols.Policy`, but for what a subclass says of its model.
+
+    A subclass sets the class attributes, calls ``super().__init__`` and implements the methods that
+    raise NotImplementedError here, each for one picture or one forward of rows that are alike.
+
+    Args:
+        pipeline: On its device; :meth:`from_pretrained` loads one. The policy freezes it.
+        true_cfg_scale, negative_prompt, batched_cfg: See :class:`Guidance`.
+        dtype: What the forward computes in; default: the denoiser's. (Quantised weights have a
+            dtype of their own.)
+        gradient_checkpointing: Recompute activations in the backward pass.
+        compile: Compile each repeated block with torch.compile. A rollout and its replay are then
+            other programs, whose results differ in the last bits: see objective.ratio_tolerance.
+        attention: diffusers' attention backend, such as ``flash`` or ``native``; None: its default.
+        offload: Text encoders, image encoders and VAE wait on the CPU and visit the device for each
+            use. The denoiser stays.
+        cache: Folder for embeddings of prompts and references, by content, shared between runs and
+            processes; None: encode every time.
+
+    Attributes:
+        pipeline_classes: diffusers' pipelines that such a policy takes.
+        unused_parts: Parts of a pipeline that are not loaded.
+        max_references: Most references of a task that the model takes.
+        text_sees_references: Whether text embeddings depend on the references too.
+        lora_layout: Which table of names exports of other programs need; None: there is none.
+    """
+
+    parameterization: str = "flow"
+    pipeline_classes: ClassVar[tuple[type, ...]] = ()
+    unused_parts: ClassVar[tuple[str, ...]] = ()
+    max_references: ClassVar[int] = 1
+    text_sees_references: ClassVar[bool] = False
+    lora_layout: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        pipeline: Any,
+        *,
+        true_cfg_scale: float = 1.0,
+        negative_prompt: str = "",
+        batched_cfg: bool = False,
+        dtype: torch.dtype | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        attention: str | None = None,
+        offload: bool = False,
+        cache: str | Path | None = None,
+    ) -> None:
+        super().__init__(pipeline, dtype)
+        self.guidance = Guidance(true_cfg_scale, negative_prompt, batched_cfg)
+        self.offload = offload
+        self.cache = NoCache() if cache is None else EmbeddingCache(Path(cache), pipeline)
+        set_up(self.denoiser, gradient_checkpointing, compile, attention)
+        self._unwanted: Tensors | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        quantization: str | None = None,
+        offload: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Load a directory or Hub name; the other options are those of the class.
+
+        Args:
+            quantization: Of the frozen denoiser; one of `loading.QUANTIZATIONS`.
+
+        Raises:
+            ValueError: it is another pipeline, a part is missing, or an option is out of range.
+            OSError: nothing is there.
+        """
+        pipeline = load_pipeline(
+            name,
+            cls.pipeline_classes,
+            cls.denoiser_name,
+            dtype,
+            device,
+            quantization=quantization,
+            offload=offload,
+            without=cls.unused_parts,
+            parts=cls.parts(name),
+        )
+        return cls(pipeline, dtype=dtype, offload=offload, **options)
+
+    @classmethod
+    def parts(cls, name: str | Path) -> dict[str, Any]:
+        """Parts of the pipeline `name` that diffusers cannot load without further packages."""
+        return {}
+
+    # --- what the model decides ------------------------------------------------------------------
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of one picture's latents x."""
+        raise NotImplementedError
+
+    def encode_text(self, prompt: str, references: Sequence[Image]) -> Tensors:
+        """Embed a prompt as the stock pipeline does, on the policy's device."""
+        raise NotImplementedError
+
+    def encode_references(self, references: Sequence[Image]) -> tuple[Tensors, ...]:
+        """Embed one task's references as the stock pipeline does, on the policy's device.
+
+        Raises:
+            ValueError: one of them is too small.
+        """
+        raise NotImplementedError
+
+    def blank_row(self, references: Sequence[tuple[int, int]]) -> Row:
+        """Zeros in the shapes that a task with references of these (height, width) pixels has."""
+        raise NotImplementedError
+
+    def initial_noise(self, seeds: Sequence[int]) -> Tensor:
+        """See :class:`likewise.protocols.Policy`."""
+        raise NotImplementedError
+
+    def sigmas(self, num_steps: int, shift: float | None = None) -> Tensor:
+        """See :class:`likewise.protocols.Policy`."""
+        raise NotImplementedError
+
+    def predict(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        texts: Sequence[Tensors],
+        references: Sequence[tuple[Tensors, ...]],
+    ) -> Tensor:
+        """One forward of the denoiser for b rows that are alike.
+
+        Args:
+            x: Latents [b, *latent] in the policy's dtype.
+            sigma: Noise levels [b], as :meth:`velocity` got them.
+
+        Returns:
+            Of `parameterization`, float32 [b, *latent].
+        """
+        raise NotImplementedError
+
+    def decode_latents(self, x: Tensor) -> Tensor:
+        """Pictures float32 [B, 3, H, W] in [0, 1]; the VAE is on the device."""
+        raise NotImplementedError
+
+    # --- what follows from it --------------------------------------------------------------------
+
+    def zeros(self, *shape: int) -> Tensor:
+        """As embeddings are: in the policy's dtype, on its device."""
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+    def unwanted_references(self, references: tuple[Tensors, ...]) -> tuple[Tensors, ...]:
+        """What v⁻ sees of the references: all, unless a model was trained otherwise."""
+        return references
+
+    def combine(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """v⁺ and v⁻ into the guided velocity, float32 [b, *latent]."""
+        return negative + self.guidance.scale * (positive - negative)
+
+    @torch.no_grad()
+    def encode(self, tasks: Sequence[Task]) -> Rows:
+        """One by one, so that a row does not depend on the batch it was encoded in."""
+        return Rows(tuple(self._row(task) for task in tasks))
+
+    def velocity(self, x: Tensor, sigma: float | Tensor, condition: Rows) -> Tensor:
+        """Rows whose embeddings differ in shape go through the denoiser in turn."""
+        wanted = (len(condition), *self.latent_shape)
+        if x.shape != wanted:
+            raise ValueError(
+                f"latents are {list(x.shape)}; {len(condition)} conditions of this model and "
+                f"picture size need {list(wanted)}"
+            )
+        level = torch.as_tensor(sigma, device=x.device)
+        if level.shape not in ((), (len(x),)):
+            raise ValueError(f"sigma is {list(level.shape)}: wanted a number, or one for each row")
+        levels = level.expand(len(x))
+
+        def forward(places: slice | list[int], rows: Sequence[Row]) -> Tensor:
+            return self._guided(x[places].to(self.dtype), levels[places], rows)
+
+        with self.autocast():
+            return by_rows(x, condition, forward)
+
+    @torch.no_grad()
+    def decode(self, x: Tensor) -> Tensor:
+        with self._awake("vae"):
+            return self.decode_latents(x)
+
+    def _row(self, task: Task) -> Row:
+        references = _checked(task, self.max_references)
+        try:
+            pictures = self.cache.get(
+                self, "references", "", references, lambda: self._encode_references(references)
+            )
+        except ValueError as error:
+            raise ValueError(f"task {task.id!r}: {error}") from error
+        text = self._text(task.prompt, references)
+        return Row(text, tuple(_unflattened(pictures)), self._negative(references))
+
+    def _encode_references(self, references: Sequence[Image]) -> Tensors:
+        with self._awake("vae", "image_encoder"):
+            return _flattened(self.encode_references(references))
+
+    def _text(self, prompt: str, references: Sequence[Image]) -> Tensors:
+        seen = references if self.text_sees_references else ()
+
+        def encode() -> Tensors:
+            with self._awake("text_encoder"):
+                return self.encode_text(prompt, references)
+
+        return self.cache.get(self, "text", prompt, seen, encode)
+
+    def _negative(self, references: Sequence[Image]) -> Tensors | None:
+        """The negative prompt, embedded once where it does not depend on the references."""
+        if not self.guidance.on:
+            return None
+        if self.text_sees_references:
+            return self._text(self.guidance.negative_prompt, references)
+        if self._unwanted is None:
+            self._unwanted = self._text(self.guidance.negative_prompt, references)
+        return self._unwanted
+
+    def _guided(self, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
+        texts, references = [row.text for row in rows], [row.references for row in rows]
+        if not self.guidance.on:
+            return self.predict(x, sigma, texts, references)
+        unwanted = [row.unwanted for row in rows if row.unwanted is not None]
+        if len(unwanted) < len(rows):
+            raise ValueError("true CFG needs a condition that was encoded with it switched on")
+        others = [self.unwanted_references(row) for row in references]
+        if self.guidance.batched and rows[0].text_fits_unwanted:
+            both = self.predict(
+                x.repeat(2, *[1] * (x.ndim - 1)),
+                sigma.repeat(2),
+                texts + unwanted,
+                references + others,
+            )
+            return self.combine(*both.chunk(2))
+        positive = self.predict(x, sigma, texts, references)
+        return self.combine(positive, self.predict(x, sigma, unwanted, others))
+
+    def _awake(self, *parts: str) -> Any:
+        chosen = [part for name, part in self.pipeline.components.items() if name.startswith(parts)]
+        return awake(chosen, self.device if self.offload else None)
+
+
+def _checked(task: Task, most: int) -> tuple[Image, ...]:
+    """A task's references.
+
+    Raises:
+        ValueError: too many, not RGB, or the prompt is empty.
+    """
+    if not task.prompt.strip():
+        raise ValueError(f"task {task.id!r} has an empty prompt")
+    if len(task.references) > most:
+        raise ValueError(
+            f"task {task.id!r} has {len(task.references)} references; this policy takes {most}"
+        )
+    for image in task.references:
+        if image.mode != "RGB":
+            raise ValueError(f"the reference of task {task.id!r} has mode {image.mode}, not RGB")
+    return task.references
+
+
+def _flattened(parts: Sequence[Tensors]) -> Tensors:
+    """As one record, the way the cache stores it: ``0.tokens``, ``1.tokens`` …"""
+    return {f"{i}.{name}": value for i, part in enumerate(parts) for name, value in part.items()}
+
+
+def _unflattened(record: Tensors) -> list[Tensors]:
+    parts: dict[int, dict[str, Tensor]] = {}
+    for key, value in record.items():
+        number, name = key.split(".", 1)
+        parts.setdefault(int(number), {})[name] = value
+    return [parts[number] for number in sorted(parts)]

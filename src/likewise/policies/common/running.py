@@ -1,0 +1,47 @@
+"""How a denoiser runs: what trades speed for memory, or kernels for others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers.models.attention_dispatch import AttentionBackendName
+
+from likewise.quiet import be_quiet
+
+
+def set_up(denoiser: Any, checkpointing: bool, compile: bool, attention: str | None) -> None:
+    """Switch on what is asked for, in place.
+
+    Raises:
+        ValueError: there is no such attention backend, its package is missing, or the model has no
+            blocks to compile.
+    """
+    be_quiet()
+    if checkpointing:
+        denoiser.enable_gradient_checkpointing()
+    if attention is not None:
+        _use_attention(denoiser, attention)
+    if compile:
+        # In place, so that weights keep their names; block by block, so that one program serves all
+        # blocks of a kind and the first iteration starts in seconds instead of minutes.
+        denoiser.compile_repeated_blocks()
+
+
+def _use_attention(denoiser: Any, name: str) -> None:
+    names = sorted(backend.value for backend in AttentionBackendName)
+    if name not in names:
+        raise ValueError(
+            f"policy.attention: there is no backend {name!r}; diffusers has {', '.join(names)}"
+        )
+    if not any(hasattr(one, "_attention_backend") for one in _processors(denoiser)):
+        raise ValueError(
+            f"policy.attention: {type(denoiser).__name__} cannot change its backend; leave it out"
+        )
+    try:
+        denoiser.set_attention_backend(name)
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise ValueError(f"policy.attention: cannot use {name!r}: {error}") from error
+
+
+def _processors(denoiser: Any) -> list[Any]:
+    return [getattr(module, "processor", None) for module in denoiser.modules()]

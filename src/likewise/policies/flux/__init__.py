@@ -1,0 +1,1 @@
+"""What the policies of the FLUX.1 family share."""

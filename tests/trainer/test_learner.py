@@ -271,3 +271,34 @@ def test_iterations_seed_the_global_generators() -> None:
     others = [numbers(0, 1, 0), numbers(1, 1, 0), numbers(0, 2, 0), numbers(0, 1, 1)]
     for column in zip(*others, strict=True):
         assert len(set(column)) == 4
+
+
+# ── float16 ──
+
+
+def descend(one: Learner, factor: float) -> float:
+    """A step down the loss factor · Σ p², by its gradient."""
+    loss = sum((p**2).sum() for p in one.parameters)
+    one.scaled(factor * torch.as_tensor(loss)).backward()
+    return one.step()
+
+
+def test_a_scaled_loss_teaches_the_same() -> None:
+    plain, half = learner(learning_rate=0.1), Learner(parameters(), Optimizer(), 20, half=True)
+    assert half.scaled(torch.tensor(1.0)) > 1e4
+    assert descend(half, 1.0) == pytest.approx(descend(plain, 1.0), rel=1e-6)
+    half = Learner(parameters(), Optimizer(learning_rate=0.1), 20, half=True)
+    descend(half, 1.0)
+    pairs = zip(values(plain), values(half), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
+
+
+def test_an_overflow_lowers_the_scale_and_changes_nothing_else() -> None:
+    one = Learner(parameters(), Optimizer(learning_rate=0.1), 20, half=True)
+    before, scale = values(one), float(one.scaled(torch.tensor(1.0)))
+    assert math.isinf(descend(one, 1e38)) or math.isnan(descend(one, 1e38))
+    assert same(before, values(one))
+    assert float(one.scaled(torch.tensor(1.0))) < scale
+    again = Learner(parameters(), Optimizer(learning_rate=0.1), 20, half=True)
+    again.load_state(*one.state())
+    assert again.scaled(torch.tensor(1.0)) == one.scaled(torch.tensor(1.0))

@@ -21,13 +21,18 @@ class Learner:
     Args:
         parameters: float32, in the policy's own order; gradients are already summed up.
         total_updates: Optimiser steps of the whole run, for schedules that end.
+        half: The forward computes in float16, whose range gradients leave: :meth:`scaled` losses.
 
     Raises:
         ValueError: nothing is trainable.
     """
 
     def __init__(
-        self, parameters: list[nn.Parameter], settings: OptimizerSettings, total_updates: int
+        self,
+        parameters: list[nn.Parameter],
+        settings: OptimizerSettings,
+        total_updates: int,
+        half: bool = False,
     ) -> None:
         if not parameters:
             raise ValueError("the policy has nothing to train: give it an adapter")
@@ -45,6 +50,7 @@ class Learner:
             num_warmup_steps=settings.warmup_steps,
             num_training_steps=total_updates,
         )
+        self.scaler = torch.amp.GradScaler(parameters[0].device.type, enabled=half)
         self.ema: EMAModel | None = None
         if settings.ema_decay is not None:
             self.ema = EMAModel(parameters, decay=settings.ema_decay)
@@ -54,12 +60,21 @@ class Learner:
         """Of the next step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss to go backward from: times a factor that keeps float16 gradients from vanishing.
+
+        :meth:`step` divides it out again, and lowers it where a gradient overflowed.
+        """
+        return self.scaler.scale(loss)
+
     def step(self) -> float:
         """Clip, step, average, and clear the gradients. Returns the norm before clipping.
 
         A norm that is not finite leaves everything as it was: one bad batch must not end a run. So
         does a norm of 0, where Adam's momentum would go on without anybody having had credit.
         """
+        self.scaler.unscale_(self.optimizer)
+        self.scaler.update()
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm))
         if 0 < norm < float("inf"):  # false for NaN too
             self.optimizer.step()
@@ -93,6 +108,8 @@ class Learner:
             "scheduler": self.scheduler.state_dict(),
             "learning_rates": [group["lr"] for group in self.optimizer.param_groups],
         }
+        if self.scaler.is_enabled():
+            rest["loss_scale"] = self.scaler.state_dict()
         if self.ema is not None:
             tensors |= {f"ema.{i}": value for i, value in enumerate(self.ema.shadow_params)}
             rest["ema_steps"] = self.ema.optimization_step
@@ -113,6 +130,8 @@ class Learner:
         self.scheduler.load_state_dict(stored["scheduler"])
         for group, rate in zip(self.optimizer.param_groups, stored["learning_rates"], strict=True):
             group["lr"] = rate
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(stored["loss_scale"])
         if self.ema is not None:
             self.ema.optimization_step = stored["ema_steps"]
             for place, shadow in enumerate(self.ema.shadow_params):

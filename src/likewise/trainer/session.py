@@ -62,8 +62,9 @@ class Session:
         updates = recipe.run.iterations * recipe.optimizer.updates_per_iteration
         parameters = parts.policy.trainable_parameters()
         processes.same_start(parameters)
-        self.learner = Learner(parameters, recipe.optimizer, updates)
-        self.replay = Replay(parts.policy, self.sampler, recipe.objective)
+        half = recipe.policy.dtype == "float16"
+        self.learner = Learner(parameters, recipe.optimizer, updates, half)
+        self.replay = Replay(parts.policy, self.sampler, recipe.objective, self.learner.scaled)
         self.store = CheckpointStore(run.checkpoints, recipe.run.checkpoints.keep)
         self.patience = Patience(recipe.run.patience)
         self.iteration = 0

@@ -54,11 +54,16 @@ class UpdateSums:
 
 @dataclass(frozen=True)
 class Replay:
-    """The trained steps again, now with gradient, in the batches in which they were drawn."""
+    """The trained steps again, now with gradient, in the batches in which they were drawn.
+
+    Attributes:
+        scaled: What to go backward from instead of the loss: see `Learner.scaled`.
+    """
 
     policy: Policy
     sampler: Sampler
     settings: ObjectiveSettings
+    scaled: Callable[[Tensor], Tensor] = lambda loss: loss
 
     def gradient(
         self, trajectories: Sequence[Trajectory], advantages: Tensor, total_terms: int
@@ -77,7 +82,7 @@ class Replay:
                 credit = advantages[rows, transition.step].to(transition.x.device)
                 objective, kl = self._terms(trajectory.condition, transition, credit)
                 loss = objective.loss + self.settings.kl * kl
-                (loss * (len(rows) / total_terms)).backward()
+                self.scaled(loss * (len(rows) / total_terms)).backward()
                 sums.add(objective, kl, len(rows))
         return sums
 

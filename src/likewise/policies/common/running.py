@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers.models.attention_dispatch import AttentionBackendName
+from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend
 
 from likewise.quiet import be_quiet
 
@@ -38,7 +38,8 @@ def _use_attention(denoiser: Any, name: str) -> None:
             f"policy.attention: {type(denoiser).__name__} cannot change its backend; leave it out"
         )
     try:
-        denoiser.set_attention_backend(name)
+        with attention_backend(name):  # else it would become the default of every other model too
+            denoiser.set_attention_backend(name)
     except (ImportError, RuntimeError, ValueError) as error:
         raise ValueError(f"policy.attention: cannot use {name!r}: {error}") from error
 

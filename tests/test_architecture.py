@@ -61,7 +61,11 @@ HOUSE: dict[str, set[str]] = {
     # The doors. They ask `build` for parts; the web app reads run directories and nothing else.
     "api": GROUND | MATHS | {"rollout", "analysis"} | SIBLINGS | {"build", "footprint"},
     "app": GROUND | {"analysis", "report"},
-    "cli": GROUND | MATHS | {"rollout", "analysis"} | SIBLINGS | {"build", "api", "app"},
+    "cli": GROUND
+    | MATHS
+    | {"rollout", "analysis"}
+    | SIBLINGS
+    | {"build", "footprint", "api", "app"},
     "__main__": {"cli"},
 }
 

@@ -1,6 +1,7 @@
 """Reinforcement learning for subject-driven image generators whose rewards conflict.
 
-From Python: ``from likewise import load_recipe, train, resume, generate, evaluate, attribute``.
+From Python: ``from likewise import load_recipe, train, resume, generate, evaluate, attribute,
+export``.
 Names load when first used, so that importing the package does not import torch.
 """
 
@@ -18,6 +19,7 @@ _HOMES = {
     "generate": "likewise.api",
     "evaluate": "likewise.api",
     "attribute": "likewise.api",
+    "export": "likewise.api",
     "Task": "likewise.types",
 }
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "__version__",
     "attribute",
     "evaluate",
+    "export",
     "generate",
     "load_recipe",
     "resume",

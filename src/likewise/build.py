@@ -12,10 +12,12 @@ from PIL import ImageOps
 from PIL.Image import Image, Resampling
 
 from likewise import assets
+from likewise.config.data import Stickers
 from likewise.config.policies import Custom, PolicySection
 from likewise.config.problems import nearest
-from likewise.config.recipe import Clip, Dino, Function, Lora, Recipe, Stickers
-from likewise.config.recipe import Reward as RewardSettings
+from likewise.config.recipe import Lora, Recipe
+from likewise.config.rewards import Clip, Dino, Function
+from likewise.config.rewards import Reward as RewardSettings
 from likewise.data.dreambench import dreambench_tasks
 from likewise.data.epochs import Epochs
 from likewise.data.stickers import bench_subset, bench_tasks, training_task
@@ -24,7 +26,14 @@ from likewise.evaluation.measures import Measures
 from likewise.imports import load_target
 from likewise.pictures import on_white
 from likewise.policies.common.pipeline_policy import PipelinePolicy
+from likewise.policies.flux2_klein import Flux2KleinPolicy
 from likewise.policies.flux_kontext import FluxKontextPolicy
+from likewise.policies.flux_uno import FluxUnoPolicy
+from likewise.policies.formats.exporting import export_adapter as export_adapter
+from likewise.policies.formats.files import Facts as Facts
+from likewise.policies.formats.lora_files import FORMATS as FORMATS
+from likewise.policies.qwen_image_edit import QwenImageEditPolicy
+from likewise.policies.sd_ip_adapter import SdIpAdapterPolicy
 from likewise.protocols import Encoder, Policy, Reward, TaskStream
 from likewise.quiet import be_quiet
 from likewise.rewards.clip import ClipI, ClipReward, ClipT
@@ -65,13 +74,19 @@ def build_policy(recipe: Recipe, device: torch.device, trainable: bool = True) -
     """The recipe's generator, with a fresh adapter if `trainable`."""
     be_quiet()
     policy = _policy(recipe.policy, device)
-    if trainable and isinstance(recipe.adapter, Lora):
-        adapter = recipe.adapter
+    if trainable:
+        add_adapter(recipe, policy)
+    return policy
+
+
+def add_adapter(recipe: Recipe, policy: PipelinePolicy) -> None:
+    """Make trainable what the recipe says: a fresh LoRA, or all."""
+    adapter = recipe.adapter
+    if isinstance(adapter, Lora):
         seed = derive_seed("adapter", recipe.seed)
         policy.add_lora(adapter.rank, adapter.alpha, adapter.targets, seed)
-    elif trainable:
+    else:
         policy.train_all(keep_reference=recipe.objective.kl > 0)
-    return policy
 
 
 def _policy(settings: PolicySection, device: torch.device) -> PipelinePolicy:
@@ -244,6 +259,10 @@ def _dino(encoder: str, device: torch.device) -> DinoReward:
 # Policies by `kind`. A new one is a file in policies/ and a line here.
 POLICIES: dict[str, type[PipelinePolicy]] = {
     "flux-kontext": FluxKontextPolicy,
+    "flux-uno": FluxUnoPolicy,
+    "flux2-klein": Flux2KleinPolicy,
+    "sd-ip-adapter": SdIpAdapterPolicy,
+    "qwen-image-edit": QwenImageEditPolicy,
 }
 
 # Metrics by name, from encoder and device: likeness to photos, and to the prompt.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar, runtime_checkable
@@ -31,6 +31,36 @@ class Reward(Protocol):
         Raises:
             ValueError: something is not an RGB picture, or the lengths differ.
         """
+        ...
+
+
+class Pending(Protocol):
+    """Scores on their way.
+
+    Attributes:
+        counts: What happened meanwhile, by name (``failed/timeout``); complete after `result`.
+        problem: Why pictures are missing, for people to read; empty if none is. After `result`.
+    """
+
+    counts: Mapping[str, float]
+    problem: str
+
+    def result(self, since: float) -> tuple[Tensor, Tensor]:
+        """Values and valid, as :meth:`Reward.score`; what does not arrive in time is missing.
+
+        Args:
+            since: When waiting began, by ``time.monotonic``: the reward's own deadline counts from
+                there, so that waiting for several of them takes no longer than for one.
+        """
+        ...
+
+
+@runtime_checkable
+class SlowReward(Reward, Protocol):
+    """A reward that others compute, while this process does something else."""
+
+    def submit(self, images: Sequence[Image], tasks: Sequence[Task]) -> Pending:
+        """Begin to score; raises as :meth:`Reward.score`."""
         ...
 
 
@@ -92,11 +122,12 @@ class Policy(Protocol[ConditionT]):
     """A generator that draws tasks by denoising, and whose adapter can be trained.
 
     Latents x are float32 [B, *latent] in whatever layout the model likes; only the policy looks
-    inside. σ runs from 1 (noise) to 0 (picture). A policy takes only conditions of its own making,
-    hence the type parameter; who does not care writes plain ``Policy``.
+    inside. σ runs from 1 (noise) towards 0 (picture). A policy takes only conditions of its own
+    making, hence the type parameter; who does not care writes plain ``Policy``.
 
     Attributes:
-        parameterization: What `velocity` predicts: ``flow`` (noise − picture).
+        parameterization: What `velocity` predicts: ``flow`` (noise − picture), ``epsilon`` (the
+            noise) or ``v_prediction``; the last two are drawn by DDIM only.
     """
 
     parameterization: str
@@ -117,7 +148,10 @@ class Policy(Protocol[ConditionT]):
         ...
 
     def sigmas(self, num_steps: int, shift: float | None) -> Tensor:
-        """Noise levels of a sampling run, float32 [T+1] from 1 down to 0, on the CPU.
+        """Noise levels of a sampling run, falling, [T+1] on the CPU.
+
+        float32 from 1 to 0; where no flow is predicted, float64 σ = √(1 − ᾱ), which may start below
+        1 and end above 0 (in float64, 1 − σ² gives back the float32 ᾱ exactly).
 
         Args:
             num_steps: T ≥ 1.

@@ -7,7 +7,10 @@ import sys
 from statistics import mean
 
 import pytest
+from running import TINY, run, said
 
+from likewise.api.plan import Planner, changed, for_gpus, micro_batch, missing
+from likewise.cli.memory import GB
 from likewise.config import Recipe, load_recipe, shipped_recipes
 from likewise.rollout.steps import plan_steps
 from likewise.trainer.plan import mean_fork, plan_of, trained_steps
@@ -102,3 +105,61 @@ def test_the_slowest_of_each_part_counts() -> None:
 def test_planning_does_not_import_torch() -> None:
     code = "import sys, likewise.trainer.plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def test_a_plan_for_gpus_says_what_would_make_it_fit() -> None:
+    result = run("train", *TINY, "--dry-run", "--gpus", 2, "--gpu-memory", 1.5)
+    assert result.exit_code == 0, result.output
+    for text in ("memory of each of 2 GPUs", "weights: denoiser", "Fits in 1.5 GB", "other GPUs"):
+        assert text in said(result)
+    tables = result.output[result.output.index("pictures per iteration") :]
+    assert max(map(len, tables.splitlines())) <= 80
+    result = run("train", *TINY, "--dry-run", "--gpu-memory", 0.9)
+    assert "Does not fit in 0.9 GB, whatever is traded" in said(result)  # CUDA alone takes more
+
+
+def test_each_remedy_is_checked_by_the_same_arithmetic() -> None:
+    recipe = for_gpus(
+        load_recipe("stickers", ["policy.dtype=float32", "rollout.micro_batch=8"]), None
+    )
+    planner = Planner()
+    needed = planner.memory(recipe).needs.peak
+    limit = needed - (needed - GB) // 3
+    found = planner.remedies(recipe, limit)
+    assert found
+    for change, size in found:
+        better = changed(recipe, change)
+        assert better != recipe
+        assert Planner().memory(better).needs.peak == pytest.approx(size, rel=0.02)
+        assert size <= limit < needed
+
+
+def test_stored_trajectories_are_shared_by_gpus() -> None:
+    base = load_recipe("stickers", ["rollout.micro_batch=2"])
+    planner = Planner()
+    one, four = (planner.memory(for_gpus(base, count)).needs for count in (1, 4))
+    assert one.trajectories == 4 * four.trajectories > 0
+    assert one.denoiser == four.denoiser and one.update == four.update
+
+
+def test_a_micro_batch_is_no_larger_than_what_a_process_has() -> None:
+    small = load_recipe("stickers", ["rollout.tasks=1", "rollout.group_size=4"])
+    assert micro_batch(for_gpus(small, 1)) == 4
+    assert micro_batch(for_gpus(small, 2)) == 2
+    assert micro_batch(for_gpus(load_recipe("stickers"), 1)) == 32
+
+
+def test_what_a_machine_lacks_is_named() -> None:
+    assert missing(load_recipe("stickers")) == []
+    assert missing(load_recipe("stickers", ["policy.model=some/where"])) == ["some/where"]
+    unknown = run("train", "stickers", "policy.model=some/where", "--dry-run")
+    assert unknown.exit_code == 2
+    assert "'some/where' is no directory" in said(unknown) and "FLUX.1-dev" in said(unknown)
+
+
+def test_a_plan_for_gpus_is_no_run() -> None:
+    result = run("train", *TINY, "--gpus", 2)
+    assert result.exit_code == 2 and "use them with --dry-run" in said(result)

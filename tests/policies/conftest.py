@@ -8,6 +8,8 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from policies.families import Family, families
+from policies.ledger import Ledger
 from torch import Tensor
 
 from likewise.policies.flux_kontext import FluxKontextPolicy
@@ -54,3 +56,30 @@ def train(velocity) -> Callable[..., FluxKontextPolicy]:
         return policy
 
     return steps
+
+
+# --- every policy alike: test_family_*.py --------------------------------------------------------
+
+LEDGER = Ledger()
+
+
+@pytest.fixture(params=families(), ids=lambda family: family.name)
+def family(request: pytest.FixtureRequest) -> Family:
+    """Each policy in turn."""
+    return request.param
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    """For what a test found; becomes the table of docs/models.md."""
+    return LEDGER
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Compare the table with what was found, or write it: see `ledger`."""
+    problem = LEDGER.problem() if exitstatus == pytest.ExitCode.OK else None
+    if problem is not None:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.config.pluginmanager.getplugin("terminalreporter").write_line(
+            f"\n{problem}", red=True
+        )

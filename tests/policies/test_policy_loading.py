@@ -43,7 +43,7 @@ def test_parts_may_be_left_out_or_brought_along(folder: Path) -> None:
         torch.float32,
         "cpu",
         without=("text_encoder_2", "no_such_part"),
-        parts={"vae": own},
+        parts=lambda name: {"vae": own},
     )
     assert pipeline.text_encoder_2 is None
     assert pipeline.vae is own

@@ -1,12 +1,23 @@
 """The door from Python, one file per verb: `train` and `resume`, `generate`, `evaluate`,
-`attribute`.
+`attribute`, `export`.
 
 ``from likewise import load_recipe, train`` is the short way in.
 """
 
 from likewise.api.attribution import attribute
 from likewise.api.evaluation import Evaluation, evaluate
+from likewise.api.exporting import Exported, export
 from likewise.api.generation import generate
 from likewise.api.training import Outcome, resume, train
 
-__all__ = ["Evaluation", "Outcome", "attribute", "evaluate", "generate", "resume", "train"]
+__all__ = [
+    "Evaluation",
+    "Exported",
+    "Outcome",
+    "attribute",
+    "evaluate",
+    "export",
+    "generate",
+    "resume",
+    "train",
+]

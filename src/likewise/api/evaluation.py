@@ -11,7 +11,8 @@ from likewise.api.jobs import Job, Progress, carry_out
 from likewise.api.targets import Target, find_target
 from likewise.build import STICKER_BENCH, default_encoders, load_benchmark
 from likewise.config.problems import nearest
-from likewise.config.recipe import Clip, Dino, Recipe
+from likewise.config.recipe import Recipe
+from likewise.config.rewards import Clip, Dino
 from likewise.evaluation.batches import silent
 from likewise.evaluation.items import read_items
 from likewise.evaluation.protocols import find_protocol

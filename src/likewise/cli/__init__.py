@@ -14,6 +14,7 @@ from likewise.cli import (
     compare,
     doctor,
     evaluate,
+    export,
     generate,
     pretrain,
     recipes,
@@ -29,6 +30,7 @@ app.command()(compare.compare)
 app.command()(attribute.attribute)
 app.command()(report.report)
 app.command()(generate.generate)
+app.command()(export.export)
 app.command()(doctor.doctor)
 app.add_typer(pretrain.app, name="pretrain")
 

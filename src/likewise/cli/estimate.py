@@ -1,4 +1,4 @@
-"""`likewise train --dry-run`: what a recipe will do, and how long that takes on this machine."""
+"""`likewise train --dry-run`: what a recipe will do, how much memory and how long that takes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 from accelerate import Accelerator
+from psutil import virtual_memory
 from rich.console import Console
-from rich.table import Table
 
+from likewise.api.plan import Memory, Planner, for_gpus, missing
 from likewise.api.training import settle
 from likewise.build import build_parts
+from likewise.cli.memory import print_fit, print_memory, rows_table
 from likewise.cli.recipes import print_recipe
 from likewise.config import Recipe, load_recipe, to_yaml
 from likewise.trainer.launch import is_launched, launch
@@ -21,19 +23,56 @@ from likewise.trainer.plan import Plan, plan_of
 from likewise.trainer.probe import Speed, probe
 from likewise.trainer.processes import Processes
 
+LARGEST_ON_CPU = 1_000_000_000  # parameters: beyond, a single step takes minutes
 
-def print_plan(recipe: Recipe) -> None:
-    """Print the resolved recipe and its plan; errors as those of a run's start."""
-    recipe = settle(recipe)
-    plan = plan_of(recipe)
+
+def print_plan(recipe: Recipe, gpus: int | None = None, gpu_memory: float | None = None) -> None:
+    """Print the resolved recipe and its plan; errors as those of a run's start.
+
+    The plan is arithmetic. Times are measured too where the run could start: on this machine, with
+    all models here, and enough memory.
+
+    Args:
+        gpus: For so many GPUs, whatever this machine has.
+        gpu_memory: Of each, in GB.
+    """
+    gone = missing(recipe)
+    elsewhere = gpus is not None or gpu_memory is not None or bool(gone)
+    recipe = for_gpus(recipe, gpus) if elsewhere else settle(recipe)
+    plan, planner = plan_of(recipe), Planner(gpu=recipe.run.device != "cpu")
     print_recipe(recipe)
     console = Console(highlight=False)
     console.print()
-    console.print(_table(_work_rows(plan)))
+    console.print(rows_table(_work_rows(plan)))
+    with console.status("adding up memory…"):
+        memory = planner.memory(recipe)
+    print_memory(console, recipe, memory)
+    if gpu_memory is not None:
+        print_fit(console, planner, recipe, memory, gpu_memory)
+    reason = _why_not_measured(recipe, memory, elsewhere, gone)
+    if reason:
+        console.print(f"Nothing was measured: {reason}.")
+        return
     with console.status("measuring one micro-batch…"):
         speed = measure(recipe)
-    console.print(_table(_speed_rows(recipe, plan, speed)))
+    console.print(rows_table(_speed_rows(recipe, plan, speed)))
     console.print("Nothing was trained. Times hold for this machine as busy as it is now.")
+
+
+def _why_not_measured(recipe: Recipe, memory: Memory, elsewhere: bool, gone: list[str]) -> str:
+    """Empty where a micro-batch can be tried out here and now."""
+    if gone:
+        return f"this machine has no folder {gone[0]}"
+    if elsewhere:
+        return "the plan is for other GPUs"
+    assert isinstance(recipe.run.processes, int)
+    if recipe.run.device == "cpu":
+        if sum(memory.parameters.values()) > LARGEST_ON_CPU:
+            return "the model is too large to try on a CPU"
+        needed, free = memory.needs.peak * recipe.run.processes, virtual_memory().available
+    else:
+        needed, (free, _) = memory.needs.peak, torch.cuda.mem_get_info()
+    return "not enough memory is free" if needed > free else ""
 
 
 def measure(recipe: Recipe) -> Speed:
@@ -90,21 +129,11 @@ def _work_rows(plan: Plan) -> list[tuple[str, str]]:
 def _speed_rows(recipe: Recipe, plan: Plan, speed: Speed) -> list[tuple[str, str]]:
     per_process = "per process" if plan.processes > 1 else "of the process"
     return [
-        ("trained parameters", f"{speed.parameters:,}"),
         ("machine", f"{recipe.run.device}, {plan.processes} process(es)"),
         ("time per iteration", f"about {duration(speed.of_iteration(plan))}"),
         ("time of the run", f"about {duration(speed.of_run(plan))}"),
         ("memory", f"at least {speed.memory_mb / 1024:.1f} GB {per_process}"),
     ]
-
-
-def _table(rows: list[tuple[str, str]]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", min_width=22)
-    table.add_column(overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def duration(seconds: float) -> str:

@@ -38,8 +38,22 @@ def train(
         Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run instead.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print recipe and plan, measure, and train nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print recipe and plan, train nothing; measure where the model is at hand.",
+        ),
     ] = False,
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --dry-run: plan for so many GPUs, whatever is here."),
+    ] = None,
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GB", min=0, help="With --dry-run: does it fit in each GPU, and if not, what?"
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
 ) -> None:
     """Train a generator; SIGTERM or Ctrl-C stops it where --resume can go on.
@@ -49,13 +63,15 @@ def train(
     """
     words = list(words or [])
     with readable_errors():
+        if not dry_run and (gpus is not None or gpu_memory is not None):
+            fail("--gpus and --gpu-memory plan a run: use them with --dry-run", USAGE)
         if resume is not None:
             _refuse_beside_resume(words, run_dir, dry_run)
             _resume(resume, quiet)
         elif dry_run:
             from likewise.cli.estimate import print_plan
 
-            print_plan(load_recipe(*split(words)))
+            print_plan(load_recipe(*split(words)), gpus, gpu_memory)
         else:
             _start(words, run_dir, quiet)
 

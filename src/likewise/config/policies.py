@@ -105,6 +105,9 @@ class Flux2Klein(Guided):
         "black-forest-labs/FLUX.2-klein-base-4B", description="directory or Hub name"
     )
     max_sequence_length: LongText = Field(512, description="Qwen3 tokens; padding counts")
+    reference_area: int = Field(
+        1024**2, ge=64**2, description="pixels; larger references are scaled down to it"
+    )
     true_cfg_scale: float = Field(
         4.0, ge=1, description="classifier-free guidance; 1 is off, as distilled models need it"
     )

@@ -16,13 +16,14 @@ from pydantic import (
     model_validator,
 )
 
+from likewise.config.data import Data, Stickers
 from likewise.config.policies import Custom, FluxKontext, Policy, SdIpAdapter
+from likewise.config.rewards import Reward
 from likewise.config.section import Section
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-Side = Literal["prompt", "identity"]
 
 
 # --- what is trained -----------------------------------------------------------------------------
@@ -43,60 +44,6 @@ class Full(Section):
     """Every weight of the transformer, in float32."""
 
     kind: Literal["full"] = "full"
-
-
-# --- what it is trained on -----------------------------------------------------------------------
-
-
-class Stickers(Section):
-    """The sticker world: endless tasks for training, sticker bench for evaluation."""
-
-    kind: Literal["stickers"] = "stickers"
-    seed: int = Field(0, ge=0, description="of the stream of training tasks")
-
-
-class DreamBench(Section):
-    """Photos and prompts in google/dreambooth's layout, for training and evaluation alike."""
-
-    kind: Literal["dreambench"] = "dreambench"
-    path: str = Field("dreambooth/dataset", description="folder with one folder per subject")
-    seed: int = Field(0, ge=0, description="of the order of training tasks")
-
-
-class RewardSection(Section):
-    """What every reward has. Its name is its key under `rewards`."""
-
-    side: Side = Field(description="which side of the conflict it stands for (TDW)")
-    weight: NonNegativeFloat = Field(
-        1.0, description="used by the weighted-sum, raw-sum and gdpo shapings only"
-    )
-
-
-class Clip(RewardSection):
-    """CLIP's image-text cosine (CLIP-T): does the picture show what was asked for?"""
-
-    kind: Literal["clip"] = "clip"
-    side: Side = "prompt"
-    model: str = Field("nano-clip", description="shipped model, directory, or Hub name")
-
-
-class Dino(RewardSection):
-    """DINOv2's CLS cosine: is it the same subject?"""
-
-    kind: Literal["dino"] = "dino"
-    side: Side = "identity"
-    model: str = Field("nano-dinov2", description="shipped model, directory, or Hub name")
-    segment: bool = Field(False, description="against the segmented reference (the paper)")
-
-
-class Function(RewardSection):
-    """Any Python function ``(images, tasks) -> one number per image``."""
-
-    kind: Literal["function"] = "function"
-    target: str = Field(pattern=r"^[\w.]+:\w+$", description="module:function")
-
-
-Reward = Annotated[Clip | Dino | Function, Field(discriminator="kind")]
 
 
 # --- how pictures are drawn ----------------------------------------------------------------------
@@ -361,9 +308,7 @@ class Recipe(Section):
     seed: int = Field(0, ge=0, description="everything random about the run follows from it")
     policy: Annotated[Policy, Field(discriminator="kind")] = Field(default_factory=FluxKontext)
     adapter: Annotated[Lora | Full, Field(discriminator="kind")] = Field(default_factory=Lora)
-    data: Annotated[Stickers | DreamBench, Field(discriminator="kind")] = Field(
-        default_factory=Stickers
-    )
+    data: Annotated[Data, Field(discriminator="kind")] = Field(default_factory=Stickers)
     rewards: dict[str, Reward] = Field(min_length=1)
     rollout: Rollout = Field(default_factory=Rollout)
     credit: Credit = Field(default_factory=Credit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor
 
@@ -69,4 +70,5 @@ class Sampler:
 
     def _ddim(self, x: Tensor, output: Tensor, t: int, eta: float) -> tuple[Tensor, Tensor]:
         here, there = variance_preserving_alpha(self.sigmas[t : t + 2])
-        return transitions.ddim(x, output, here, there, eta, self.parameterization)
+        kind = cast(transitions.Parameterization, self.parameterization)  # it refuses others
+        return transitions.ddim(x, output, here, there, eta, kind)

@@ -58,7 +58,9 @@ class EmbeddingCache:
         """
         file = self._file(owner, kind, prompt, images)
         try:
-            return load_file(file, device=str(owner.device))
+            stored = load_file(file, device=str(owner.device))
+            # Cloned, because in the mapped file they start at odd addresses: see `loading.align`.
+            return {name: one.clone() for name, one in stored.items()}
         except (FileNotFoundError, SafetensorError):
             tensors = encode()
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, PipelineQuantizationConfig
+from diffusers import (
+    BitsAndBytesConfig,
+    DiffusionPipeline,
+    PipelineQuantizationConfig,
+    TorchAoConfig,
+)
 from torch import nn
 
 # Name → diffusers' backend, its settings, and the package that must be there.
@@ -36,7 +41,7 @@ def load_pipeline(
     quantization: str | None = None,
     offload: bool = False,
     without: Sequence[str] = (),
-    parts: Mapping[str, Any] | None = None,
+    parts: Callable[[str | Path], Mapping[str, Any]] | None = None,
 ) -> Any:
     """A pipeline on `device`; with `offload` only its denoiser, the rest on the CPU.
 
@@ -45,7 +50,7 @@ def load_pipeline(
         classes: Those that will do.
         denoiser: Its part that is trained, and that `quantization` compresses.
         without: Parts that are not loaded.
-        parts: Parts that were made already.
+        parts: Makes parts of the pipeline `name` that diffusers cannot load.
 
     Raises:
         ValueError: it is another pipeline, a part is missing, or `quantization` is not possible.
@@ -60,7 +65,7 @@ def load_pipeline(
         dtype=dtype,
         use_safetensors=True,
         **{part: None for part in without if part in config},
-        **(parts or {}),
+        **({} if parts is None else parts(name)),
         **({} if quantized is None else {"quantization_config": quantized}),
     )
     for part_name, part in pipeline.components.items():
@@ -122,12 +127,14 @@ def _quantization(
             f"policy.quantization {name} needs the package {package}: "
             "pip install 'likewise[quantization]'"
         )
+    if package == "bitsandbytes" and not torch.accelerator.is_available():
+        raise ValueError(f"policy.quantization {name} needs a GPU: on a CPU there is torchao-int8")
     if backend == "bitsandbytes_4bit":
         settings = {**settings, "bnb_4bit_compute_dtype": dtype}
     if backend == "torchao":
         from torchao.quantization import Int8WeightOnlyConfig
 
-        settings = {"quant_type": Int8WeightOnlyConfig()}
-    return PipelineQuantizationConfig(
-        quant_backend=backend, quant_kwargs=settings, components_to_quantize=[denoiser]
-    )
+        config = TorchAoConfig(Int8WeightOnlyConfig())
+    else:
+        config = BitsAndBytesConfig(**settings)
+    return PipelineQuantizationConfig(quant_mapping={denoiser: config})

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -124,11 +124,18 @@ def read_lora(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any
     """Weights and settings ({} if unknown) of the LoRA in `folder`, without `name` in front.
 
     Raises:
-        ValueError: there is no LoRA file.
+        ValueError: there is no LoRA file, or it is damaged.
     """
     file = folder / LORA_FILE
     if not file.is_file():
         raise ValueError(f"{folder} has no {LORA_FILE}")
+    try:
+        return _read(file, name)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+
+
+def _read(file: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safe_open(file, framework="pt") as stored:
         settings = json.loads((stored.metadata() or {}).get(METADATA_KEY, "{}"))
         keys = stored.keys()  # safe_open is no mapping: it cannot be iterated over

@@ -129,7 +129,7 @@ class PipelinePolicy(TrainablePolicy):
             quantization=quantization,
             offload=offload,
             without=cls.unused_parts,
-            parts=cls.parts(name),
+            parts=cls.parts,
         )
         return cls(pipeline, dtype=dtype, offload=offload, **options)
 
@@ -192,6 +192,10 @@ class PipelinePolicy(TrainablePolicy):
         raise NotImplementedError
 
     # --- what follows from it --------------------------------------------------------------------
+
+    def blank_condition(self, references: Sequence[tuple[int, int]]) -> Rows:
+        """One :meth:`blank_row`."""
+        return Rows((self.blank_row(references),))
 
     def zeros(self, *shape: int) -> Tensor:
         """As embeddings are: in the policy's dtype, on its device."""

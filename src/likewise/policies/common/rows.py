@@ -104,4 +104,5 @@ def by_rows(
 
 
 def _shapes(part: Tensors) -> tuple[object, ...]:
-    return tuple((name, tuple(value.shape)) for name, value in part.items())
+    # Sorted, since what comes from disk is in another order than what was just encoded.
+    return tuple((name, tuple(value.shape)) for name, value in sorted(part.items()))

@@ -10,6 +10,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from likewise.algorithm.schedule import model_time, shifted_sigmas
+from likewise.policies.common.pictures import check_size, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.common.rows import Row, Tensors, stacked
 from likewise.policies.flux.tokens import Grid, pack, pipeline_sigmas, position_ids, unpack
@@ -55,10 +56,7 @@ class FluxPolicy(PipelinePolicy):
         **common: Any,
     ) -> None:
         multiple = 2 * pipeline.vae_scale_factor
-        if height < 1 or width < 1 or height % multiple or width % multiple:
-            raise ValueError(
-                f"height and width must be multiples of {multiple}, not {height} and {width}"
-            )
+        check_size(height, width, multiple)
         if not 1 <= max_sequence_length <= LONGEST_TEXT:
             raise ValueError(
                 f"max_sequence_length must be 1 to {LONGEST_TEXT}, not {max_sequence_length}"
@@ -116,8 +114,7 @@ class FluxPolicy(PipelinePolicy):
         """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` per row."""
         channels = self.denoiser.config.in_channels // 4
         shape = (channels, 2 * self.grid[0], 2 * self.grid[1])
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        noise = torch.stack([torch.randn(shape, generator=one) for one in generators])
+        noise = seeded_noise(shape, seeds)
         return pack(noise).to(self.device)
 
     def sigmas(self, num_steps: int, shift: float | None = None) -> Tensor:

@@ -1,0 +1,90 @@
+"""What lives at the same time on one GPU, phase by phase: sums of bytes, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+GB = 2**30
+# CUDA's context, kernels and workspaces, and what lies between blocks of the allocator.
+CUDA_BYTES = GB
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes that one process needs.
+
+    Attributes:
+        denoiser: Frozen weights of the trained part, as they are stored.
+        reference: Frozen copy that full fine-tuning keeps for the KL.
+        encoders: The pipeline's other parts, by name.
+        rewards: Reward models, by the reward's name.
+        trained: Trained parameters, float32.
+        averaged: Whether there is a moving average of them.
+        conditions: Encoded tasks.
+        trajectories: Latents that updates will replay.
+        encode, rollout, decode, update: Most that a micro-batch adds while it is worked on (one
+            reference for `encode`).
+        offload: Whether encoders and VAE wait on the CPU.
+        extra: Of the device itself.
+    """
+
+    denoiser: int
+    reference: int
+    encoders: Mapping[str, int]
+    rewards: Mapping[str, int]
+    trained: int
+    averaged: bool
+    conditions: int
+    trajectories: int
+    encode: int
+    rollout: int
+    decode: int
+    update: int
+    offload: bool
+    extra: int = CUDA_BYTES
+
+    @property
+    def phases(self) -> dict[str, int]:
+        """Peak of each phase of an iteration after the first, when all states exist."""
+        stored = self._always + self.trajectories
+        # All gradients of the processes add up in one message: theirs, joined, and the sum's.
+        step = 3 * self.trained
+        encoders = max(self._awake("text_encoder"), self._awake("vae", "image_encoder"))
+        return {
+            "encode": self._always + encoders + self.encode,
+            "rollout": stored + self.rollout,
+            "decode": stored + self._awake("vae") + self.decode,
+            "update": stored + self.trained + self.update,
+            "step": stored + step,
+        }
+
+    @property
+    def peak(self) -> int:
+        return max(self.phases.values())
+
+    @property
+    def _always(self) -> int:
+        states = self.trained * (1 + 2 + self.averaged)  # themselves, AdamW's moments, average
+        own = self.denoiser + self.reference + sum(self.rewards.values())
+        waiting = 0 if self.offload else sum(self.encoders.values())
+        return own + states + self.conditions + waiting + self.extra
+
+    def _awake(self, *names: str) -> int:
+        """Offloaded parts whose names start like this: they are on the device together."""
+        if not self.offload:
+            return 0
+        return sum(size for part, size in self.encoders.items() if part.startswith(names))
+
+
+def stored_latents(pictures: int, trained: int, steps: int, means: bool) -> int:
+    """How many latents an iteration keeps for its updates, at most.
+
+    A trained step keeps where it starts and where it leads; the next one starts there. Each picture
+    keeps its finished latents too.
+
+    Args:
+        trained: Steps that are trained, of `steps`.
+        means: Whether the means of transitions are kept (GRPO-Guard).
+    """
+    return pictures * (min(2 * trained, steps + 1) + 1 + means * trained)

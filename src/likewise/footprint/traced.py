@@ -1,0 +1,86 @@
+"""One policy without weights, and what its micro-batches need at any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
+from typing import Any, Literal
+
+from likewise.footprint.fake import Weightless
+from likewise.footprint.peaks import Peaks, Size
+from likewise.footprint.tracker import Tracker
+from likewise.footprint.weights import storage_bytes
+
+Phase = Literal["rollout", "decode", "update", "checkpointed"]
+
+
+class Traced:
+    """Everything in bytes.
+
+    Args:
+        make: Builds the policy, without an adapter; called inside the world without weights.
+        adapt: Makes it trainable.
+        references: Height and width in pixels of each reference of a task.
+        rows: The largest micro-batch that will be asked about.
+        against_reference: Whether an update compares with the frozen model (KL).
+        like_cuda: See :class:`Weightless`.
+
+    Attributes:
+        trained: Of the trained parameters.
+        reference: Of the frozen copy that full fine-tuning keeps.
+        condition: Of one encoded task.
+        latents: Of one picture's latents.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        adapt: Callable[[Any], None],
+        references: Sequence[Size],
+        rows: int,
+        against_reference: bool,
+        like_cuda: bool,
+    ) -> None:
+        self.rows = rows
+        world = Weightless(like_cuda)
+        with world:
+            self.policy = make()
+            with Tracker() as tracker:
+                adapt(self.policy)
+            parameters = self.policy.trainable_parameters()
+        self.trained = storage_bytes(parameters)
+        self.reference = tracker.live - self.trained
+        self.peaks = Peaks(self.policy, references, against_reference, world)
+        self.condition = _row_bytes(self.peaks.condition.rows[0])
+        self.latents = 4
+        for side in self.policy.latent_shape:
+            self.latents *= side
+        self._peak = cache(self._trace)
+
+    def at(self, phase: Phase, rows: int) -> int:
+        """What `rows` pictures need, at most `self.rows`.
+
+        Between one and all it is on the straight line: a peak is the largest of several amounts
+        that each grow in proportion, so the line may lie above the truth, but not below it.
+        """
+        if rows in (1, self.rows):
+            return self._peak(phase, rows)
+        one, most = self._peak(phase, 1), self._peak(phase, self.rows)
+        return one + (most - one) * (rows - 1) // (self.rows - 1)
+
+    @cached_property
+    def encode(self) -> int:
+        """What the references of one task need on their way to embeddings."""
+        return self.peaks.encode()
+
+    def _trace(self, phase: Phase, rows: int) -> int:
+        if phase == "rollout":
+            return self.peaks.rollout(rows)
+        if phase == "decode":
+            return self.peaks.decode(rows)
+        return self.peaks.update(rows, phase == "checkpointed")
+
+
+def _row_bytes(row: Any) -> int:
+    parts = (row.text, *row.references, row.unwanted or {})
+    return storage_bytes(tensor for part in parts for tensor in part.values())

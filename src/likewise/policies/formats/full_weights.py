@@ -1,0 +1,30 @@
+"""A fully tuned denoiser as a folder that diffusers loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from likewise.policies.common.pipeline_policy import PipelinePolicy
+
+
+class FullWeightsExport:
+    """The denoiser of a policy that trained all of it, float32."""
+
+    reader = "diffusers' from_pretrained"
+
+    def __init__(self, policy: PipelinePolicy) -> None:
+        self.denoiser = policy.denoiser
+
+    def write(self, out: Path) -> None:
+        self.denoiser.save_pretrained(out)
+
+    def read(self, out: Path) -> float:
+        saved = type(self.denoiser).from_pretrained(out, dtype=torch.float32).state_dict()
+        errors = [
+            float((saved[name].to(mine.device) - mine).norm() / mine.norm().clamp_min(1e-30))
+            for name, mine in self.denoiser.state_dict().items()
+        ]
+        self.denoiser.load_state_dict(saved)
+        return max(errors)

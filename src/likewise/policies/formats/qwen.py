@@ -1,0 +1,23 @@
+"""Qwen-Image's names: diffusers', with underscores for musubi-tuner, after a prefix for ComfyUI."""
+
+from __future__ import annotations
+
+from likewise.policies.formats.family import Config, Family
+from likewise.policies.formats.layouts import Layout, Place
+
+
+def family(_: Config) -> Family:
+    return Family(
+        kohya=Layout("lora_unet_", kohya),
+        comfyui=Layout("diffusion_model.", Place),
+        network_module="networks.lora_qwen_image",
+        base_model="qwen_image_edit",
+        architecture="Qwen-Image-Edit-Plus/lora",
+    )
+
+
+def kohya(module: str) -> Place:
+    """Raises ValueError for a module outside the blocks: musubi-tuner has no LoRA there."""
+    if not module.startswith("transformer_blocks."):
+        raise ValueError(f"kohya's layout has no name for {module}")
+    return Place(module.replace(".", "_"))

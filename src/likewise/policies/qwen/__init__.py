@@ -1,0 +1,1 @@
+"""What the policy on Qwen-Image-Edit needs beside the pipeline."""

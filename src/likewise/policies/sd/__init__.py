@@ -1,0 +1,1 @@
+"""What the policy on Stable Diffusion's UNets is made of."""

@@ -1,0 +1,64 @@
+"""What an iteration of training really takes from the allocator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.profiler import ProfilerActivity, profile
+
+from likewise.build import build_policy, build_rewards, build_sampler, build_stream
+from likewise.config import Recipe
+from likewise.records import RunDirectory
+from likewise.rollout.steps import loop_orders, plan_steps
+from likewise.trainer.clock import Clock
+from likewise.trainer.credit import assign_credit
+from likewise.trainer.processes import Processes
+from likewise.trainer.session import Parts, Session
+
+CPU = torch.device("cpu")
+
+
+def measured_peak(recipe: Recipe, folder: Path) -> int:
+    """Most bytes of tensors at a time, from loading the model to the second update."""
+    run = RunDirectory.create(folder, recipe, {})
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        policy = build_policy(recipe, CPU)
+        parts = Parts(
+            policy,
+            build_sampler(recipe, policy),
+            build_rewards(recipe, CPU),
+            build_stream(recipe),
+            [],
+            {},
+        )
+        session = Session(recipe, run, parts, Processes(Accelerator(cpu=True)))
+        for iteration in (1, 2):
+            _train(session, iteration)
+    return _highest(found)
+
+
+def _train(session: Session, iteration: int) -> None:
+    """As `trainer.loop` does, less what only records."""
+    recipe, tasks = session.recipe, session.tasks(iteration)
+    plan = plan_steps(recipe.rollout, recipe.seed, iteration - 1)
+    drawn, scores = session.roll_out(iteration, tasks, plan, Clock(CPU))
+    orders = loop_orders(recipe.rollout, plan, recipe.rollout.group_size, recipe.seed, iteration)
+    credit = assign_credit(scores.values, scores.valid, recipe, orders)
+    session.learn(drawn, credit, plan)
+
+
+def _highest(found: profile) -> int:
+    """The largest running sum of what was taken from the allocator and given back."""
+    assert found.profiler is not None
+    events = [
+        (event.start_ns(), event.nbytes())
+        for event in found.profiler.kineto_results.events()
+        if event.name() == "[memory]"
+    ]
+    now = most = 0
+    for _, size in sorted(events, key=lambda event: event[0]):
+        now += size
+        most = max(most, now)
+    return most

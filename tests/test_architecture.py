@@ -46,6 +46,8 @@ HOUSE: dict[str, set[str]] = {
     "data": GROUND | MATHS,
     # Policy → trajectories → images → reward table, through protocols only.
     "rollout": GROUND | MATHS,
+    # The reward service: the reward is handed in by the door, and so is everything it needs.
+    "serve": {"types"},
     # How much memory a policy needs, without its weights.
     "footprint": GROUND | MATHS,
     # Siblings. Training and evaluation know plug-ins only by protocol; a study starts runs as
@@ -65,13 +67,13 @@ HOUSE: dict[str, set[str]] = {
     | MATHS
     | {"rollout", "analysis"}
     | SIBLINGS
-    | {"build", "footprint", "api", "app"},
+    | {"build", "footprint", "serve", "api", "app"},
     "__main__": {"cli"},
 }
 
 # These never import torch or what stands on it, so that commands and tools start at once.
 TORCH_FREE = {"__init__", "assets", "config", "pictures", "records", "sheets", "types"}
-TORCH_FREE |= {"analysis", "study", "report"}
+TORCH_FREE |= {"analysis", "study", "report", "serve"}
 TORCH = {"torch", "accelerate", "diffusers", "peft", "transformers"}
 
 # `algorithm` has no models, no files and no network: beside likewise it imports only these.

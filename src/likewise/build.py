@@ -6,25 +6,37 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import ImageOps
-from PIL.Image import Image, Resampling
+from pydantic import TypeAdapter
 
 from likewise import assets
-from likewise.config.data import Stickers
+from likewise.config.data import DreamBench, Photos, Stickers
 from likewise.config.policies import Custom, PolicySection
 from likewise.config.problems import nearest
 from likewise.config.recipe import Lora, Recipe
-from likewise.config.rewards import Clip, Dino, Function
+from likewise.config.rewards import Clip, Dino, Function, Remote, VlmJudge
 from likewise.config.rewards import Reward as RewardSettings
+from likewise.data.checking import Report as Report
+from likewise.data.checking import check_source as check_source
 from likewise.data.dreambench import dreambench_tasks
+from likewise.data.dreambench_source import DreamBenchSource
+from likewise.data.entries import Source
 from likewise.data.epochs import Epochs
+from likewise.data.fitting import fit_reference as fit_reference
+from likewise.data.folder import FolderSource
+from likewise.data.guessing import guess_kind as guess_kind
+from likewise.data.index import index_rows
+from likewise.data.jsonl import JsonlSource
+from likewise.data.opener import Opener
 from likewise.data.stickers import bench_subset, bench_tasks, training_task
+from likewise.data.streaming import PhotoStream, first_tasks, refuse_or_log
+from likewise.data.subjects200k import Subjects200kSource
 from likewise.data.subsets import spread
+from likewise.data.syncd import SynCdSource
 from likewise.evaluation.measures import Measures
 from likewise.imports import load_target
-from likewise.pictures import on_white
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.flux2_klein import Flux2KleinPolicy
 from likewise.policies.flux_kontext import FluxKontextPolicy
@@ -42,12 +54,14 @@ from likewise.rewards.function import FunctionReward
 from likewise.rewards.judges import IdentityJudge, PromptJudge
 from likewise.rewards.likeness import Transform
 from likewise.rewards.mobilenet import MobileNetJudge
+from likewise.rewards.remote import RemoteReward
+from likewise.rewards.vlm_judge import VlmJudgeReward
 from likewise.rollout.sampler import Sampler
 from likewise.seeding import derive_seed
+from likewise.trainer.launch import auto_device
 from likewise.trainer.session import Parts
 from likewise.types import Task
 
-SMALLEST_SIDE = 16  # pixels of a reference; less shows nobody which subject is meant
 STICKER_BENCH = "sticker-bench"
 DREAMBENCH = "dreambench"  # nothing of that name is shipped: a folder must be given
 
@@ -129,11 +143,34 @@ def build_rewards(recipe: Recipe, device: torch.device) -> dict[str, Reward]:
     return {name: _reward(name, settings, device) for name, settings in recipe.rewards.items()}
 
 
+def build_reward(kind: str, settings: Mapping[str, Any], device: str | None = None) -> Reward:
+    """One reward without a recipe, from what would be its section there.
+
+    Args:
+        settings: `side` need not be among them.
+
+    Raises:
+        ValueError, OSError: there is no such kind, setting or model, or they do not fit.
+    """
+    be_quiet()
+    section = TypeAdapter(RewardSettings).validate_python(
+        {"side": "prompt", **settings, "kind": kind}
+    )
+    return _reward(kind, section, torch.device(device or auto_device()))
+
+
 def _reward(name: str, settings: RewardSettings, device: torch.device) -> Reward:
     if isinstance(settings, Clip):
         return ClipReward(model_path(settings.model), device)
     if isinstance(settings, Dino):
         return DinoReward(model_path(settings.model), settings.segment, device)
+    try:
+        if isinstance(settings, VlmJudge):
+            return VlmJudgeReward.load(settings)
+        if isinstance(settings, Remote):
+            return RemoteReward(settings)
+    except ValueError as error:
+        raise ValueError(f"rewards.{name}.{error}") from error
     assert isinstance(settings, Function)
     try:
         return FunctionReward.load(settings.target)
@@ -142,44 +179,63 @@ def _reward(name: str, settings: RewardSettings, device: torch.device) -> Reward
 
 
 def build_stream(recipe: Recipe) -> TaskStream:
-    """Training tasks."""
+    """Training tasks.
+
+    Raises:
+        ValueError, OSError: the data are not there, or bad and not to be skipped.
+    """
     data = recipe.data
     if isinstance(data, Stickers):
         return lambda index: training_task(index, data.seed)
-    fitted = [
-        replace(task, reference=fit_reference(task.reference, recipe.policy))
-        for task in dreambench_tasks(Path(data.path))
-    ]
-    return Epochs(fitted, data.seed)
-
-
-def fit_reference(picture: Image, policy: PolicySection) -> Image:
-    """The middle of a picture, in the shape and size that the policy draws.
-
-    Where the policy finds a size of its own, the picture is only made RGB.
-
-    Raises:
-        ValueError: a side is shorter than 16 pixels.
-    """
-    if min(picture.size) < SMALLEST_SIDE:
-        raise ValueError(
-            f"the reference is {picture.width}×{picture.height} pixels: "
-            f"each side must have at least {SMALLEST_SIDE}"
-        )
-    picture = on_white(picture)
-    if policy.resizes_references:
-        return picture
-    return ImageOps.fit(picture, (policy.width, policy.height), Resampling.LANCZOS)
+    if isinstance(data, DreamBench):
+        fitted = [fitted_task(task, recipe.policy) for task in dreambench_tasks(Path(data.path))]
+        return Epochs(fitted, data.seed)
+    source = open_source(data)
+    index = index_rows(source, None if data.evaluation else data.held_out)
+    if index.problems.counts:
+        refuse_or_log(index.problems, data)
+    if not len(index.training):
+        raise ValueError(f"{data.path} has no good row to train on")
+    opener = Opener(source, recipe.policy, data.workers)
+    rows = Epochs(index.training.tolist(), data.seed)
+    return PhotoStream(opener, rows, data, ahead=recipe.rollout.tasks)
 
 
 def build_evaluation_tasks(recipe: Recipe) -> Sequence[Task]:
-    """The fixed set that a run looks at every so often; of sticker bench's subjects, which training
-    never shows, or of the photos that it trains on."""
-    tasks = recipe.run.evaluation.tasks
-    if isinstance(recipe.data, Stickers):
+    """The fixed set that a run looks at every so often: of subjects which training never shows, or
+    of DreamBench's, which it trains on. May be empty where nothing is held out.
+
+    Raises:
+        ValueError, OSError: as `build_stream`.
+    """
+    data, tasks = recipe.data, recipe.run.evaluation.tasks
+    if isinstance(data, Stickers):
         return bench_subset(tasks)
-    chosen = spread(dreambench_tasks(Path(recipe.data.path)), tasks)
-    return [replace(one, reference=fit_reference(one.reference, recipe.policy)) for one in chosen]
+    if isinstance(data, DreamBench):
+        chosen = spread(dreambench_tasks(Path(data.path)), tasks)
+        return [fitted_task(one, recipe.policy) for one in chosen]
+    other = data.evaluation and data.model_copy(update={"path": data.evaluation})
+    source = open_source(other or data)
+    index = index_rows(source, None if other else data.held_out)
+    if other and index.problems.counts:
+        refuse_or_log(index.problems, other)
+    rows = Epochs((index.training if other else index.held_out).tolist(), seed=0)
+    opener = Opener(source, recipe.policy, workers=0)
+    return first_tasks(opener, rows, tasks, other or data)
+
+
+def open_source(data: Photos | DreamBench) -> Source:
+    """The rows of a data set of people's own.
+
+    Raises:
+        ValueError, OSError: there is none at its path, or not one of its kind.
+    """
+    return SOURCES[data.kind](data)
+
+
+def fitted_task(task: Task, policy: PolicySection) -> Task:
+    """With its reference in the policy's shape and size."""
+    return replace(task, reference=fit_reference(task.reference, policy))
 
 
 def load_benchmark(name: str | Path, tasks: int | None = None) -> list[Task]:
@@ -256,12 +312,21 @@ def _dino(encoder: str, device: torch.device) -> DinoReward:
     return DinoReward(model_path(encoder), device=device, transform=transform)
 
 
+# Data sets of people's own by `kind`.
+SOURCES: dict[str, Callable[[Any], Source]] = {
+    "folder": FolderSource,
+    "jsonl": JsonlSource,
+    "syncd": SynCdSource,
+    "subjects200k": Subjects200kSource,
+    "dreambench": DreamBenchSource,
+}
+
 # Policies by `kind`. A new one is a file in policies/ and a line here.
 POLICIES: dict[str, type[PipelinePolicy]] = {
     "flux-kontext": FluxKontextPolicy,
+    "sd-ip-adapter": SdIpAdapterPolicy,
     "flux-uno": FluxUnoPolicy,
     "flux2-klein": Flux2KleinPolicy,
-    "sd-ip-adapter": SdIpAdapterPolicy,
     "qwen-image-edit": QwenImageEditPolicy,
 }
 

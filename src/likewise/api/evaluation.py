@@ -12,7 +12,6 @@ from likewise.api.targets import Target, find_target
 from likewise.build import STICKER_BENCH, default_encoders, load_benchmark
 from likewise.config.problems import nearest
 from likewise.config.recipe import Recipe
-from likewise.config.rewards import Clip, Dino
 from likewise.evaluation.batches import silent
 from likewise.evaluation.items import read_items
 from likewise.evaluation.protocols import find_protocol
@@ -125,7 +124,8 @@ def evaluate(
 def _reward_models(target: Target) -> dict[str, str]:
     """What measures each of the recipe's rewards, for settings.json."""
     rewards = target.recipe.rewards if target.recipe else {}
+    named = ("model", "target", "url")
     return {
-        f"reward/{name}": one.model if isinstance(one, Clip | Dino) else one.target
+        f"reward/{name}": next(getattr(one, key) for key in named if hasattr(one, key))
         for name, one in rewards.items()
     }

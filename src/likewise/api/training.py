@@ -161,7 +161,8 @@ def _work(path: Path, quiet: bool) -> int:
     console = Console(quiet=not processes.is_main)
     log = run.log if processes.is_main else None
     progress = Progress(list(recipe.rewards), recipe.run.iterations, console, log, quiet)
-    with run.lock() if processes.is_main else nullcontext(), Interrupts() as interrupts:
+    lock = run.lock() if processes.is_main else nullcontext()
+    with lock, progress.heeding("likewise.data"), Interrupts() as interrupts:
         parts = build_parts(recipe, processes.device)
         accelerator.init_trackers("likewise", config=flat(recipe))
         session = Session(recipe, run, parts, processes)

@@ -12,6 +12,7 @@ import typer
 from likewise.cli import (
     attribute,
     compare,
+    data,
     doctor,
     evaluate,
     export,
@@ -19,6 +20,7 @@ from likewise.cli import (
     pretrain,
     recipes,
     report,
+    serve,
     train,
 )
 
@@ -31,7 +33,9 @@ app.command()(attribute.attribute)
 app.command()(report.report)
 app.command()(generate.generate)
 app.command()(export.export)
+app.command()(serve.serve_reward)
 app.command()(doctor.doctor)
+app.add_typer(data.app, name="data")
 app.add_typer(pretrain.app, name="pretrain")
 
 # Read when libraries are imported, and inherited by the processes that a run starts.

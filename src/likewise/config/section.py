@@ -9,5 +9,9 @@ class Section(BaseModel):
     """A part of a recipe: immutable, and closed to keys that nothing reads."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # it may be a key in the wrong place
     )

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from likewise.data.dreambench_files import (
     LIVE,
@@ -61,21 +62,25 @@ def dreambench_tasks(folder: Path) -> list[Task]:
 
 def _subject_tasks(root: Path, sheet: Sheet, subject: str) -> Iterator[Task]:
     reference, *others = [open_picture(file) for file in photo_files(root, subject)]
+    for words in subject_words(sheet, subject):
+        yield Task(**words, reference=reference, other_photos=tuple(others))
+
+
+def subject_words(sheet: Sheet, subject: str) -> Iterator[dict[str, Any]]:
+    """All fields but the pictures of each of a subject's tasks."""
     class_name = sheet.classes[subject]
     live = class_name in LIVE_CLASSES
     for number, template in enumerate(sheet.templates[LIVE if live else OBJECT]):
         kind, complexity = kind_and_complexity(template)
-        yield Task(
-            id=f"{subject}-{number:02d}",
-            prompt=fill(template, class_name),
-            class_name=class_name,
-            subject=subject,
-            category="live" if live else "object",
-            kind=kind,
-            complexity=complexity,
-            reference=reference,
-            other_photos=tuple(others),
-        )
+        yield {
+            "id": f"{subject}-{number:02d}",
+            "prompt": fill(template, class_name),
+            "class_name": class_name,
+            "subject": subject,
+            "category": "live" if live else "object",
+            "kind": kind,
+            "complexity": complexity,
+        }
 
 
 def kind_and_complexity(template: str) -> tuple[str, int]:

@@ -1,32 +1,36 @@
-"""A finite list of tasks as an endless stream."""
+"""A finite list as an endless stream."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 import torch
 
 from likewise.seeding import derive_seed
-from likewise.types import Task
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Epochs:
-    """Implements :class:`likewise.protocols.TaskStream`: epoch after epoch, each in its own order.
+class Epochs(Generic[T]):
+    """Epoch after epoch, each in its own order. Of tasks, it is a `protocols.TaskStream`.
 
     Attributes:
-        tasks: At least one.
+        tasks: At least one: tasks, or numbers by which they can be opened.
         seed: Of the orders.
     """
 
-    tasks: Sequence[Task]
+    tasks: Sequence[T]
     seed: int
 
-    def __call__(self, index: int) -> Task:
+    def __call__(self, index: int, after: int = 0) -> T:
+        """Task `index` ≥ 0, or the one so many places `after` it in the same epoch's order."""
         epoch, place = divmod(index, len(self.tasks))
-        return self.tasks[_order(len(self.tasks), self.seed, epoch)[place]]
+        order = _order(len(self.tasks), self.seed, epoch)
+        return self.tasks[order[(place + after) % len(order)]]
 
 
 @lru_cache(maxsize=4)

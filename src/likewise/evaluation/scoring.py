@@ -131,14 +131,18 @@ def _labels(batch: Sequence[Item]) -> dict[str, pa.Array]:
 def _rewards(
     rewards: Mapping[str, Reward], batch: Sequence[Item], pictures: Sequence[Image.Image]
 ) -> dict[str, pa.Array]:
-    """Values float32, null where a reward has nothing to say."""
+    """Values float32, null where a reward has nothing to say.
+
+    Raises:
+        ValueError: one failed for all pictures of the batch.
+    """
     scores = score_pictures(rewards, pictures, [item.task for item in batch])
-    for name, reason in scores.failures.items():
-        raise ValueError(f"{name} failed: {reason}")
-    return {
-        name: pa.array(values.numpy(), pa.float32(), mask=~valid.numpy())
-        for name, values, valid in zip(rewards, scores.values, scores.valid, strict=True)
-    }
+    found: dict[str, pa.Array] = {}
+    for name, values, valid in zip(rewards, scores.values, scores.valid, strict=True):
+        if name in scores.failures and not valid.any():
+            raise ValueError(f"{name} failed: {scores.failures[name]}")
+        found[name] = pa.array(values.numpy(), pa.float32(), mask=~valid.numpy())
+    return found
 
 
 def _with_diversity(table: pa.Table) -> pa.Table:

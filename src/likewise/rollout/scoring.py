@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from likewise.protocols import Reward
+from likewise.protocols import Pending, Reward, SlowReward
 from likewise.types import Task
 
 
@@ -20,12 +23,14 @@ class Scores:
     Attributes:
         values: float32 [K, B]; 0 where not valid, and not to be read there.
         valid: bool [K, B]; false where a reward is missing.
-        failures: Reward's name → what went wrong, for calls that failed as a whole.
+        failures: Reward's name → what went wrong, for calls that failed, or slow ones in part.
+        counts: Slow reward's name → what happened meanwhile (:class:`likewise.protocols.Pending`).
     """
 
     values: Tensor
     valid: Tensor
     failures: Mapping[str, str]
+    counts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def beside_judges(rewards: Mapping[str, Reward], judges: Mapping[str, Reward]) -> dict[str, Reward]:
@@ -36,38 +41,76 @@ def beside_judges(rewards: Mapping[str, Reward], judges: Mapping[str, Reward]) -
 def join_scores(shares: Sequence[tuple[Sequence[int], Scores]]) -> Scores:
     """Scores of all B pictures from those of parts, each with its rows; together 0 … B − 1.
 
-    The first failure of each reward stands for all.
+    The first failure of each reward stands for all; counts add up.
     """
     rows = torch.tensor([row for part, _ in shares for row in part])
     order = rows.argsort()
     values = torch.cat([scores.values for _, scores in shares], dim=1)[:, order]
     valid = torch.cat([scores.valid for _, scores in shares], dim=1)[:, order]
     failures: dict[str, str] = {}
+    counts: dict[str, Counter[str]] = {}
     for _, scores in shares:
         failures = {**scores.failures, **failures}
-    return Scores(values, valid, failures)
+        for name, own in scores.counts.items():
+            counts.setdefault(name, Counter()).update(own)
+    return Scores(values, valid, failures, counts)
 
 
 def score_pictures(
     rewards: Mapping[str, Reward], images: Sequence[Image.Image], tasks: Sequence[Task]
 ) -> Scores:
-    """Ask every reward about every picture.
+    """Ask every reward about every picture, and wait for the answers; see :class:`Asked`."""
+    return Asked(rewards, images, tasks).scores(time.monotonic())
+
+
+class Asked:
+    """Questions to every reward about every picture; slow rewards answer in the background.
 
     A reward that raises, or answers in another shape, is missing for all pictures of this call and
     named in `failures`; a value that is not finite is missing for its picture.
     """
-    values = torch.zeros(len(rewards), len(images))
-    valid = torch.zeros(len(rewards), len(images), dtype=torch.bool)
-    failures: dict[str, str] = {}
-    for k, (name, reward) in enumerate(rewards.items()):
+
+    def __init__(
+        self, rewards: Mapping[str, Reward], images: Sequence[Image.Image], tasks: Sequence[Task]
+    ) -> None:
+        self.names, self.count = list(rewards), len(images)
+        self.pending: dict[str, Pending] = {}
+        self.answers: dict[str, object] = {}
+        self.failures: dict[str, str] = {}
+        for name, reward in rewards.items():
+            if isinstance(reward, SlowReward):
+                with self._failing(name):
+                    self.pending[name] = reward.submit(images, tasks)
+        for name, reward in rewards.items():
+            if not isinstance(reward, SlowReward):
+                with self._failing(name):
+                    self.answers[name] = reward.score(images, tasks)
+
+    def scores(self, since: float) -> Scores:
+        """Wait for what is missing; deadlines count from `since`, by ``time.monotonic``."""
+        counts = {}
+        for name, pending in self.pending.items():
+            with self._failing(name):
+                self.answers[name] = pending.result(since)
+            counts[name] = pending.counts
+            if pending.problem:
+                self.failures.setdefault(name, pending.problem)
+        values = torch.zeros(len(self.names), self.count)
+        valid = torch.zeros(len(self.names), self.count, dtype=torch.bool)
+        for name in self.answers:
+            with self._failing(name):
+                answer, known = _checked(self.answers[name], self.count)
+                k = self.names.index(name)
+                valid[k] = known & answer.isfinite()
+                values[k] = answer.masked_fill(~valid[k], 0)
+        return Scores(values, valid, self.failures, counts)
+
+    @contextmanager
+    def _failing(self, name: str) -> Iterator[None]:
         try:
-            answer, known = _checked(reward.score(images, tasks), len(images))
+            yield
         except Exception as error:
-            failures[name] = f"{type(error).__name__}: {error}"
-            continue
-        valid[k] = known & answer.isfinite()
-        values[k] = answer.masked_fill(~valid[k], 0)
-    return Scores(values, valid, failures)
+            self.failures[name] = f"{type(error).__name__}: {error}"
 
 
 def _checked(answer: object, count: int) -> tuple[Tensor, Tensor]:

@@ -44,6 +44,15 @@ def reward_numbers(
     return numbers
 
 
+def count_numbers(counts: Mapping[str, Mapping[str, float]]) -> Numbers:
+    """``reward/<name>/<count>`` of slow rewards, as in ``reward/taste/failed/timeout``."""
+    return {
+        f"reward/{name}/{key}": float(count)
+        for name, own in counts.items()
+        for key, count in own.items()
+    }
+
+
 def conflict_numbers(sides: Mapping[str, str], credit: Assignment) -> Numbers:
     """How far the rewards agree, over pictures that have every reward and some credit at stake.
 

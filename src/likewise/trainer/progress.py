@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -60,6 +62,17 @@ class Progress:
 
     def warn(self, message: str) -> None:
         self._print(f"[yellow]warning:[/] {escape(message)}", always=True)
+
+    @contextmanager
+    def heeding(self, room: str) -> Iterator[None]:
+        """Within this context, what a room logs as a warning is one here too."""
+        logger, handler = logging.getLogger(room), logging.Handler(logging.WARNING)
+        handler.emit = lambda record: self.warn(record.getMessage())  # type: ignore[method-assign]
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
 
     def _print(self, line: str, always: bool = False) -> None:
         text = Text.from_markup(line)

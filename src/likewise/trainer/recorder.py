@@ -51,6 +51,7 @@ class Recorder:
             **metrics.reward_numbers(
                 names, scores.values, scores.valid, settings.group_size, floor
             ),
+            **metrics.count_numbers(scores.counts),
             **metrics.conflict_numbers(sides, credit),
             **metrics.credit_numbers(names, credit, plan.trained),
             **numbers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -12,7 +13,7 @@ from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RunDirectory
 from likewise.rollout.layout import micro_batches
 from likewise.rollout.sampler import Sampler
-from likewise.rollout.scoring import Scores, beside_judges, join_scores, score_pictures, to_pil
+from likewise.rollout.scoring import Asked, Scores, beside_judges, join_scores, to_pil
 from likewise.rollout.steps import StepPlan
 from likewise.rollout.trajectories import Roller, Trajectory, iteration_seed
 from likewise.trainer import metrics, state
@@ -119,15 +120,18 @@ class Session:
                 keep_means=self.recipe.objective.guard,
             )
         drawn: list[list[Trajectory]] = []
-        shares: list[tuple[tuple[int, ...], Scores]] = []
+        asked: list[tuple[tuple[int, ...], Asked]] = []
         for update in layout:
             drawn.append([])
             for batch in update:
                 with clock.phase("rollout"):
                     trajectory = roller.draw(batch)
                 with clock.phase("reward"):
-                    shares.append((batch, self._score(trajectory, tasks)))
+                    asked.append((batch, self._ask(trajectory, tasks)))
                 drawn[-1].append(trajectory)
+        with clock.phase("reward"):  # of slow ones, what is still missing
+            since = time.monotonic()
+            shares = [(batch, questions.scores(since)) for batch, questions in asked]
         with clock.phase("gather"):
             return drawn, join_scores(processes.gather(shares))
 
@@ -201,7 +205,7 @@ class Session:
         write = partial(state.write_state, policy=self.parts.policy, learner=self.learner)
         self.store.save(iteration, write, score)
 
-    def _score(self, trajectory: Trajectory, tasks: Sequence[Task]) -> Scores:
+    def _ask(self, trajectory: Trajectory, tasks: Sequence[Task]) -> Asked:
         own = [tasks[row // self.recipe.rollout.group_size] for row in trajectory.rows]
         pictures = to_pil(self.parts.policy.decode(trajectory.latents))
-        return score_pictures(self.parts.rewards, pictures, own)
+        return Asked(self.parts.rewards, pictures, own)

@@ -1,0 +1,43 @@
+"""Data sets of people's own, looked at before training does: ``likewise data check``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from likewise.build import SOURCES, Report, check_source, guess_kind, open_source
+from likewise.config.data import KINDS
+from likewise.config.problems import nearest
+from likewise.trainer.launch import usable_cores
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A data set's kind, given or guessed, and what was found in it."""
+
+    kind: str
+    report: Report
+
+
+def check_data(
+    path: str | Path,
+    kind: str | None = None,
+    decode: bool = False,
+    examples: int = 3,
+) -> Checked:
+    """Look at every row of a data set, on all cores.
+
+    Args:
+        path: What `data.path` of a recipe would be.
+        kind: What its `data.kind` would be; default: by the files there.
+        decode: Decode every picture, instead of reading its header and looking at its end.
+        examples: How many bad rows of each sort to name.
+
+    Raises:
+        ValueError, OSError: there is no data set of that kind.
+    """
+    kind = kind or guess_kind(Path(path))
+    if kind not in SOURCES:
+        raise ValueError(f"no kind of data {kind!r} to check; {nearest(kind, SOURCES)}")
+    source = open_source(KINDS[kind](path=str(path)))
+    return Checked(kind, check_source(source, decode, usable_cores(), examples))

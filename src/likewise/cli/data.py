@@ -1,0 +1,61 @@
+"""`likewise data check`: are the rows and pictures of a data set fit for training?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from likewise.cli.errors import FAILED, readable_errors
+
+app = typer.Typer(no_args_is_help=True, help="Data sets of your own.")
+
+
+@app.callback()
+def data() -> None:
+    """Data sets of your own."""
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="A manifest or a folder: a recipe's data.path.")],
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="folder, jsonl, syncd, subjects200k or dreambench; default: by the files there."
+        ),
+    ] = None,
+    decode: Annotated[
+        bool,
+        typer.Option(
+            "--decode", help="Decode all pictures, instead of reading their headers and ends."
+        ),
+    ] = False,
+    examples: Annotated[
+        int, typer.Option(min=1, help="How many bad rows of each sort to name.")
+    ] = 3,
+) -> None:
+    """Look at every row and picture of a data set. Exit code 1 if any is bad."""
+    with readable_errors():
+        from likewise.api.data import check_data
+
+        console = Console(soft_wrap=True, highlight=False)
+        with console.status(f"looking at {escape(str(path))}…"):
+            checked = check_data(path, kind, decode, examples)
+    report = checked.report
+    for what, count in report.problems.counts.most_common():
+        console.print(f"[bold red]{count:>7,}[/] {escape(what)}")
+        for problem in report.problems.first[what]:
+            console.print(f"        {escape(problem.where)}: {escape(problem.detail)}")
+    for note in report.notes:
+        console.print(escape(note))
+    looked = "decoded" if decode else "headers read"
+    console.print(
+        f"{escape(str(path))} ({checked.kind}): {report.rows:,} rows, {report.bad:,} bad "
+        f"(pictures: {looked})"
+    )
+    if report.bad:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,95 @@
+"""`likewise serve-reward`: a reward as a service, in an environment of its own.
+
+Of likewise's dependencies it needs Pillow, pydantic, PyYAML and typer, and those of the extra
+`serve`; torch and its friends only for likewise's own rewards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from likewise.cli.errors import USAGE, fail, readable_errors
+from likewise.config.layers import apply, parse_override
+from likewise.imports import load_target
+
+
+def serve_reward(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|MODULE:FUNCTION",
+            help="A reward of likewise, as in a recipe's kind (dino, clip, …), or any function "
+            "(images, tasks) -> one number per image.",
+        ),
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of NAME, as in model=FOLDER."),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Other machines can reach 0.0.0.0, which needs a token in LIKEWISE_SERVICE_TOKEN."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8700,
+    device: Annotated[str | None, typer.Option(help="For NAME: cpu, cuda, …")] = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="Pictures per call of the reward.")] = 32,
+    wait_ms: Annotated[
+        float, typer.Option(min=0, help="How long a picture waits for others to join its batch.")
+    ] = 5.0,
+    max_requests: Annotated[
+        int, typer.Option(min=1, help="In progress at once; more are told to come back.")
+    ] = 64,
+    max_request_mb: Annotated[float, typer.Option(min=0.001, help="Size of one request.")] = 32.0,
+    max_pictures: Annotated[
+        int, typer.Option(min=1, help="In one request, references and masks included.")
+    ] = 256,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Of one picture.")] = 2048 * 2048,
+) -> None:
+    """Serve a reward to training runs elsewhere; their recipes name it with `kind: remote`.
+
+    SIGTERM or Ctrl-C: requests that are in progress are answered, new ones are refused.
+    More: docs/rewards.md.
+    """
+    with readable_errors():
+        try:
+            from likewise.serve.app import create_app
+            from likewise.serve.limits import Limits
+            from likewise.serve.running import read_token, run
+        except ImportError as error:
+            fail(f"{error}: pip install 'likewise[serve]', or the packages it names", USAGE)
+        token = read_token(host)
+        limits = Limits(
+            request_bytes=int(max_request_mb * 2**20),
+            pictures=max_pictures,
+            pixels=max_pixels,
+            requests=max_requests,
+        )
+        app = create_app(
+            _reward(target, words or [], device),
+            token=token,
+            limits=limits,
+            max_batch=max_batch,
+            max_wait=wait_ms / 1000,
+        )
+        run(app, host, port)
+
+
+def _reward(target: str, words: Sequence[str], device: str | None) -> Callable[..., Any]:
+    if ":" in target:
+        if words or device:
+            fail("settings and --device are for rewards of likewise, not for a function", USAGE)
+        try:
+            return load_target(target)
+        except (ImportError, AttributeError, TypeError) as error:
+            fail(str(error), USAGE)
+    settings = apply([parse_override(word) for word in words], {})
+    try:
+        from likewise.build import build_reward
+    except ImportError as error:
+        fail(f"rewards of likewise need all that likewise depends on: {error}", USAGE)
+    return build_reward(target, settings, device).score

@@ -1,0 +1,149 @@
+"""Rows of a data set before their pictures are opened, and what can be wrong with one.
+
+A source is an index of rows. It tells quickly what a row asks for and where its pictures are, so
+that data sets need not fit in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class DamageError(ValueError):
+    """Why a row cannot be used: `what` in two or three words, and `detail`."""
+
+    def __init__(self, what: str, detail: str) -> None:
+        super().__init__(what, detail)
+        self.what, self.detail = what, detail
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A row that cannot be used; `where` it is, for people."""
+
+    row: int
+    where: str
+    what: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A picture that is not open yet: in a file, or as the bytes of one.
+
+    Attributes:
+        name: For messages.
+        file: Absolute; None where the picture is in `content`.
+        content: None where it is in a file, or was not asked for.
+        optional: Whether there may be no such file.
+    """
+
+    name: str
+    file: str | None = None
+    content: bytes | None = None
+    optional: bool = False
+
+    def box(self, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+        """Which part of the stored picture is meant, in pixels; None for all of it.
+
+        Raises:
+            DamageError: a picture of this size does not have that part.
+        """
+        return None
+
+    @property
+    def absent(self) -> bool:
+        """Whether it is in a file, and there is none."""
+        return self.file is not None and not os.path.isfile(self.file)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A task before its pictures are opened; what is not here is as in `likewise.types.Task`.
+
+    Attributes:
+        row: Its number in the source.
+        where: That row, for people.
+        references: At least one.
+        masks: Of the references, in their order; may be fewer, or None in between.
+        others: Further photos of the subject, never shown to the generator.
+        family: Rows of one family are held out together; "" for the subject.
+    """
+
+    row: int
+    where: str
+    id: str
+    prompt: str
+    class_name: str
+    subject: str
+    category: str
+    kind: str
+    complexity: int
+    references: tuple[Stored, ...]
+    masks: tuple[Stored | None, ...] = ()
+    others: tuple[Stored, ...] = ()
+    family: str = ""
+
+    @property
+    def pictures(self) -> tuple[Stored, ...]:
+        """All but the masks."""
+        return self.references + self.others
+
+    @property
+    def stored(self) -> tuple[Stored, ...]:
+        """All pictures, masks too."""
+        return self.pictures + tuple(mask for mask in self.masks if mask is not None)
+
+
+class Source(Protocol):
+    """The rows of a data set, in an order of their own that never changes. Pickles small.
+
+    Attributes:
+        notes: What was left out on purpose, for people.
+    """
+
+    notes: Sequence[str]
+
+    def __len__(self) -> int:
+        """Number of rows, good and bad."""
+        ...
+
+    def entries(self, start: int, stop: int, content: bool) -> Iterator[Entry | Problem]:
+        """Rows `start` to `stop`, in order; no picture is opened.
+
+        Args:
+            content: Whether pictures that are not in files of their own are needed.
+        """
+        ...
+
+
+def inside(root: str, name: str) -> str:
+    """The absolute path of a file that a data set names, relative to its root.
+
+    Only names count: what a link in the data set points to may be anywhere.
+
+    Raises:
+        DamageError: it leads out of `root`, which must be absolute and normal.
+    """
+    path = os.path.normpath(os.path.join(root, name))
+    if not path.startswith(root.rstrip(os.sep) + os.sep):
+        raise DamageError("outside the folder", f"{name!r} is not in {root}")
+    return path
+
+
+def checked_prompt(prompt: str | None) -> str:
+    """Without space around it.
+
+    Raises:
+        DamageError: nothing is left.
+    """
+    text = (prompt or "").strip()
+    if not text:
+        raise DamageError("empty prompt", "say what to draw")
+    return text

@@ -1,0 +1,37 @@
+"""References in the shape and size that a policy draws. Does not import torch."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageOps
+
+from likewise.config.policies import PolicySection
+from likewise.pictures import on_white
+
+SMALLEST_SIDE = 16  # pixels of a reference; less shows nobody which subject is meant
+
+
+def fit_reference(picture: Image.Image, policy: PolicySection) -> Image.Image:
+    """The middle of a picture, in the shape and size that the policy draws.
+
+    Where the policy finds a size of its own, the picture is only made RGB.
+
+    Raises:
+        ValueError: a side is shorter than 16 pixels.
+    """
+    if min(picture.size) < SMALLEST_SIDE:
+        raise ValueError(
+            f"the reference is {picture.width}×{picture.height} pixels: "
+            f"each side must have at least {SMALLEST_SIDE}"
+        )
+    picture = on_white(picture)
+    if policy.resizes_references:
+        return picture
+    return ImageOps.fit(picture, (policy.width, policy.height), Image.Resampling.LANCZOS)
+
+
+def fit_mask(mask: Image.Image, size: tuple[int, int], policy: PolicySection) -> Image.Image:
+    """``L``, 0 or 255, as large as what `fit_reference` makes of a reference of `size`."""
+    mask = mask.convert("L").resize(size, Image.Resampling.BILINEAR)
+    if not policy.resizes_references:
+        mask = ImageOps.fit(mask, (policy.width, policy.height), Image.Resampling.BILINEAR)
+    return mask.point(lambda level: 255 * (level >= 128))

@@ -1,0 +1,37 @@
+"""Which kind of data set lies at a path, from the names of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from likewise.data.dreambench_files import PROMPTS as DREAMBENCH_PROMPTS
+from likewise.data.folder import PROMPTS as FOLDER_PROMPTS
+from likewise.data.syncd import PATTERN as SYNCD_METADATA
+
+
+def guess_kind(path: Path) -> str:
+    """The `data.kind` of what is at `path`.
+
+    Raises:
+        ValueError: there is nothing, or nothing that is known.
+    """
+    if not path.exists():
+        raise ValueError(f"there is nothing at {path}")
+    signs = {
+        "dreambench": (DREAMBENCH_PROMPTS, f"dataset/{DREAMBENCH_PROMPTS}"),
+        "syncd": (SYNCD_METADATA,),
+        "subjects200k": ("*.parquet", "data/*.parquet"),
+        "folder": (FOLDER_PROMPTS, f"*/{FOLDER_PROMPTS}"),
+    }
+    if path.is_file():
+        kinds = {".jsonl": "jsonl", ".parquet": "subjects200k"}
+        if path.suffix in kinds:
+            return kinds[path.suffix]
+    for kind, patterns in signs.items():
+        if any(True for pattern in patterns for _ in path.glob(pattern)):
+            return kind
+    known = "; ".join(f"{kind}: {' or '.join(patterns)}" for kind, patterns in signs.items())
+    raise ValueError(
+        f"{path} has none of the files by which a kind is known (jsonl: *.jsonl; {known}): "
+        "say which it is, with --kind"
+    )

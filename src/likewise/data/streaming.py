@@ -1,0 +1,76 @@
+"""Tasks of a data set as an endless stream, or as a fixed set; what to do about bad rows."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from likewise.config.data import Photos
+from likewise.data.entries import Problem
+from likewise.data.epochs import Epochs
+from likewise.data.index import Problems
+from likewise.data.opener import Opener
+from likewise.types import Task
+
+LOG = logging.getLogger(__name__)
+MOST_IN_A_ROW = 1000  # bad rows; whoever has so many should look at them
+
+
+@dataclass(frozen=True)
+class PhotoStream:
+    """Implements :class:`likewise.protocols.TaskStream`.
+
+    A bad row is an error, or, with `skip_bad`, replaced by the next good one of its epoch; so task
+    `index` is always the same one.
+
+    Attributes:
+        rows: Numbers of good rows, as far as can be told without opening pictures.
+        ahead: How many tasks after one that is asked for are opened ahead of time.
+    """
+
+    opener: Opener
+    rows: Epochs[int]
+    settings: Photos
+    ahead: int
+
+    def __call__(self, index: int) -> Task:
+        self.opener.expect([self.rows(place) for place in range(index, index + self.ahead + 1)])
+        for after in range(min(len(self.rows.tasks), MOST_IN_A_ROW)):
+            found = self.opener.take(self.rows(index, after))
+            if isinstance(found, Task):
+                return found
+            refuse_or_log(found, self.settings)
+        raise ValueError(f"{self.settings.path} has no good picture in {after + 1} rows")
+
+
+def first_tasks(opener: Opener, rows: Epochs[int], count: int, settings: Photos) -> list[Task]:
+    """The first `count` good tasks of an epoch; fewer if there are not so many.
+
+    Raises:
+        ValueError: a row is bad, and bad ones are not to be skipped.
+    """
+    tasks: list[Task] = []
+    for place in range(len(rows.tasks)):
+        if len(tasks) == count:
+            break
+        found = opener.take(rows(place))
+        if isinstance(found, Task):
+            tasks.append(found)
+        else:
+            refuse_or_log(found, settings)
+    return tasks
+
+
+def refuse_or_log(found: Problem | Problems, settings: Photos) -> None:
+    """Log what is wrong with a data set, if that is to be skipped.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not settings.skip_bad:
+        raise ValueError(
+            f"{settings.path} has bad rows: {found}\n"
+            f"see them all: likewise data check {settings.path} --kind {settings.kind}\n"
+            "or go on without them: data.skip_bad=true"
+        )
+    LOG.warning("data: skipped %s", found)

@@ -1,0 +1,164 @@
+"""A reward that is computed elsewhere, by `likewise serve-reward`, while this process draws on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+from functools import cached_property
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from likewise.config.rewards import Remote
+from likewise.rewards.breaker import Breaker
+from likewise.rewards.pictures import check_pictures, check_tasks
+from likewise.rewards.service import KINDS, Service, ServiceError
+from likewise.rewards.vlm.background import Background
+from likewise.rewards.vlm.keys import read_key
+from likewise.rewards.vlm.waiting import backoff
+from likewise.rewards.wire import pack
+from likewise.types import Task
+
+Numbers = list[float | None]
+
+
+class RemoteReward:
+    """Implements :class:`likewise.protocols.SlowReward`.
+
+    Requests are made on an event loop in a thread of its own. What has no answer in the end
+    (after all tries, or at the deadline) is missing.
+
+    Args:
+        settings: Where, how many at once, how often and for how long.
+
+    Raises:
+        ValueError: there is no token in the environment, where there should be one.
+    """
+
+    def __init__(self, settings: Remote) -> None:
+        self.settings = settings
+        try:
+            self.token = read_key(settings.token_env)
+        except ValueError as error:
+            raise ValueError(f"token_env: {error}") from error
+        self.breaker = Breaker(settings.break_after, settings.break_seconds)
+        self.places = asyncio.Semaphore(settings.concurrency)
+
+    def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+        """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
+
+        Raises:
+            ValueError: a picture or reference is not RGB, or the lengths differ.
+        """
+        return self.submit(images, tasks).result(time.monotonic())
+
+    def submit(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> PendingScores:
+        """Begin to send, in requests of `batch` pictures; raises as :meth:`score`."""
+        check_tasks(images, tasks)
+        check_pictures([task.reference for task in tasks], "reference")
+        size, notes = self.settings.batch, _Notes()
+        requests = []
+        for start in range(0, len(images), size):
+            part = slice(start, start + size)
+            answer = asyncio.run_coroutine_threadsafe(
+                self._insist(images[part], tasks[part], notes), self._background.loop
+            )
+            requests.append((len(images[part]), answer))
+        return PendingScores(requests, notes, self.settings.deadline)
+
+    @cached_property
+    def _background(self) -> Background:
+        return Background("remote-reward")
+
+    @cached_property
+    def _service(self) -> Service:  # first used, hence made, on the loop
+        return Service(self.settings, self.token)
+
+    async def _insist(
+        self, images: Sequence[Image.Image], tasks: Sequence[Task], notes: _Notes
+    ) -> Numbers:
+        """Try until there is an answer, it makes no sense to go on, or someone cancels."""
+        seconds = self.settings.timeout
+        async with self.places:
+            parts = await asyncio.to_thread(pack, images, tasks, seconds)
+            for failed in range(1, self.settings.retries + 2):
+                if not self.breaker.allows():
+                    notes.add(ServiceError("circuit", "too many failures in a row"))
+                    break
+                try:
+                    numbers = await self._service.ask(parts, len(images), seconds)
+                except ServiceError as error:
+                    notes.add(error)
+                    (self.breaker.failed if error.broken else self.breaker.succeeded)()
+                    if not error.again or failed > self.settings.retries:
+                        break
+                    await asyncio.sleep(max(backoff(failed), error.after))
+                else:
+                    self.breaker.succeeded()
+                    return numbers
+        return notes.nothing(len(images))
+
+
+class _Notes:
+    """What went wrong in the requests of one submission."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
+        self.last = ""
+        self.lost = 0  # pictures
+
+    def nothing(self, count: int) -> Numbers:
+        """The answer about so many pictures when there is none."""
+        self.lost += count
+        return [None] * count
+
+    def add(self, error: ServiceError) -> None:
+        self.counts[error.kind] += 1
+        self.last = str(error)
+
+
+class PendingScores:
+    """Implements :class:`likewise.protocols.Pending`.
+
+    Args:
+        requests: How many pictures each asks about, and its answer to be.
+        deadline: Seconds that they are waited for.
+    """
+
+    def __init__(
+        self, requests: Sequence[tuple[int, Future[Numbers]]], notes: _Notes, deadline: float
+    ) -> None:
+        self._requests, self._notes, self._deadline = requests, notes, deadline
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """``failed/<kind>`` → tries or requests that ended so (`service.KINDS`)."""
+        return {f"failed/{kind}": count for kind, count in self._notes.counts.items()}
+
+    @property
+    def problem(self) -> str:
+        notes = self._notes
+        if not notes.lost:
+            return ""
+        counts = ", ".join(f"{kind} {count}" for kind, count in (+notes.counts).items())
+        return f"no answer about {notes.lost} pictures ({counts}); the last: {notes.last}"
+
+    def result(self, since: float) -> tuple[Tensor, Tensor]:
+        """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Pending`."""
+        numbers: Numbers = []
+        for count, answer in self._requests:
+            left = since + self._deadline - time.monotonic()
+            try:
+                numbers += answer.result(max(0.0, left))
+            except (TimeoutError, CancelledError):
+                answer.cancel()
+                late = f"no answer {self._deadline:g} s after the last picture was drawn"
+                self._notes.add(ServiceError("deadline", late))
+                numbers += self._notes.nothing(count)
+        valid = torch.tensor([number is not None for number in numbers], dtype=torch.bool)
+        values = torch.tensor([number or 0.0 for number in numbers], dtype=torch.float32)
+        return values, valid & values.isfinite()

@@ -1,0 +1,107 @@
+"""A vision-language model as reward: any OpenAI-compatible endpoint, asked for scores 0 to 4."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import asdict
+from functools import cache
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from likewise.config.rewards import Side, VlmJudge
+from likewise.rewards.pictures import check_pictures, check_tasks
+from likewise.rewards.vlm.counts import Counts
+from likewise.rewards.vlm.errors import JudgeError
+from likewise.rewards.vlm.judge import Answer, Judge
+from likewise.rewards.vlm.question import Question
+from likewise.rewards.vlm.verdict import Verdict
+from likewise.types import Task
+
+ASPECTS: dict[Side, str] = {"identity": "concept_preservation", "prompt": "prompt_following"}
+
+
+class VlmJudgeReward:
+    """Implements :class:`likewise.protocols.SlowReward`: one of a judge's two scores, 0 to 4.
+
+    A picture without a verdict is missing.
+
+    Args:
+        judge: Both rewards of a recipe share one: a request gives both scores.
+        side: Which of them.
+    """
+
+    def __init__(self, judge: Judge, side: Side) -> None:
+        self.judge, self.aspect = judge, ASPECTS[side]
+
+    @classmethod
+    def load(cls, settings: VlmJudge) -> VlmJudgeReward:
+        """The reward of a recipe; where only side and weight differ, the judge is the same one.
+
+        Raises:
+            ValueError: as :class:`~likewise.rewards.vlm.judge.Judge`.
+        """
+        judge = _shared_judge(settings.model_copy(update={"side": "identity", "weight": 1.0}))
+        return cls(judge, settings.side)
+
+    def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+        """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
+
+        Raises:
+            ValueError: a picture or reference is not RGB, or the lengths differ.
+        """
+        return self.submit(images, tasks).result(time.monotonic())
+
+    def submit(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> PendingVerdicts:
+        """Begin to ask; raises as :meth:`score`."""
+        check_tasks(images, tasks)
+        check_pictures([task.reference for task in tasks], "reference")
+        questions = [
+            Question(image, task.reference, task.prompt, task.class_name)
+            for image, task in zip(images, tasks, strict=True)
+        ]
+        return PendingVerdicts(*self.judge.ask(questions, self.aspect), self.aspect)
+
+
+class PendingVerdicts:
+    """Implements :class:`likewise.protocols.Pending`.
+
+    Args:
+        answers: As :meth:`Judge.ask` returns them, with what they take.
+        aspect: Which score of a verdict counts.
+    """
+
+    def __init__(self, answers: Future[list[Answer]], counts: Counts, aspect: str) -> None:
+        self._answers, self._counts, self._aspect = answers, counts, aspect
+        self.problem = ""
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """By the names of `Counts`, which sum up to the judge's over the rewards that share it.
+
+        Without what is missing, which is counted for every reward.
+        """
+        return {name: sum_ for name, sum_ in asdict(self._counts).items() if name != "missing"}
+
+    def result(self, since: float) -> tuple[Tensor, Tensor]:
+        """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Pending`.
+
+        Each picture has its deadline from when it was asked about, which is before `since`.
+        """
+        answers = self._answers.result()
+        why = Counter(str(one) for one in answers if isinstance(one, JudgeError))
+        if why:
+            listed = "; ".join(f"{reason} ({times})" for reason, times in why.most_common(5))
+            self.problem = f"no verdict about {why.total()} of {len(answers)} pictures: {listed}"
+        valid = [isinstance(one, Verdict) for one in answers]
+        values = [getattr(one, self._aspect, 0) for one in answers]
+        return torch.tensor(values, dtype=torch.float32), torch.tensor(valid, dtype=torch.bool)
+
+
+@cache
+def _shared_judge(settings: VlmJudge) -> Judge:
+    return Judge(settings)

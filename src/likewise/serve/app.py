@@ -1,0 +1,137 @@
+"""The application: ``POST /score``, ``GET /health``, ``GET /metrics``.
+
+It can be run by uvicorn, mounted in another application, or given to Ray Serve.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
+
+from likewise.serve.answers import RewardFunction
+from likewise.serve.batching import Batcher, RewardError
+from likewise.serve.bodies import BoundedBodies
+from likewise.serve.counters import Counters
+from likewise.serve.documents import Document, parse_document, pictures_and_tasks
+from likewise.serve.limits import DOCUMENT_BYTES, Limits, Room
+from likewise.serve.pictures import decode, header_size
+
+DEFAULT_LIMITS = Limits()
+
+
+def create_app(
+    reward: RewardFunction,
+    *,
+    token: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    max_batch: int = 32,
+    max_wait: float = 0.005,
+) -> FastAPI:
+    """Serve one reward.
+
+    Args:
+        reward: ``(images, tasks) -> one number per picture``, higher being better; see
+            :func:`likewise.serve.answers.plain_numbers`. Only one thread calls it.
+        token: What clients must send as ``Authorization: Bearer …``; None: nobody is asked.
+        max_batch: Pictures that the reward gets at a time, at most.
+        max_wait: Seconds that a picture waits for others to fill its batch.
+    """
+    counters, room = Counters(), Room(limits)
+    batcher = Batcher(reward, max_batch, max_wait, counters)
+    counters.watch(batcher.waiting.qsize, lambda: room.requests)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with batcher.running():
+            yield
+
+    def authorise(request: Request) -> None:
+        given = request.headers.get("authorization", "").encode()
+        if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            raise HTTPException(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+
+    app = FastAPI(title="likewise reward", lifespan=lifespan, openapi_url=None)
+    app.add_middleware(BoundedBodies, limits=limits, answered=counters.answered)
+    known = [Depends(authorise)]
+
+    @app.post("/score", dependencies=known)
+    async def score(request: Request) -> dict[str, list[float | None]]:
+        with room.for_request():
+            document, files = await _read(request, limits)
+            sizes = [_size(place, data, limits) for place, data in enumerate(files)]
+            with room.for_pixels(sum(width * height for width, height in sizes)):
+                images, tasks = await run_in_threadpool(_open, document, files, sizes)
+                try:
+                    values = await batcher.score(images, tasks, document.seconds)
+                except TimeoutError as error:
+                    raise HTTPException(504, str(error)) from None
+                except RewardError as error:
+                    raise HTTPException(500, f"the reward failed: {error}") from None
+        counters.scored(values)
+        return {"values": values}
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "requests": room.requests, "waiting": batcher.waiting.qsize()}
+
+    @app.get("/metrics", dependencies=known)
+    async def metrics() -> Response:
+        return Response(counters.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+async def _read(request: Request, limits: Limits) -> tuple[Document, list[bytes]]:
+    """The two kinds of parts. Raises HTTPException 400 and 422; those of the body pass."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise HTTPException(415, "multipart/form-data is wanted")
+    parts = request.form(max_files=limits.pictures, max_fields=1, max_part_size=DOCUMENT_BYTES)
+    try:
+        async with parts as form:
+            items = form.multi_items()
+            texts = [part for name, part in items if name == "tasks" and isinstance(part, str)]
+            uploads = [part for name, part in items if name == "pictures"]
+            files = [await part.read() for part in uploads if isinstance(part, UploadFile)]
+    except ClientDisconnect:
+        raise HTTPException(400, "the client went away") from None
+    if len(texts) != 1 or len(files) != len(items) - 1:
+        raise HTTPException(400, "one field 'tasks' and files 'pictures' are wanted")
+    try:
+        return parse_document(texts[0]), files
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
+
+
+def _size(place: int, data: bytes, limits: Limits) -> tuple[int, int]:
+    try:
+        width, height = header_size(data)
+    except ValueError as error:
+        raise HTTPException(422, f"picture {place} {error}") from None
+    if not 0 < width * height <= limits.pixels:
+        told = f"picture {place} is {width}×{height}; {limits.pixels} pixels are the limit"
+        raise HTTPException(413 if width * height else 422, told)
+    return width, height
+
+
+def _open(
+    document: Document, files: Sequence[bytes], sizes: Sequence[tuple[int, int]]
+) -> tuple[list[Any], list[Any]]:
+    opened = []
+    for place, (data, size) in enumerate(zip(files, sizes, strict=True)):
+        try:
+            opened.append(decode(data, size))
+        except ValueError as error:
+            raise HTTPException(422, f"picture {place} {error}") from None
+    try:
+        return pictures_and_tasks(document, opened)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None

@@ -1,0 +1,125 @@
+"""Pictures of many requests → batches for one reward, which is asked by one thread only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from PIL import Image
+
+from likewise.serve.answers import RewardFunction, plain_numbers
+from likewise.serve.counters import Counters
+from likewise.types import Task
+
+
+class RewardError(RuntimeError):
+    """The reward raised, or did not answer with one number per picture."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """One picture; `request` is the same object for those that came together."""
+
+    image: Image.Image
+    task: Task
+    request: object
+    until: float  # by the loop's clock
+    answer: asyncio.Future[float | None]
+
+
+class Batcher:
+    """Collects pictures until a batch is full or the first has waited long enough.
+
+    While one batch is scored the next gathers, so that batches fill up under load.
+
+    Args:
+        reward: Called with B ≤ `max_batch` pictures and tasks.
+        max_wait: Seconds.
+    """
+
+    def __init__(
+        self, reward: RewardFunction, max_batch: int, max_wait: float, counters: Counters
+    ) -> None:
+        self.reward, self.max_batch, self.max_wait = reward, max_batch, max_wait
+        self.counters = counters
+        self.waiting: asyncio.Queue[_Waiting] = asyncio.Queue()  # Room bounds what comes here
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="reward")
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Batches are scored within this context; it is left when nobody waits for an answer."""
+        worker = asyncio.create_task(self._work())
+        try:
+            yield
+        finally:
+            worker.cancel()
+            self.thread.shutdown(wait=False, cancel_futures=True)
+
+    async def score(
+        self, images: Sequence[Image.Image], tasks: Sequence[Task], seconds: float
+    ) -> list[float | None]:
+        """A number for each picture, None where the reward has nothing to say.
+
+        Raises:
+            RewardError: the reward failed.
+            TimeoutError: its turn did not come within so many seconds.
+        """
+        loop, request = asyncio.get_running_loop(), object()
+        until = loop.time() + seconds
+        places = [
+            _Waiting(image, task, request, until, loop.create_future())
+            for image, task in zip(images, tasks, strict=True)
+        ]
+        for place in places:
+            self.waiting.put_nowait(place)
+        return await asyncio.gather(*(place.answer for place in places))
+
+    async def _work(self) -> None:
+        while True:
+            batch = await self._collect()
+            now = asyncio.get_running_loop().time()
+            for place in batch:
+                if place.until < now:
+                    place.answer.set_exception(TimeoutError("its turn came too late"))
+            await self._answer([place for place in batch if not place.answer.done()])
+
+    async def _collect(self) -> list[_Waiting]:
+        batch = [await self.waiting.get()]
+        until = asyncio.get_running_loop().time() + self.max_wait
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                while len(batch) < self.max_batch:
+                    batch.append(await self.waiting.get())
+        return batch
+
+    async def _answer(self, batch: Sequence[_Waiting]) -> None:
+        """Where a batch fails, each request is tried alone: a bad one must not spoil others."""
+        if not batch:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            numbers: Sequence[float | RewardError | None] = await loop.run_in_executor(
+                self.thread, self._ask, batch
+            )
+        except Exception as error:
+            requests = list(dict.fromkeys(place.request for place in batch))
+            if len(requests) > 1:
+                for one in requests:
+                    await self._answer([place for place in batch if place.request is one])
+                return
+            numbers = [RewardError(f"{type(error).__name__}: {error}")] * len(batch)
+        for place, number in zip(batch, numbers, strict=True):
+            if place.answer.done():  # its request was given up
+                continue
+            if isinstance(number, RewardError):
+                place.answer.set_exception(number)
+            else:
+                place.answer.set_result(number)
+
+    def _ask(self, batch: Sequence[_Waiting]) -> list[float | None]:
+        with self.counters.batch(len(batch)):
+            answer = self.reward([one.image for one in batch], [one.task for one in batch])
+            return plain_numbers(answer, len(batch))

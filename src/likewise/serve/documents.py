@@ -1,0 +1,94 @@
+"""What a request says about its pictures: one JSON document beside the files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+
+from likewise.types import Task
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Row(_Strict):
+    """One picture and its task; pictures are places among the request's files.
+
+    Fields beside `image` are those of :class:`likewise.types.Task`.
+    """
+
+    image: NonNegativeInt
+    id: str
+    prompt: str
+    class_name: str
+    subject: str
+    category: str
+    kind: str
+    complexity: int
+    reference: NonNegativeInt
+    reference_mask: NonNegativeInt | None = None
+    other_photos: list[NonNegativeInt] = []
+    constraints: dict[str, str] = {}
+    more_references: list[NonNegativeInt] = []
+
+
+class Document(_Strict):
+    """All pictures of a request.
+
+    Attributes:
+        seconds: After which the client no longer waits: what is not scored by then is dropped.
+    """
+
+    seconds: float = Field(60.0, gt=0, le=3600, allow_inf_nan=False)
+    tasks: list[Row] = Field(min_length=1)
+
+
+def parse_document(text: str) -> Document:
+    """Raises ValueError, which quotes field names and never what was sent."""
+    try:
+        return Document.model_validate_json(text)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        first = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in details[:3]]
+        raise ValueError(f"{len(details)} problem(s) in tasks: {'; '.join(first)}") from None
+
+
+def pictures_and_tasks(
+    document: Document, files: Sequence[Image.Image]
+) -> tuple[list[Image.Image], list[Task]]:
+    """The pictures to be scored, and a task for each.
+
+    Raises:
+        ValueError: there is no such file, or no use for one, a picture is not RGB, or a mask does
+            not fit.
+    """
+    used: set[int] = set()
+
+    def get(place: int, mode: str = "RGB") -> Image.Image:
+        used.add(place)
+        if place >= len(files):
+            raise ValueError(f"tasks name picture {place}, and there are {len(files)}")
+        if files[place].mode != mode:
+            raise ValueError(f"picture {place} has mode {files[place].mode}: {mode} is wanted")
+        return files[place]
+
+    images, tasks = [], []
+    for row in document.tasks:
+        mask = None if row.reference_mask is None else get(row.reference_mask, "L")
+        reference = get(row.reference)
+        if mask is not None and mask.size != reference.size:
+            raise ValueError(f"mask {row.reference_mask} is not of its reference's size")
+        pictures = {
+            "reference": reference,
+            "reference_mask": mask,
+            "other_photos": tuple(map(get, row.other_photos)),
+            "more_references": tuple(map(get, row.more_references)),
+        }
+        images.append(get(row.image))
+        tasks.append(Task(**{**row.model_dump(exclude={"image"}), **pictures}))
+    if len(used) < len(files):
+        raise ValueError(f"{len(files) - len(used)} pictures belong to no task")
+    return images, tasks

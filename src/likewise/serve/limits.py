@@ -1,0 +1,66 @@
+"""How much a service takes on, and what bounds its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fastapi import HTTPException
+
+RETRY_AFTER = {"Retry-After": "1"}  # seconds
+DOCUMENT_BYTES = 2**20  # of the part that describes the tasks
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Memory stays below about ``requests * request_bytes + 3 * held_pixels``, beside the reward's.
+
+    Attributes:
+        request_bytes: Of one request, everything in it.
+        pictures: In one request: drawn ones, references, masks and other photos.
+        pixels: Of one picture, by its header, before anything is decoded.
+        held_pixels: Of all pictures of all requests in progress.
+        requests: In progress at once, waiting ones included; more are told to come back.
+        seconds: That a client may take to send a request.
+    """
+
+    request_bytes: int = 32 * 2**20
+    pictures: int = 256
+    pixels: int = 2048 * 2048
+    held_pixels: int = 2**27
+    requests: int = 64
+    seconds: float = 30.0
+
+
+class Room:
+    """What is taken up at the moment. Belongs to one event loop."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.requests = self.pixels = 0
+
+    @contextmanager
+    def for_request(self) -> Iterator[None]:
+        """Raises HTTPException 503 if as many are in progress as there may be."""
+        if self.requests >= self.limits.requests:
+            raise HTTPException(503, "too many requests in progress", RETRY_AFTER)
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+
+    @contextmanager
+    def for_pixels(self, count: int) -> Iterator[None]:
+        """Raises HTTPException 413 if so many never fit, 503 if they do not fit now."""
+        if count > self.limits.held_pixels:
+            limit = self.limits.held_pixels
+            raise HTTPException(413, f"{count} pixels in one request; the limit is {limit}")
+        if self.pixels + count > self.limits.held_pixels:
+            raise HTTPException(503, "too many pixels in progress", RETRY_AFTER)
+        self.pixels += count
+        try:
+            yield
+        finally:
+            self.pixels -= count

@@ -1,0 +1,114 @@
+"""`likewise data check`, and training on data of one's own, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from time import process_time
+
+import photosets
+import pytest
+from running import TINY, run, said
+
+from likewise.build import build_stream, check_source, open_source
+from likewise.config.data import KINDS
+from likewise.config.loading import load_recipe
+
+MANY = 100_000
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "folder", "syncd", "subjects200k"])
+def test_good_data_pass(kind: str, tmp_path: Path) -> None:
+    path = getattr(photosets, kind)(tmp_path)
+    result = run("data", "check", path)
+    assert result.exit_code == 0, result.output
+    assert f"({kind})" in said(result) and " 0 bad (pictures: headers read)" in said(result)
+
+
+def test_bad_rows_are_listed_with_counts_and_examples(tmp_path: Path) -> None:
+    file = photosets.jsonl(tmp_path, rows=12, subjects=6)
+    (tmp_path / "photos" / "2-1.png").unlink()
+    rows = photosets.lines_of(file)
+    rows[0]["prompt"] = ""
+    photosets.write_lines(file, [*rows, "[bold]"])
+    result = run("data", "check", file, "--examples", 1, "--decode")
+    assert result.exit_code == 1
+    assert said(result).startswith(
+        "2 missing picture tasks.jsonl, line 3: no file photos/2-1.png "
+        "1 empty prompt tasks.jsonl, line 1: say what to draw "
+        "1 bad JSON tasks.jsonl, line 13: "
+    )
+    assert said(result).endswith("tasks.jsonl (jsonl): 13 rows, 4 bad (pictures: decoded)")
+
+
+def test_what_is_left_out_on_purpose_is_said(tmp_path: Path) -> None:
+    result = run("data", "check", photosets.subjects200k(tmp_path, ratings=[3, 5, 1]))
+    assert result.exit_code == 0
+    assert "2 pairs are left out: rated below 5, or not described" in said(result)
+
+
+def test_what_is_no_data_set_is_a_readable_error(tmp_path: Path) -> None:
+    for words, message in (
+        ([tmp_path / "no"], "there is nothing at"),
+        ([tmp_path], "say which it is, with --kind"),
+        (
+            [tmp_path, "--kind", "jsonls"],
+            "no kind of data 'jsonls' to check; did you mean 'jsonl'?",
+        ),
+    ):
+        result = run("data", "check", *words)
+        assert result.exit_code == 2 and message in said(result)
+
+
+def test_training_refuses_bad_data_or_logs_what_it_skips(tmp_path: Path) -> None:
+    file = photosets.jsonl(tmp_path, rows=8, subjects=4)
+    rows = photosets.lines_of(file)
+    rows[1]["prompt"] = ""
+    photosets.write_lines(file, rows)
+    (tmp_path / "photos" / "2-0.png").write_bytes(b"no picture")
+    (tmp_path / "photos" / "3-0.png").write_bytes(b"no picture")
+    words = [*TINY, "~data", "data.kind=jsonl", f"data.path={file}", "data.workers=1"]
+    words += ["data.held_out=null", "rollout.tasks=3", "run.iterations=2"]
+    result = run("train", *words, "--run-dir", tmp_path / "refused")
+    assert result.exit_code == 2
+    assert "tasks.jsonl has bad rows: 1 empty prompt (tasks.jsonl, line 2" in said(result)
+    result = run("train", *words, "data.skip_bad=true", "--run-dir", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    log = (tmp_path / "run" / "log.txt").read_text("utf-8")
+    assert "warning: data: skipped 1 empty prompt (tasks.jsonl, line 2: say what to draw)" in log
+    assert "not a picture: photos/2-0.png" in log or "not a picture: photos/3-0.png" in log
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_rows_are_checked_and_started_on_in_time(tmp_path: Path) -> None:
+    """CPU seconds, as one core of an idle machine would need them."""
+    for number in range(1000):
+        photosets.save(tmp_path / "photos" / f"{number}.png", number % 512, (256, 256))
+    lines = [
+        json.dumps(
+            {
+                "id": f"row-{number}",
+                "prompt": f"a duck in place {number}, on a red carpet, at dawn",
+                "references": [f"photos/{number % 1000}.png"],
+                "heldout_references": [f"photos/{(number + 1) % 1000}.png"],
+                "subject": f"duck-{number // 10}",
+            }
+        )
+        for number in range(MANY)
+    ]
+    file = photosets.write_lines(tmp_path / "tasks.jsonl", lines)
+    before = process_time()
+    source = open_source(KINDS["jsonl"](path=str(file)))
+    report = check_source(source)
+    checked = process_time() - before
+    assert (report.rows, report.bad) == (MANY, 0)
+
+    words = ["~data", "data.kind=jsonl", f"data.path={file}", "data.workers=2"]
+    recipe = load_recipe("stickers", words)
+    before = process_time()
+    build_stream(recipe)(0)
+    started = process_time() - before
+    memory = max(getrusage(who).ru_maxrss for who in (RUSAGE_SELF, RUSAGE_CHILDREN)) / 1024
+    print(f"checked in {checked:.1f} s, started in {started:.1f} s, peak {memory:.0f} MiB")
+    assert checked < 60 and started < 10 and memory < 1500

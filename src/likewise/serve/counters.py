@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -17,7 +18,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own = {"registry": self.registry, "namespace": PREFIX}
+        own: Any = {"registry": self.registry, "namespace": PREFIX}
         self.answers = Counter("answers", "Answers by HTTP status", ["status"], **own)
         self.pictures = Counter("pictures", "Pictures by what became of them", ["outcome"], **own)
         self.failures = Counter("failures", "Batches at which the reward failed", **own)

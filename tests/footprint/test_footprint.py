@@ -34,6 +34,7 @@ def test_planned_memory_is_what_training_takes(name: str, tmp_path: Path) -> Non
     assert planned == pytest.approx(measured, rel=0.2)
 
 
+@pytest.mark.slow  # a minute for all families
 @pytest.mark.parametrize("name", SHAPES)
 def test_without_weights_the_same_bytes_live(name: str, tmp_path: Path) -> None:
     recipe = recipe_of(name, tmp_path, "policy.dtype=bfloat16")

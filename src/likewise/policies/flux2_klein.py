@@ -8,12 +8,9 @@ stock pipeline passes them: 2×2 VAE latents each, normalised by the VAE's batch
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from diffusers import Flux2KleinPipeline
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
@@ -21,9 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.algorithm.schedule import model_time, shifted_sigmas
-from likewise.policies.common.pictures import check_size, seeded_noise
+from likewise.policies.common.inputs import check_size, check_text_length, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.common.rows import Row, Tensors, stacked
+from likewise.policies.flux.tokens import scheduler_sigmas
 
 LONGEST_TEXT = 512  # tokens, what the model was trained with
 SMALLEST_REFERENCE, LARGEST_REFERENCE = 64**2, 1024**2  # pixels
@@ -74,10 +72,7 @@ class Flux2KleinPolicy(PipelinePolicy):
     ) -> None:
         multiple = 2 * pipeline.vae_scale_factor
         check_size(height, width, multiple)
-        if not 1 <= max_sequence_length <= LONGEST_TEXT:
-            raise ValueError(
-                f"max_sequence_length must be 1 to {LONGEST_TEXT}, not {max_sequence_length}"
-            )
+        check_text_length(max_sequence_length, LONGEST_TEXT)
         if reference_area < SMALLEST_REFERENCE:
             raise ValueError(
                 f"reference_area must be at least {SMALLEST_REFERENCE} pixels, not {reference_area}"
@@ -111,11 +106,10 @@ class Flux2KleinPolicy(PipelinePolicy):
 
     def blank_row(self, references: Sequence[tuple[int, int]]) -> Row:
         config = self.denoiser.config
-        zeros = partial(torch.zeros, dtype=self.dtype, device=self.device)
-        text = {"states": zeros(self.max_sequence_length, config.joint_attention_dim)}
+        text = {"states": self.zeros(self.max_sequence_length, config.joint_attention_dim)}
         # Resized without content, so that the arithmetic of sizes stays the pipeline's own.
         fitted = self._fitted([Image.new("L", (width, height)) for height, width in references])
-        tokens = [zeros(*self._token_grid(image), config.in_channels) for image in fitted]
+        tokens = [self.zeros(*self._token_grid(image), config.in_channels) for image in fitted]
         seen = tuple({"tokens": one} for one in tokens)
         return Row(text, seen, text if self.guidance.on else None)
 
@@ -128,12 +122,8 @@ class Flux2KleinPolicy(PipelinePolicy):
     def sigmas(self, num_steps: int, shift: float | None = None) -> Tensor:
         if shift is not None:
             return shifted_sigmas(num_steps, shift)
-        if num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, not {num_steps}")
         mu = compute_empirical_mu(self.grid[0] * self.grid[1], num_steps)
-        scheduler = copy.deepcopy(self.pipeline.scheduler)  # set_timesteps changes it
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / num_steps, num_steps), mu=mu)
-        return scheduler.sigmas
+        return scheduler_sigmas(self.pipeline.scheduler, num_steps, mu)
 
     def predict(
         self,

@@ -21,7 +21,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from likewise.algorithm.schedule import model_time, shifted_sigmas
-from likewise.policies.common.pictures import check_size, seeded_noise
+from likewise.policies.common.inputs import check_size, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.common.rows import Row, Tensors, stacked
 from likewise.policies.flux.tokens import Grid, pack, pipeline_sigmas, unpack
@@ -118,16 +118,12 @@ class QwenImageEditPolicy(PipelinePolicy):
         processor = getattr(self.pipeline.processor, "image_processor", None)
         seen = [fitted(size, self.condition_area) for size in references]
 
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=self.dtype, device=self.device)
-
         def text(tokens: int) -> Tensors:
-            return {
-                "states": zeros(text_tokens(seen, tokens, processor), config.joint_attention_dim)
-            }
+            length = text_tokens(seen, tokens, processor)
+            return {"states": self.zeros(length, config.joint_attention_dim)}
 
         grids = [self._grid(fitted(size, self.reference_area)) for size in references]
-        blanks = tuple({"tokens": zeros(*grid, config.in_channels)} for grid in grids)
+        blanks = tuple({"tokens": self.zeros(*grid, config.in_channels)} for grid in grids)
         return Row(text(prompt_tokens), blanks, text(1) if self.guidance.on else None)
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:

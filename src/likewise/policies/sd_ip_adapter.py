@@ -17,7 +17,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from likewise.algorithm.schedule import nearest_timestep, variance_preserving_sigma
-from likewise.policies.common.pictures import check_size, seeded_noise
+from likewise.policies.common.inputs import check_size, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.common.rows import Row, Tensors, stacked
 from likewise.policies.sd.ip_adapter import load_ip_adapter, takes_hidden_states
@@ -126,17 +126,16 @@ class SdIpAdapterPolicy(PipelinePolicy):
         return tuple({"shown": one["none"]} for one in references)
 
     def blank_row(self, references: Sequence[tuple[int, int]]) -> Row:
-        kind: Any = {"dtype": self.dtype, "device": self.device}
         unet, clip = self.denoiser.config, self.pipeline.image_encoder.config
         length = self.pipeline.text_encoder.config.max_position_embeddings
-        text = {"states": torch.zeros(length, unet.cross_attention_dim, **kind)}
+        text = {"states": self.zeros(length, unet.cross_attention_dim)}
         if self.is_xl:
             times = 6 * unet.addition_time_embed_dim
             pooled = unet.projection_class_embeddings_input_dim - times
-            text["pooled"] = torch.zeros(pooled, **kind)
+            text["pooled"] = self.zeros(pooled)
         patches = (clip.image_size // clip.patch_size) ** 2
         shape = (patches + 1, clip.hidden_size) if self.hidden_states else (clip.projection_dim,)
-        picture = {"shown": torch.zeros(shape, **kind), "none": torch.zeros(shape, **kind)}
+        picture = {"shown": self.zeros(*shape), "none": self.zeros(*shape)}
         return Row(text, (picture,) * len(references), text if self.guidance.on else None)
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:

@@ -10,7 +10,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from likewise.algorithm.schedule import model_time, shifted_sigmas
-from likewise.policies.common.pictures import check_size, seeded_noise
+from likewise.policies.common.inputs import check_size, check_text_length, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.common.rows import Row, Tensors, stacked
 from likewise.policies.flux.tokens import Grid, pack, pipeline_sigmas, position_ids, unpack
@@ -57,10 +57,7 @@ class FluxPolicy(PipelinePolicy):
     ) -> None:
         multiple = 2 * pipeline.vae_scale_factor
         check_size(height, width, multiple)
-        if not 1 <= max_sequence_length <= LONGEST_TEXT:
-            raise ValueError(
-                f"max_sequence_length must be 1 to {LONGEST_TEXT}, not {max_sequence_length}"
-            )
+        check_text_length(max_sequence_length, LONGEST_TEXT)
         super().__init__(pipeline, **common)
         self.multiple = multiple
         self.grid: Grid = (height // multiple, width // multiple)

@@ -67,14 +67,9 @@ def pipeline_sigmas(
 ) -> Tensor:
     """The σ grid that a FLUX pipeline with this scheduler uses: float32 [T+1] down to 0.
 
-    The scheduler itself is asked, so that every setting of its config counts; a copy of it,
-    because ``set_timesteps`` changes it.
-
     Raises:
         ValueError: `num_steps` < 1.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, not {num_steps}")
     config = scheduler.config
     mu = resolution_mu(
         image_tokens,
@@ -83,6 +78,22 @@ def pipeline_sigmas(
         config.get("base_shift", 0.5),
         config.get("max_shift", 1.15),
     )
+    return scheduler_sigmas(scheduler, num_steps, mu)
+
+
+def scheduler_sigmas(
+    scheduler: FlowMatchEulerDiscreteScheduler, num_steps: int, mu: float
+) -> Tensor:
+    """The σ grid of a scheduler at this μ: float32 [T+1] down to 0.
+
+    The scheduler itself is asked, so that every setting of its config counts; a copy of it,
+    because ``set_timesteps`` changes it.
+
+    Raises:
+        ValueError: `num_steps` < 1.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, not {num_steps}")
     scheduler = copy.deepcopy(scheduler)
     scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / num_steps, num_steps), mu=mu)
     return scheduler.sigmas

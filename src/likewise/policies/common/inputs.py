@@ -1,4 +1,4 @@
-"""What every policy asks of the pictures it draws: a size that fits, and noise to start from."""
+"""What policies ask of what they are given: sizes that fit, and noise to start from."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ def check_size(height: int, width: int, multiple: int) -> None:
         raise ValueError(
             f"height and width must be multiples of {multiple}, not {height} and {width}"
         )
+
+
+def check_text_length(tokens: int, longest: int) -> None:
+    """Raises ValueError unless `max_sequence_length` is 1 to `longest` tokens."""
+    if not 1 <= tokens <= longest:
+        raise ValueError(f"max_sequence_length must be 1 to {longest}, not {tokens}")
 
 
 def seeded_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:

@@ -26,7 +26,7 @@ KEY = "sk-very-SECRET/0123456789+abc=="
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr("likewise.rewards.vlm.waiting.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("likewise.rewards.requests.waiting.FIRST_WAIT", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("JUDGE_KEY", KEY)
     monkeypatch.chdir(tmp_path)

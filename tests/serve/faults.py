@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from likewise.rewards.vlm.background import Background
+from likewise.rewards.requests.background import Background
 
 HANG = 5.0  # seconds
 ANSWER = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\n"

@@ -16,10 +16,10 @@ from torch import Tensor
 from likewise.config.rewards import Remote
 from likewise.rewards.breaker import Breaker
 from likewise.rewards.pictures import check_pictures, check_tasks
+from likewise.rewards.requests.background import Background
+from likewise.rewards.requests.keys import read_key
+from likewise.rewards.requests.waiting import backoff
 from likewise.rewards.service import KINDS, Service, ServiceError
-from likewise.rewards.vlm.background import Background
-from likewise.rewards.vlm.keys import read_key
-from likewise.rewards.vlm.waiting import backoff
 from likewise.rewards.wire import pack
 from likewise.types import Task
 

@@ -11,8 +11,8 @@ import httpx2
 from pydantic import SecretStr
 
 from likewise.config.rewards import Remote
-from likewise.rewards.vlm.keys import hide
-from likewise.rewards.vlm.waiting import retry_after
+from likewise.rewards.requests.keys import hide
+from likewise.rewards.requests.waiting import retry_after
 from likewise.rewards.wire import Part
 
 ANSWER_BYTES = 2**20

@@ -8,12 +8,12 @@ from typing import Any
 from pydantic import SecretStr
 
 from likewise.config.rewards import VlmJudge
+from likewise.rewards.requests.waiting import backoff
 from likewise.rewards.vlm.counts import Counts
 from likewise.rewards.vlm.endpoint import Endpoint, Reply
 from likewise.rewards.vlm.errors import JudgeError, TransientError, UnknownFormatError
 from likewise.rewards.vlm.question import FORMATS, Question, data_url, fitted
 from likewise.rewards.vlm.verdict import Verdict, parse_verdict
-from likewise.rewards.vlm.waiting import backoff
 
 
 class Exchange:

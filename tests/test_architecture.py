@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 GROUND = {"assets", "types", "config", "seeding", "protocols", "sheets", "records", "quiet"}
-GROUND |= {"pictures", "imports"}
+GROUND |= {"pictures", "imports", "hub"}
 PLUG_INS = {"policies", "rewards", "data"}
 MATHS = {"algorithm"}
 PAPERS = {"assets", "types", "config", "sheets", "records"}  # what can be read without torch
@@ -35,6 +35,7 @@ HOUSE: dict[str, set[str]] = {
     "pictures": set(),
     "quiet": set(),
     "imports": set(),
+    "hub": set(),
     "records": {"config"},
     # What numbers in files and arrays say: intervals, tests, fronts, diagnostics.
     "analysis": PAPERS,

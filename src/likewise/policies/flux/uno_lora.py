@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from diffusers import FluxTransformer2DModel
-from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import linear
+
+from likewise.hub import weights_file
 
 BLOCKS = {"double_blocks": "transformer_blocks", "single_blocks": "single_transformer_blocks"}
 LAYERS = {  # the published name of a block's layer, and the parts of it in diffusers
@@ -50,7 +51,7 @@ def read(file: str | Path) -> dict[str, Tensor]:
         ValueError: there is none, or it is damaged.
     """
     try:
-        return load_file(file if Path(file).is_file() else _fetch(str(file)))
+        return load_file(weights_file(file, "uno_lora"))
     except SafetensorError as error:
         raise ValueError(f"uno_lora: {file} is no safetensors file: {error}") from error
 
@@ -124,17 +125,6 @@ def keep(
         layer.register_buffer("uno_down", shared[id(update.down)], persistent=False)
         layer.register_buffer("uno_up", placed(update.up), persistent=False)
         layer.register_forward_hook(_add_update)
-
-
-def _fetch(name: str) -> str:
-    owner, _, rest = name.partition("/")
-    repository, _, inside = rest.partition("/")
-    try:
-        return hf_hub_download(f"{owner}/{repository}", inside)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"uno_lora: there is no file {name}, and the Hub gives none: {error}"
-        ) from error
 
 
 def _layers(transformer: FluxTransformer2DModel) -> Iterator[tuple[str, tuple[str, ...]]]:

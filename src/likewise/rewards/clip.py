@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoProcessor, CLIPModel
 
+from likewise.rewards.distinct import embed_distinct
 from likewise.rewards.likeness import Likeness, load_encoder
 from likewise.rewards.pictures import check_pictures, check_tasks, in_batches
 from likewise.types import Task
@@ -25,12 +26,21 @@ class ClipReward:
     Args:
         path_or_name: Directory or hub name of a ``CLIPModel`` with its processor.
         device: Where to encode.
+        processor: Directory or hub name of another processor than the model's own.
+        dtype: Of the model; what it was saved in does not count.
     """
 
-    def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        path_or_name: str | Path,
+        device: str | torch.device = "cpu",
+        processor: str | Path | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.device = torch.device(device)
-        self.model = CLIPModel.from_pretrained(path_or_name).to(self.device).eval()
-        self.processor = AutoProcessor.from_pretrained(path_or_name)
+        model = CLIPModel.from_pretrained(path_or_name, dtype=dtype)
+        self.model = model.to(self.device).eval()
+        self.processor = AutoProcessor.from_pretrained(processor or path_or_name)
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
@@ -39,7 +49,7 @@ class ClipReward:
             ValueError: a picture is not RGB (the message names it), or the lengths differ.
         """
         check_tasks(images, tasks)
-        texts = self.embed_texts([task.prompt for task in tasks])
+        texts = embed_distinct([task.prompt for task in tasks], self.embed_texts, key=str)
         values = F.cosine_similarity(self.embed_images(images), texts, dim=-1)
         return values, torch.ones(len(values), dtype=torch.bool)
 
@@ -51,7 +61,7 @@ class ClipReward:
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Projected text embeddings, float32 [B, D] on the CPU, not normalised.
 
-        Longer texts are cut at the text encoder's limit, as is usual with CLIP.
+        Longer texts are cut at the text encoder's limit (77 tokens), as is usual with CLIP.
         """
         return in_batches(texts, self._encode_texts, self.model.config.projection_dim)
 

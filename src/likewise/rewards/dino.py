@@ -1,35 +1,50 @@
-"""Identity reward: is it the same subject? DINO's CLS tokens, whole or segmented."""
+"""Identity reward: is it the same subject? DINO's CLS tokens, of whole pictures or subjects."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoConfig, ViTConfig
+from transformers import AutoConfig
 
 from likewise.rewards.likeness import Likeness, Transform, load_encoder
+from likewise.rewards.segmenters.masks import Segmenter, check_mask, is_empty
 from likewise.types import Task
 
 BACKGROUND = (232, 232, 234)  # a plain, light grey studio backdrop
+MODEL_TYPES = ("vit", "dinov2", "dinov2_with_registers", "dinov3_vit", "dinov3_convnext")
 
 
 class DinoReward(Likeness):
     """Cosine between the CLS tokens of a picture and of its task's reference, in [-1, 1].
 
-    DINO is Caron et al. 2021 (arXiv:2104.14294), DINOv2 Oquab et al. 2023 (arXiv:2304.07193);
+    DINO is Caron et al. 2021 (arXiv:2104.14294), DINOv2 Oquab et al. 2023 (arXiv:2304.07193), with
+    registers Darcet et al. 2023 (arXiv:2309.16588), DINOv3 Siméoni et al. 2025 (arXiv:2508.10104);
     DreamBooth (arXiv:2208.12242) introduced this cosine as a measure of subject fidelity. The token
-    is taken after the last layer norm. A copy of the reference scores 1.0 unless `segment`.
+    is taken after the last layer norm; a DINOv3 ConvNeXt's is its pooled one. A copy of the
+    reference scores 1.0 unless one of the two is segmented.
 
     Args:
-        path_or_name: Directory or hub name of a ``ViTModel`` (DINO) or ``Dinov2Model`` with its
+        path_or_name: Directory or hub name of a ``ViTModel`` (DINO), ``Dinov2Model``,
+            ``Dinov2WithRegistersModel``, ``DINOv3ViTModel`` or ``DINOv3ConvNextModel`` with its
             image processor.
-        segment: Grey out the reference's background by ``task.reference_mask`` first ("DINO-Seg"),
-            so that only the subject is compared; tasks without a mask are not valid then.
+        segment: Grey out the reference's background ("DINO-Seg"), so that pictures are compared
+            with the subject alone: by ``task.reference_mask``, else by `segmenter`. Tasks where
+            neither finds a subject are not valid then.
         device: Where to encode.
         transform: How pictures become pixels; see :func:`likewise.rewards.likeness.load_encoder`.
+        segment_generated: Grey out the scored pictures' background too, by `segmenter`. A picture
+            where it finds no subject counts as all background, which is unlike any subject: were
+            it missing, a picture would escape its low score by losing the subject.
+        segmenter: Finds subjects; see :func:`likewise.rewards.segmenters.load_segmenter`.
+
+    Raises:
+        OSError: there is no such model.
+        ValueError: it is no DINO, or `segment_generated` lacks a segmenter.
     """
 
     def __init__(
@@ -38,29 +53,87 @@ class DinoReward(Likeness):
         segment: bool = False,
         device: str | torch.device = "cpu",
         transform: Transform = "own",
+        segment_generated: bool = False,
+        segmenter: Segmenter | None = None,
     ) -> None:
-        options = _without_pooler(path_or_name)
+        if segment_generated and segmenter is None:
+            raise ValueError("segment_generated needs a segmenter: tasks have no masks of it")
+        options = _model_options(path_or_name)
         super().__init__(*load_encoder(path_or_name, transform, **options), device)
         self.segment = segment
+        self.segment_generated = segment_generated
+        self.segmenter = segmenter
 
-    def reference(self, task: Task) -> Image.Image:
-        """The task's reference, its background greyed out if `segment`."""
-        if self.segment and task.reference_mask is not None:
-            return segmented(task.reference, task.reference_mask)
-        return task.reference
+    def references(self, tasks: Sequence[Task]) -> Sequence[Image.Image | None]:
+        """Each task's reference; its subject alone if `segment`, ``None`` where none is found.
 
-    def is_valid(self, task: Task) -> bool:
-        """False where `segment` asks for a mask that the task does not have."""
-        return not self.segment or task.reference_mask is not None
+        Raises:
+            ValueError: a mask is not of mode ``L`` or not of its reference's size.
+        """
+        if not self.segment:
+            return super().references(tasks)
+        first = {_shown(task): task for task in tasks}  # tasks of one group are segmented once
+        masks = self._reference_masks(list(first.values()))
+        subjects = {
+            shown: None if mask is None else segmented(task.reference, mask)
+            for (shown, task), mask in zip(first.items(), masks, strict=True)
+        }
+        return [subjects[_shown(task)] for task in tasks]
+
+    def pictures(
+        self, images: Sequence[Image.Image], tasks: Sequence[Task]
+    ) -> Sequence[Image.Image]:
+        """The pictures; their subjects alone if `segment_generated`."""
+        if not self.segment_generated:
+            return images
+        masks = self._found(images, tasks)
+        return [
+            segmented(image, Image.new("L", image.size) if mask is None else mask)
+            for image, mask in zip(images, masks, strict=True)
+        ]
+
+    def _reference_masks(self, tasks: Sequence[Task]) -> Sequence[Image.Image | None]:
+        masks = [_own_mask(task) for task in tasks]
+        rows = [row for row, mask in enumerate(masks) if mask is None]
+        if self.segmenter is not None and rows:
+            found = self._found([tasks[row].reference for row in rows], [tasks[r] for r in rows])
+            for row, mask in zip(rows, found, strict=True):
+                masks[row] = mask
+        return masks
+
+    def _found(
+        self, images: Sequence[Image.Image], tasks: Sequence[Task]
+    ) -> Sequence[Image.Image | None]:
+        assert self.segmenter is not None
+        return self.segmenter.masks(images, [task.class_name for task in tasks])
 
     def _features(self, pixels: Tensor) -> Tensor:
         return self.model(pixels).last_hidden_state[:, 0]
 
 
-def _without_pooler(path_or_name: str | Path) -> dict[str, Any]:
-    """DINO was trained without the dense layer that ``ViTModel`` would add, at random, on top."""
-    config = AutoConfig.from_pretrained(path_or_name)
-    return {"add_pooling_layer": False} if isinstance(config, ViTConfig) else {}
+def _shown(task: Task) -> Hashable:
+    """What of a task decides on its segmented reference."""
+    return id(task.reference), id(task.reference_mask), task.class_name
+
+
+def _own_mask(task: Task) -> Image.Image | None:
+    """The mask that came with the reference, unless it shows nothing."""
+    mask = task.reference_mask
+    if mask is None:
+        return None
+    check_mask(mask, task.reference.size, f"task {task.id!r}: reference_mask")
+    return None if is_empty(mask) else mask
+
+
+def _model_options(path_or_name: str | Path) -> dict[str, Any]:
+    kind = AutoConfig.from_pretrained(path_or_name).model_type
+    if kind not in MODEL_TYPES:
+        raise ValueError(
+            f"{path_or_name} is a {kind!r} model, whose CLS token is elsewhere; "
+            f"wanted one of {', '.join(MODEL_TYPES)}"
+        )
+    # DINO was trained without the dense layer that ViTModel would add, at random, on top.
+    return {"add_pooling_layer": False} if kind == "vit" else {}
 
 
 def segmented(picture: Image.Image, mask: Image.Image) -> Image.Image:
@@ -69,9 +142,5 @@ def segmented(picture: Image.Image, mask: Image.Image) -> Image.Image:
     Raises:
         ValueError: the mask's mode is not ``L`` or its size is not the picture's.
     """
-    if mask.mode != "L" or mask.size != picture.size:
-        raise ValueError(
-            f"mask has mode {mask.mode!r} and size {mask.size}; "
-            f"wanted 'L' and the picture's {picture.size}"
-        )
+    check_mask(mask, picture.size)
     return Image.composite(picture, Image.new("RGB", picture.size, BACKGROUND), mask)

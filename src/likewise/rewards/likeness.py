@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModel
 
+from likewise.rewards.dinov3 import dinov3_pixels
+from likewise.rewards.distinct import embed_distinct
 from likewise.rewards.pictures import check_pictures, check_tasks, dreambench_pixels, in_batches
 from likewise.types import Task
 
@@ -43,9 +45,13 @@ class Likeness:
         """
         check_tasks(images, tasks)
         check_pictures([task.reference for task in tasks], "reference")
-        references = self.embed([self.reference(task) for task in tasks])
-        values = F.cosine_similarity(self.embed(images), references, dim=-1)
-        return values, torch.tensor([self.is_valid(task) for task in tasks], dtype=torch.bool)
+        rows = {row: one for row, one in enumerate(self.references(tasks)) if one is not None}
+        pictures = self.pictures([images[row] for row in rows], [tasks[row] for row in rows])
+        known = embed_distinct(list(rows.values()), self.embed)
+        values, valid = torch.full([len(tasks)], torch.nan), torch.zeros(len(tasks)).bool()
+        values[list(rows)] = F.cosine_similarity(self.embed(pictures), known, dim=-1)
+        valid[list(rows)] = True
+        return values, valid
 
     def embed(self, images: Sequence[Image.Image]) -> Tensor:
         """Pooled features, float32 [B, D] on the CPU, not normalised.
@@ -56,13 +62,18 @@ class Likeness:
         check_pictures(images)
         return in_batches(images, self._encode)
 
-    def reference(self, task: Task) -> Image.Image:
-        """The picture that stands for the task's subject."""
-        return task.reference
+    def references(self, tasks: Sequence[Task]) -> Sequence[Image.Image | None]:
+        """What stands for each task's subject; ``None`` where nothing does, so that it is missing.
 
-    def is_valid(self, task: Task) -> bool:
-        """Whether this task can be scored."""
-        return True
+        The same object in several places is embedded once.
+        """
+        return [task.reference for task in tasks]
+
+    def pictures(
+        self, images: Sequence[Image.Image], tasks: Sequence[Task]
+    ) -> Sequence[Image.Image]:
+        """What of each picture is compared with the reference."""
+        return images
 
     @torch.no_grad()
     def _encode(self, images: Sequence[Image.Image]) -> Tensor:
@@ -82,19 +93,27 @@ def load_encoder(
         transform: ``own`` as the checkpoint's processor says; ``dreambench`` as the benchmark's
             published numbers were measured (:func:`~likewise.rewards.pictures.dreambench_pixels`),
             at the size that the processor makes of a square picture.
-        options: For ``from_pretrained`` of the model.
+        options: For ``from_pretrained`` of the model, which is float32 unless they say otherwise:
+            transformers would take over whatever precision the checkpoint was saved in.
 
     Raises:
         OSError, ValueError: there is no such model (the message is transformers').
     """
-    model = AutoModel.from_pretrained(path_or_name, **options)
-    processor = AutoImageProcessor.from_pretrained(path_or_name)
-
-    def own(images: Sequence[Image.Image]) -> Tensor:
-        return processor(images=list(images), return_tensors="pt")["pixel_values"]
-
+    model = AutoModel.from_pretrained(path_or_name, **{"dtype": torch.float32, **options})
+    own = _own_pixels(path_or_name, model.config.model_type)
     if transform == "own":
         return model, own
     # Not the configuration's image_size, which is 518 for DINOv2, whose processor makes 224.
     side = own([Image.new("RGB", (256, 256))]).shape[-1]
     return model, partial(dreambench_pixels, side=side)
+
+
+def _own_pixels(path_or_name: str | Path, model_type: str) -> Pixels:
+    if model_type.startswith("dinov3"):
+        return dinov3_pixels(path_or_name)
+    processor = AutoImageProcessor.from_pretrained(path_or_name)
+
+    def pixels(images: Sequence[Image.Image]) -> Tensor:
+        return processor(images=list(images), return_tensors="pt")["pixel_values"]
+
+    return pixels

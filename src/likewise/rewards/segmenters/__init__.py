@@ -1,0 +1,6 @@
+"""Segmenters: where in a picture is the subject? Each has `masks` of `masks.Segmenter`."""
+
+from likewise.rewards.segmenters.loading import load_segmenter
+from likewise.rewards.segmenters.masks import Segmenter
+
+__all__ = ["Segmenter", "load_segmenter"]

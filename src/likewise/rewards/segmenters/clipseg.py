@@ -1,0 +1,71 @@
+"""CLIPSeg: where does the picture show what a text names?
+
+Lüddecke and Ecker 2022 (arXiv:2112.10003).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoProcessor, CLIPSegForImageSegmentation
+
+from likewise.rewards.pictures import check_pictures
+from likewise.rewards.segmenters.masks import mask_of
+
+BATCH_SIZE = 8
+THRESHOLD = 0.5  # of the probability, by whose cross-entropy the model was trained
+
+
+class ClipSegSegmenter:
+    """Implements `Segmenter` with a ``CLIPSegForImageSegmentation``, prompted with class names.
+
+    Logits are brought to the picture's size (bilinear); the subject is where their sigmoid is above
+    0.5.
+
+    Args:
+        path_or_name: Directory or hub name, with its processor.
+        device: Where to segment.
+    """
+
+    def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        model = CLIPSegForImageSegmentation.from_pretrained(path_or_name, dtype=torch.float32)
+        self.model = model.to(self.device).eval()
+        self.processor = AutoProcessor.from_pretrained(path_or_name)
+
+    def masks(
+        self, images: Sequence[Image.Image], class_names: Sequence[str]
+    ) -> Sequence[Image.Image | None]:
+        """See :class:`likewise.rewards.segmenters.masks.Segmenter`."""
+        check_pictures(images)
+        found: list[Image.Image | None] = []
+        for start in range(0, len(images), BATCH_SIZE):
+            part = slice(start, start + BATCH_SIZE)
+            logits = self._logits(images[part], class_names[part])
+            pairs = zip(images[part], logits, strict=True)
+            found += [_mask(image, own) for image, own in pairs]
+        return found
+
+    @torch.no_grad()
+    def _logits(self, images: Sequence[Image.Image], class_names: Sequence[str]) -> Tensor:
+        """[B, h, w] at the model's own resolution."""
+        inputs = self.processor(
+            text=list(class_names),
+            images=list(images),
+            padding="max_length",  # so that a row does not depend on the longest name
+            truncation=True,
+            max_length=self.model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        ).to(self.device)
+        return self.model(**inputs).logits
+
+
+def _mask(image: Image.Image, logits: Tensor) -> Image.Image | None:
+    size = (image.height, image.width)
+    large = F.interpolate(logits[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+    return mask_of((large.sigmoid() > THRESHOLD).cpu().numpy())

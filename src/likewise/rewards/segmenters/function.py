@@ -1,0 +1,48 @@
+"""Any Python function as a segmenter: ``(images, class_names) -> masks``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from PIL import Image
+
+from likewise.rewards.pictures import check_pictures
+from likewise.rewards.segmenters.masks import check_mask, is_empty
+
+
+class FunctionSegmenter:
+    """Implements `Segmenter` with a function that takes and returns what ``masks`` does.
+
+    A mask that shows nothing counts as ``None``.
+
+    Args:
+        function: Of B RGB pictures and their B class names.
+        name: Of the function, for messages.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str = "the segmenter") -> None:
+        self.function = function
+        self.name = name
+
+    def masks(
+        self, images: Sequence[Image.Image], class_names: Sequence[str]
+    ) -> Sequence[Image.Image | None]:
+        """See :class:`likewise.rewards.segmenters.masks.Segmenter`.
+
+        Raises:
+            ValueError: the function did not return one mask or ``None`` per picture, or one that is
+                not ``L`` or not of its picture's size (the message names it).
+            Exception: whatever the function raises.
+        """
+        check_pictures(images)
+        answer = self.function(list(images), list(class_names))
+        if not isinstance(answer, Sequence) or len(answer) != len(images):
+            count = f"{len(answer)} of them" if isinstance(answer, Sequence) else repr(type(answer))
+            raise ValueError(
+                f"{self.name}: wanted a list of {len(images)} masks, one per picture, not {count}"
+            )
+        for row, (mask, image) in enumerate(zip(answer, images, strict=True)):
+            if mask is not None:
+                check_mask(mask, image.size, f"{self.name}: mask {row}")
+        return [None if mask is None or is_empty(mask) else mask for mask in answer]

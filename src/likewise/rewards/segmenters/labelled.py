@@ -1,0 +1,133 @@
+"""Models that give every pixel a label: semantic and panoptic segmentation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import (
+    MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING,
+    MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForSemanticSegmentation,
+    AutoModelForUniversalSegmentation,
+)
+
+from likewise.rewards.pictures import check_pictures
+from likewise.rewards.segmenters.masks import mask_of
+
+BATCH_SIZE = 4  # a score per label and pixel of the picture: 150 labels at 1024² are 0.6 GB
+NEED_MORE = ("oneformer", "eomt", "eomt_dinov3", "videomt")  # than pixels: a task, crops, frames
+
+
+class LabelledSegmenter:
+    """Implements `Segmenter` with the labels of a semantic or panoptic model (ADE20K, COCO).
+
+    The mask is where the most likely label is one that :func:`matching_labels` gives for the class
+    name; ``None`` if there is no such label, or no such pixel. A checkpoint for instances alone is
+    of no use here: it has no label for the background.
+
+    Args:
+        path_or_name: Directory or hub name, with its image processor.
+        device: Where to segment.
+
+    Raises:
+        OSError: there is no such model.
+        ValueError: it is not a model of that kind.
+    """
+
+    def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        kind = _kind(path_or_name)
+        model = kind.from_pretrained(path_or_name, dtype=torch.float32)
+        self.model = model.to(self.device).eval()
+        self.processor = AutoImageProcessor.from_pretrained(path_or_name)
+
+    def masks(
+        self, images: Sequence[Image.Image], class_names: Sequence[str]
+    ) -> Sequence[Image.Image | None]:
+        """See :class:`likewise.rewards.segmenters.masks.Segmenter`."""
+        check_pictures(images)
+        found: list[Image.Image | None] = [None] * len(images)
+        id2label = self.model.config.id2label
+        wanted = [matching_labels(name, id2label) for name in class_names]
+        # Pictures are prepared one by one: processors pad those of one call to the largest.
+        pixels = {row: self._pixels(images[row]) for row, labels in enumerate(wanted) if labels}
+        for rows in _alike(pixels):
+            maps = self._label_maps([pixels[row] for row in rows], [images[row] for row in rows])
+            for row, labels in zip(rows, maps, strict=True):
+                found[row] = mask_of(np.isin(labels, wanted[row]))
+        return found
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        """[1, 3, H, W] of the processor's own making."""
+        return self.processor(images=[image], return_tensors="pt")["pixel_values"]
+
+    @torch.no_grad()
+    def _label_maps(
+        self, pixels: Sequence[Tensor], images: Sequence[Image.Image]
+    ) -> list[np.ndarray]:
+        """The label of every pixel, int64 of each picture's [height, width]."""
+        outputs = self.model(pixel_values=torch.cat(list(pixels)).to(self.device))
+        sizes = [(image.height, image.width) for image in images]
+        maps = self.processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)
+        return [each.cpu().numpy() for each in maps]
+
+
+def matching_labels(class_name: str, id2label: Mapping[int, str]) -> list[int]:
+    """Labels that mean the class, as whole words, whatever their case and punctuation.
+
+    Labels may list synonyms ("animal, fauna"). If one is the class name itself, only such labels
+    count: "dog" is not "hot dog" where there is "dog". Else all that contain it: "sky" is
+    "sky-other-merged".
+    """
+    name = _words(class_name)
+    if not name:
+        return []
+    synonyms = {row: [_words(each) for each in re.split("[,;]", id2label[row])] for row in id2label}
+    same = [row for row, each in synonyms.items() if name in each]
+    return same or [row for row, each in synonyms.items() if any(_within(name, s) for s in each)]
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.lower())
+
+
+def _within(name: list[str], words: list[str]) -> bool:
+    return any(words[at : at + len(name)] == name for at in range(len(words)))
+
+
+def _alike(pixels: Mapping[int, Tensor]) -> Iterator[list[int]]:
+    """Rows of one shape, at most BATCH_SIZE at a time."""
+
+    def shape(row: int) -> tuple[int, ...]:
+        return tuple(pixels[row].shape)
+
+    for _, group in groupby(sorted(pixels, key=shape), key=shape):
+        yield from _parts(group)
+
+
+def _parts(rows: Iterable[int]) -> Iterator[list[int]]:
+    each = list(rows)
+    return (each[start : start + BATCH_SIZE] for start in range(0, len(each), BATCH_SIZE))
+
+
+def _kind(path_or_name: str | Path) -> Any:
+    config = AutoConfig.from_pretrained(path_or_name)
+    if config.model_type not in NEED_MORE:
+        if type(config) in MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING:
+            return AutoModelForSemanticSegmentation
+        if type(config) in MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING:
+            return AutoModelForUniversalSegmentation
+    raise ValueError(
+        f"{path_or_name} is a {config.model_type!r} model; wanted CLIPSeg, a semantic model "
+        "(such as SegFormer), or a panoptic one (such as Mask2Former)"
+    )

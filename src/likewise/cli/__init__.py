@@ -5,6 +5,7 @@ One file per command; `errors` says how commands fail.
 
 from __future__ import annotations
 
+import logging
 import os
 
 import typer
@@ -44,6 +45,11 @@ _ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",  # it would warn that torchvision is missing: that is meant
     "DIFFUSERS_VERBOSITY": "error",
 }
+
+# torchao is imported by diffusers wherever it is installed, and warns of kernels for other machines
+# than this one. At import, since processes that a run starts import this file, and no more.
+for _name in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 @app.callback()

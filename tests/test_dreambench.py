@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from likewise.build import load_benchmark
+from likewise.build.benchmarks import load_benchmark
 from likewise.data.dreambench import dreambench_tasks, kind_and_complexity
 from likewise.data.dreambench_files import OBJECT, fill
 from likewise.data.subsets import spread

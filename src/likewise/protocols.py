@@ -65,6 +65,30 @@ class SlowReward(Reward, Protocol):
 
 
 @runtime_checkable
+class GroupReward(Protocol):
+    """Scores pictures by how they compare with the others of their group. Higher is better.
+
+    A group may be drawn in parts, by several processes: each part is embedded where it is drawn,
+    and compared once all parts are together.
+    """
+
+    def embed(self, images: Sequence[Image]) -> Tensor:
+        """What a comparison needs to know of each picture: float32 [B, D] on the CPU.
+
+        Raises:
+            ValueError: something is not an RGB picture.
+        """
+        ...
+
+    def compare(self, group: Tensor) -> Tensor:
+        """Values float32 [n] of the n ≥ 2 pictures of one task, from their embeddings [n, D]."""
+        ...
+
+
+AnyReward = Reward | GroupReward
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """Embeds pictures, so that cosines compare them."""
 

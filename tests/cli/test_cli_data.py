@@ -11,7 +11,7 @@ import photosets
 import pytest
 from running import TINY, run, said
 
-from likewise.build import build_stream, check_source, open_source
+from likewise.build.data import build_stream, check_source, open_source
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from likewise.api.generation import find_adapter
-from likewise.build import fit_reference
+from likewise.build.data import fit_reference
 from likewise.config import load_recipe
 from likewise.data.stickers import bench_tasks
 from likewise.pictures import open_picture

@@ -10,15 +10,16 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import photosets
 import pytest
 from policies.families import Family, families
+from rewards.hpsv3_tiny import write_base, write_checkpoint
 from running import run, said
 
 from likewise.trainer.session import Session
 
 SMALL = [
-    "data.kind=stickers",
-    *("rewards.prompt.model=nano-clip", "rewards.identity.model=nano-dinov2"),
+    "rewards.identity.model=nano-dinov2",
     *("adapter.rank=4", "adapter.alpha=8"),
     *("rollout.tasks=1", "rollout.group_size=2", "rollout.num_steps=5", "rollout.micro_batch=2"),
     *("run.iterations=2", "run.checkpoints.every=1", "run.evaluation.every=0", "run.trackers=[]"),
@@ -35,7 +36,8 @@ def test_every_recipe_at_scale_is_here() -> None:
 def test_it_runs_and_resumes(
     family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["train", family.recipe, *family.save(tmp_path / "model"), *SMALL, "--run-dir"]
+    at_hand = [*family.save(tmp_path / "model"), *data_and_prompt(family.recipe, tmp_path)]
+    words = ["train", family.recipe, *at_hand, *SMALL, "--run-dir"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     result = run(*words, whole)
     assert result.exit_code == 0, result.output
@@ -52,6 +54,22 @@ def test_it_runs_and_resumes(
 
     assert (stopped / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert last_checkpoint(stopped) == last_checkpoint(whole)
+
+
+def data_and_prompt(recipe: str, folder: Path) -> list[str]:
+    """What stands for the recipe's data and prompt reward: for the paper's, SynCD and HPSv3."""
+    if recipe != "paper":
+        return ["data.kind=stickers", "rewards.prompt.model=nano-clip"]
+    (folder / "syncd").mkdir()
+    photosets.syncd(folder / "syncd")
+    write_base(folder / "base")
+    write_checkpoint(folder / "HPSv3.safetensors")
+    return [
+        f"data.path={folder / 'syncd'}",
+        "data.workers=0",
+        f"rewards.prompt.model={folder / 'HPSv3.safetensors'}",
+        f"rewards.prompt.base={folder / 'base'}",
+    ]
 
 
 def last_checkpoint(run_dir: Path) -> dict[str, bytes]:

@@ -256,7 +256,7 @@ def test_malformed_override(override: str, message: str) -> None:
         ("policy.kind=kontext", "policy.kind: unknown kind 'kontext'; did you mean 'flux-kon"),
         ("policy=", "policy: should be a mapping of keys, not None"),
         ("rewards=3", "rewards: should be a mapping of keys, not 3"),
-        ("rewards.x={}", "rewards.x.kind: required, but missing; known: clip, dino, function"),
+        ("rewards.x={}", "rewards.x.kind: required, but missing; known: clip, dino, pickscore"),
         ("rewards.prompt.modle=x", "rewards.prompt.modle: unknown key of kind 'clip'; did you mea"),
         ("rollout.transition=sde", "rollout.transition: unknown value 'sde'; did you mean '"),
         ("rollout.tasks=0", "rollout.tasks: should be greater than 0, not 0"),

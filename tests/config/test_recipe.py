@@ -114,6 +114,7 @@ def test_stickers_spells_out_the_paper() -> None:
         "run.trackers=[mlflow]",
         "run.evaluation.every=-1",
         "run.checkpoints.keep=0",
+        "rewards.judge={kind: vlm-judge, base_url: 'http://a', model: a, side: diagnostic}",
     ],
 )
 def test_value_out_of_range_is_refused_where_it_stands(override: str) -> None:
@@ -167,6 +168,24 @@ WINDOW = "rollout.trained.kind=window"
             "objective.guard is valid for flow-sde and dance-sde, not for cps",
         ),
         (["optimizer.updates_per_iteration=3"], "(3) must divide rollout.tasks (16)"),
+        (["rewards.identity.segment_generated=true"], "segment_generated needs a segmenter"),
+        (
+            ["rewards.identity.segmenter=mine:find", "rewards.identity.segment=false"],
+            "segmenter does nothing unless segment or segment_generated is true",
+        ),
+        (
+            ["rewards.prompt.side=diagnostic", "rewards.identity.side=diagnostic"],
+            "rewards are all diagnostics: give one of them a side",
+        ),
+        (["rewards.prompt.side=diagnostic"], "credit.shaping 'sars' needs at least two rewards"),
+        (
+            [
+                CONSTANT,
+                "rewards.identity.side=diagnostic",
+                "credit.shaping={kind: single, reward: identity}",
+            ],
+            "credit.shaping.reward is 'identity', but rewards are prompt",
+        ),
     ],
 )
 def test_sections_that_do_not_fit_are_refused(overrides: list[str], fragment: str) -> None:
@@ -206,7 +225,23 @@ def test_shares_that_weigh_nothing_are_refused(
         ["adapter.kind=full"],
         ["adapter.targets=[to_q, to_k]"],
         ["run.processes=2"],
+        ["rewards.seen={kind: in-group-diversity, side: diagnostic}"],
+        ["rewards.identity.segmenter=mine:find", "rewards.identity.segment_generated=true"],
+        [
+            "rewards.judge={kind: vlm-judge, base_url: 'http://a/v1', model: a, side: diagnostic, "
+            "score: prompt}"
+        ],
     ],
 )
 def test_other_valid_recipes(overrides: list[str]) -> None:
     load_recipe("stickers", overrides)
+
+
+def test_clip_against_the_reference_stands_for_identity() -> None:
+    def side(**settings: str) -> str:
+        rewards = {"one": {"kind": "clip", **settings}, "look": {"kind": "dino"}}
+        return Recipe.model_validate({"name": "a", "rewards": rewards}).rewards["one"].side
+
+    assert side() == "prompt"
+    assert side(compare_to="reference") == "identity"
+    assert side(compare_to="reference", side="prompt") == "prompt"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from likewise.build import check_source, guess_kind, open_source
+from likewise.build.data import check_source, guess_kind, open_source
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
 from likewise.data.checking import Report

@@ -14,7 +14,7 @@ import pytest
 from photosets import colour, colour_of
 from PIL import Image
 
-from likewise.build import guess_kind, open_source
+from likewise.build.data import guess_kind, open_source
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
 from likewise.data.entries import Problem, Source

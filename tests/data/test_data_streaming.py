@@ -14,7 +14,7 @@ import numpy as np
 import photosets
 import pytest
 
-from likewise.build import build_evaluation_tasks, build_stream, open_source
+from likewise.build.data import build_evaluation_tasks, build_stream, open_source
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
 from likewise.config.recipe import Recipe

@@ -8,7 +8,9 @@ import torch
 from accelerate import Accelerator
 from torch.profiler import ProfilerActivity, profile
 
-from likewise.build import build_policy, build_rewards, build_sampler, build_stream
+from likewise.build.data import build_stream
+from likewise.build.policies import build_policy, build_sampler
+from likewise.build.rewards import build_rewards
 from likewise.config import Recipe
 from likewise.records import RunDirectory
 from likewise.rollout.steps import loop_orders, plan_steps

@@ -15,7 +15,7 @@ from measuring import measured_peak
 from shapes import SHAPES, recipe_of
 
 from likewise.api.plan import Planner, reference_sizes, weightless_policy
-from likewise.build import add_adapter, build_policy
+from likewise.build.policies import add_adapter, build_policy
 from likewise.config import Recipe
 from likewise.footprint.fake import Weightless
 from likewise.footprint.peaks import Peaks

@@ -15,7 +15,7 @@ from PIL import Image
 from vlm_server import Server, Told, chat, error, verdict
 
 from likewise.api import train
-from likewise.build import build_rewards
+from likewise.build.rewards import build_rewards
 from likewise.config import Recipe
 from likewise.protocols import SlowReward
 from likewise.rewards.vlm_judge import VlmJudgeReward

@@ -198,3 +198,35 @@ def test_sides_are_those_of_the_recipe() -> None:
     )
     prompt = timeweights.tdw(STEPS)
     torch.testing.assert_close(got.weights, torch.stack([1 - prompt, prompt / 2, prompt / 2]))
+
+
+# ── diagnostics ──
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [("sars", "tdw"), ("harmonic", "tdw-as-released"), *((total, "constant") for total in TOTALS)],
+)
+def test_a_diagnostic_has_no_part_in_credit(kind: str, weights: str) -> None:
+    plain = recipe({"kind": kind}, {"kind": weights})
+    content = plain.model_dump()
+    seen = {"kind": "dino", "side": "diagnostic"}
+    content["rewards"] = {"seen": seen, **content["rewards"]}
+    watched = Recipe.model_validate(content)
+    values = torch.cat([torch.tensor([[3.0, 1, 2, 9, 4, 4, 4, 4]]), VALUES])
+    valid = torch.cat([torch.tensor([[True] * 3 + [False] * 5]), VALID])
+    want, got = assign(plain), assign(watched, values, valid)
+    assert got.complete.equal(want.complete) and got.advantages.equal(want.advantages)
+    assert got.bonus.equal(want.bonus) and got.z[1:].equal(want.z)
+    assert got.weights[1:].equal(want.weights) and not got.weights[0].any()
+    assert got.z[0].tolist() == pytest.approx([1, -1, 0, 0, 0, 0, 0, 0], abs=1e-6)
+
+
+def test_single_counts_credited_rewards_only() -> None:
+    plain = recipe({"kind": "single", "reward": "look"}, {"kind": "constant"})
+    content = plain.model_dump()
+    content["rewards"] = {"seen": {"kind": "dino", "side": "diagnostic"}, **content["rewards"]}
+    got = assign(
+        Recipe.model_validate(content), torch.cat([VALUES[:1] * 0, VALUES]), VALID[[0, 0, 1]]
+    )
+    assert got.advantages.equal(assign(plain).advantages)

@@ -11,17 +11,15 @@ import numpy as np
 import torch
 
 from likewise.api.targets import find_target
-from likewise.build import (
-    build_judges,
-    build_policy,
-    build_rewards,
-    build_sampler,
-    build_stream,
-)
+from likewise.build.data import build_stream
+from likewise.build.metrics import build_judges
+from likewise.build.policies import build_policy, build_sampler
+from likewise.build.rewards import build_rewards
 from likewise.config.recipe import AllSteps, Measured, Recipe
 from likewise.evaluation.attribution import Profile, attribute_steps
 from likewise.records.checkpoints import NAME
 from likewise.records.files import write_atomically
+from likewise.rollout.scoring import single_rewards
 from likewise.rollout.steps import plan_steps
 from likewise.trainer.launch import auto_device
 
@@ -124,7 +122,8 @@ def attribute(
     file = Path(out or (Path(target) / FILE if found.adapter else found.out + FILE))
     if file.is_dir():
         raise ValueError(f"{file} is a folder: name a file in it, as {file / FILE}")
-    scorers = {f"reward/{name}": reward for name, reward in build_rewards(own, place).items()}
+    rewards = single_rewards(build_rewards(own, place))
+    scorers = {f"reward/{name}": reward for name, reward in rewards.items()}
     scorers |= {f"judge/{name}": judge for name, judge in build_judges(place).items()}
     policy = build_policy(own, place, trainable=found.adapter is None)
     if found.adapter is not None:

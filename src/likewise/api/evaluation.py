@@ -9,7 +9,8 @@ from pathlib import Path
 
 from likewise.api.jobs import Job, Progress, carry_out
 from likewise.api.targets import Target, find_target
-from likewise.build import STICKER_BENCH, default_encoders, load_benchmark
+from likewise.build.benchmarks import STICKER_BENCH, load_benchmark
+from likewise.build.metrics import default_encoders
 from likewise.config.problems import nearest
 from likewise.config.recipe import Recipe
 from likewise.evaluation.batches import silent

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.api.generation import bare_task, find_adapter
-from likewise.build import FORMATS, Facts, build_policy, export_adapter, fit_reference
+from likewise.build.data import fit_reference
+from likewise.build.policies import FORMATS, Facts, build_policy, export_adapter
 from likewise.config.problems import nearest
 from likewise.config.recipe import Full, Recipe
 from likewise.trainer.launch import auto_device

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from likewise.build import build_policy, build_sampler, fit_reference
+from likewise.build.data import fit_reference
+from likewise.build.policies import build_policy, build_sampler
 from likewise.config.loading import load_recipe
 from likewise.config.recipe import Recipe
 from likewise.pictures import open_picture

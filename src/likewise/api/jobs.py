@@ -16,16 +16,11 @@ from pathlib import Path
 import torch
 
 from likewise.api.targets import REAL, Target
-from likewise.build import (
-    STICKER_BENCH,
-    build_judges,
-    build_metrics,
-    build_policy,
-    build_rewards,
-    build_sampler,
-    fit_reference,
-    load_benchmark,
-)
+from likewise.build.benchmarks import STICKER_BENCH, load_benchmark
+from likewise.build.data import fit_reference
+from likewise.build.metrics import build_judges, build_metrics
+from likewise.build.policies import build_policy, build_sampler
+from likewise.build.rewards import build_rewards
 from likewise.evaluation.batches import Share, silent
 from likewise.evaluation.before_after import picture
 from likewise.evaluation.drawing import (
@@ -44,6 +39,7 @@ from likewise.evaluation.summary import AFTER, BEFORE, Summary, summarise, write
 from likewise.protocols import Reward
 from likewise.records.files import write_atomically
 from likewise.records.locks import exclusive
+from likewise.rollout.scoring import single_rewards
 from likewise.trainer.launch import auto_threads, launch
 from likewise.types import Task
 
@@ -195,7 +191,7 @@ def _scorers(job: Job, device: torch.device) -> Scorers:
     """
     rewards: dict[str, Reward] = {}
     if job.systems != (REAL,) and job.target.recipe is not None:
-        found = build_rewards(job.target.recipe, device)
+        found = single_rewards(build_rewards(job.target.recipe, device))
         rewards |= {f"reward/{name}": reward for name, reward in found.items()}
     if job.systems != (REAL,) and job.benchmark == STICKER_BENCH:
         rewards |= {f"judge/{name}": judge for name, judge in build_judges(device).items()}

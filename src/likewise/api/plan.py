@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 
-from likewise.build import add_adapter, build_stream, model_path, policy_class
+from likewise.build.data import build_stream
+from likewise.build.models import model_path
+from likewise.build.policies import add_adapter, policy_class
 from likewise.config.data import Stickers
 from likewise.config.layers import apply, parse_override
 from likewise.config.policies import Custom, SdIpAdapter
 from likewise.config.recipe import Lora, Recipe
+from likewise.config.rewards import VlmJudge
 from likewise.footprint import remedies
 from likewise.footprint.meta import add_ip_adapter, weightless_encoder, weightless_pipeline
 from likewise.footprint.peaks import Size
@@ -64,7 +67,7 @@ class Planner:
     def __init__(self, gpu: bool = True) -> None:
         self.gpu = gpu
         self._traced: dict[str, Traced] = {}
-        self._rewards: dict[str, int] = {}
+        self._rewards: dict[tuple[str, torch.dtype], int] = {}
 
     def memory(self, recipe: Recipe) -> Memory:
         """Of a recipe whose `run.processes` is a number.
@@ -135,13 +138,14 @@ class Planner:
         """By name; None where nobody knows."""
         found: dict[str, int | None] = {}
         for name, settings in recipe.rewards.items():
-            model = getattr(settings, "model", None)
-            if model is not None and model not in self._rewards:
+            model = getattr(settings, "base", None) or getattr(settings, "model", None)
+            dtype = getattr(torch, getattr(settings, "dtype", "float32"))
+            if model is not None and (model, dtype) not in self._rewards:
                 try:
-                    self._rewards[model] = module_bytes(weightless_encoder(model))
+                    self._rewards[model, dtype] = module_bytes(weightless_encoder(model, "", dtype))
                 except ValueError:
                     model = None
-            found[name] = None if model is None else self._rewards[model]
+            found[name] = None if model is None else self._rewards[model, dtype]
         return found
 
 
@@ -162,8 +166,10 @@ def changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 def missing(recipe: Recipe) -> list[str]:
     """Models and data that a recipe names and this machine does not have in a folder."""
     policy, data = recipe.policy, recipe.data
-    models = [policy.model, *(getattr(one, "model", None) for one in recipe.rewards.values())]
-    models += [getattr(policy, name, None) for name in ("uno_lora", "ip_adapter")]
+    models = [policy.model, *(getattr(policy, name, None) for name in ("uno_lora", "ip_adapter"))]
+    for reward in recipe.rewards.values():
+        if not isinstance(reward, VlmJudge):  # its model is at the endpoint
+            models += [getattr(reward, name, None) for name in ("model", "base", "processor")]
     gone = [name for name in models if name and not Path(model_path(name)).exists()]
     if not isinstance(data, Stickers) and not Path(data.path).exists():
         gone.append(data.path)

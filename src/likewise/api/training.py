@@ -15,7 +15,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration, broadcast_object_list
 from rich.console import Console
 
-from likewise.build import build_parts
+from likewise.build.parts import build_parts
 from likewise.config.comparing import leaves
 from likewise.config.loading import load_recipe
 from likewise.config.recipe import Recipe

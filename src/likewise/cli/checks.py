@@ -154,7 +154,7 @@ def check_models() -> Iterator[Finding]:
         return
     import torch
 
-    from likewise.build import build_parts
+    from likewise.build.parts import build_parts
     from likewise.config import load_recipe
 
     started = time.perf_counter()

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from likewise.api.plan import Memory, Planner, for_gpus, missing
 from likewise.api.training import settle
-from likewise.build import build_parts
+from likewise.build.parts import build_parts
 from likewise.cli.memory import print_fit, print_memory, rows_table
 from likewise.cli.recipes import print_recipe
 from likewise.config import Recipe, load_recipe, to_yaml

@@ -40,7 +40,7 @@ def report(
 
 def _references(benchmark: str) -> Mapping[str, Image.Image]:
     """Task → reference of a benchmark; none for one that is not here any more."""
-    from likewise.build import load_benchmark
+    from likewise.build.benchmarks import load_benchmark
 
     try:
         return {task.id: task.reference for task in load_benchmark(benchmark)}

@@ -89,7 +89,7 @@ def _reward(target: str, words: Sequence[str], device: str | None) -> Callable[.
             fail(str(error), USAGE)
     settings = apply([parse_override(word) for word in words], {})
     try:
-        from likewise.build import build_reward
+        from likewise.build.rewards import build_reward
     except ImportError as error:
         fail(f"rewards of likewise need all that likewise depends on: {error}", USAGE)
     return build_reward(target, settings, device).score

@@ -316,18 +316,25 @@ class Recipe(Section):
     optimizer: Optimizer = Field(default_factory=Optimizer)
     run: Run = Field(default_factory=Run)
 
+    @property
+    def credited(self) -> dict[str, Reward]:
+        """The rewards that credit is made of: all but diagnostics."""
+        return {name: one for name, one in self.rewards.items() if one.side != "diagnostic"}
+
     @model_validator(mode="after")
     def _sections_fit(self) -> Recipe:
         shaping = self.credit.shaping
-        if isinstance(shaping, Single) and shaping.reward not in self.rewards:
+        if not self.credited:
+            raise ValueError("rewards are all diagnostics: give one of them a side")
+        if isinstance(shaping, Single) and shaping.reward not in self.credited:
             raise ValueError(
                 f"credit.shaping.reward is {shaping.reward!r}, but rewards are "
-                f"{', '.join(self.rewards)}"
+                f"{', '.join(self.credited)}"
             )
         pairs = isinstance(shaping, Sars | HarmonicBonus) or (
             shaping.kind in ("minimum", "maximum", "product")
         )
-        if pairs and len(self.rewards) < 2:
+        if pairs and len(self.credited) < 2:
             raise ValueError(f"credit.shaping {shaping.kind!r} needs at least two rewards")
         rule, steps = self.credit.time_weights, self.rollout.num_steps
         if isinstance(rule, Measured) and {len(rule.prompt), len(rule.identity)} != {steps}:

@@ -16,13 +16,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
+from likewise.algorithm.embeddings import copy_index, mean_distances, unit
 from likewise.evaluation.items import photos
 from likewise.protocols import Encoder, Reward
 from likewise.types import Task
-
-MIN_DISTANCE = 1e-6  # photos nearer to the conditioning one than this tell nothing about copying
 
 Album = list[tuple[str, Image.Image]]  # a subject's photos, each after its fingerprint
 Columns = dict[str, list[Any]]  # float or None per picture; lists of them in M/photos
@@ -136,18 +134,13 @@ def likenesses(picture: Tensor, album: Tensor, left_out: Collection[int] = ()) -
     Args:
         left_out: Photos that are the picture itself.
     """
-    unit = F.normalize(album.double(), dim=-1)
-    to_picture = (unit @ F.normalize(picture.double(), dim=-1)).numpy()
-    to_conditioning = (unit @ unit[0]).numpy()
-    others = [place for place in range(1, len(unit)) if place not in left_out]
+    to_picture = (unit(album) @ unit(picture)).numpy()
+    others = [place for place in range(1, len(album)) if place not in left_out]
     conditioning = None if 0 in left_out else float(to_picture[0])
     held_out = float(to_picture[others].mean()) if others else None
-    spread = 1 - float(to_conditioning[others].mean()) if others else 0.0
-    copy_index = None
-    if conditioning is not None and held_out is not None and spread >= MIN_DISTANCE:
-        copy_index = (conditioning - held_out) / spread  # as (1 − held_out) − (1 − conditioning)
+    copied = None if 0 in left_out else copy_index(picture, album[0], album[others])
     cosines = [None if p in left_out else float(c) for p, c in enumerate(to_picture)]
-    return Likenesses(conditioning, held_out, cosines, copy_index)
+    return Likenesses(conditioning, held_out, cosines, copied)
 
 
 def diversity(embeddings: Tensor) -> list[float | None]:
@@ -156,12 +149,8 @@ def diversity(embeddings: Tensor) -> list[float | None]:
     Args:
         embeddings: All n pictures of one task, float32 [n, D].
     """
-    count = len(embeddings)
-    if count < 2:
-        return [None] * count
-    unit = F.normalize(embeddings.double(), dim=-1)
-    distances = (1 - unit @ unit.T).fill_diagonal_(0)
-    return (distances.sum(dim=1) / (count - 1)).tolist()
+    alone = len(embeddings) < 2
+    return [None] * len(embeddings) if alone else mean_distances(embeddings).tolist()
 
 
 def background(picture: Image.Image, task: Task) -> float | None:

@@ -49,7 +49,7 @@ class Arm:
     def sides(self) -> dict[str, str]:
         """``prompt`` and ``identity`` → the first reward of that side."""
         found: dict[str, str] = {}
-        for name, reward in self.runs[0].recipe.rewards.items():
+        for name, reward in self.runs[0].recipe.credited.items():
             found.setdefault(reward.side, name)
         return found
 

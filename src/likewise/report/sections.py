@@ -184,7 +184,7 @@ def _worst(arm: Arm) -> Table:
 
 def _pressure(number_: int, arm: Arm) -> Figure | None:
     """Of the arm's first run: another run's steps may be other ones."""
-    names = list(arm.runs[0].recipe.rewards)
+    names = list(arm.runs[0].recipe.credited)
     found = pressure(arm.runs[0].read_rewards(), arm.metrics[0], names)
     if not found:
         return None

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from likewise.config.rewards import Side, VlmJudge
+from likewise.config.rewards import VlmJudge
+from likewise.config.rewards.section import Side
 from likewise.rewards.pictures import check_pictures, check_tasks
 from likewise.rewards.vlm.counts import Counts
 from likewise.rewards.vlm.errors import JudgeError
@@ -32,21 +33,22 @@ class VlmJudgeReward:
 
     Args:
         judge: Both rewards of a recipe share one: a request gives both scores.
-        side: Which of them.
+        score: Which of them.
     """
 
-    def __init__(self, judge: Judge, side: Side) -> None:
-        self.judge, self.aspect = judge, ASPECTS[side]
+    def __init__(self, judge: Judge, score: Side) -> None:
+        self.judge, self.aspect = judge, ASPECTS[score]
 
     @classmethod
     def load(cls, settings: VlmJudge) -> VlmJudgeReward:
-        """The reward of a recipe; where only side and weight differ, the judge is the same one.
+        """The reward of a recipe; where only side, score and weight differ, the judge is shared.
 
         Raises:
             ValueError: as :class:`~likewise.rewards.vlm.judge.Judge`.
         """
-        judge = _shared_judge(settings.model_copy(update={"side": "identity", "weight": 1.0}))
-        return cls(judge, settings.side)
+        same = {"side": "identity", "score": None, "weight": 1.0}
+        judge = _shared_judge(settings.model_copy(update=same))
+        return cls(judge, settings.score or settings.side)  # type: ignore[arg-type]
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.

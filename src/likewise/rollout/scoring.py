@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from likewise.protocols import Pending, Reward, SlowReward
+from likewise.protocols import AnyReward, GroupReward, Pending, Reward, SlowReward
 from likewise.types import Task
 
 
@@ -25,17 +25,28 @@ class Scores:
         valid: bool [K, B]; false where a reward is missing.
         failures: Reward's name → what went wrong, for calls that failed, or slow ones in part.
         counts: Slow reward's name → what happened meanwhile (:class:`likewise.protocols.Pending`).
+        embeddings: Group reward's name → what it compares, float32 [B, D]; NaN where it failed. Its
+            values are missing until `rollout.groups.compare_groups` has filled them in.
     """
 
     values: Tensor
     valid: Tensor
     failures: Mapping[str, str]
     counts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    embeddings: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def beside_judges(rewards: Mapping[str, Reward], judges: Mapping[str, Reward]) -> dict[str, Reward]:
+def single_rewards(rewards: Mapping[str, AnyReward]) -> dict[str, Reward]:
+    """Those that score a picture by itself, as evaluations of one picture per task need."""
+    return {name: one for name, one in rewards.items() if not isinstance(one, GroupReward)}
+
+
+def beside_judges(
+    rewards: Mapping[str, AnyReward], judges: Mapping[str, Reward]
+) -> dict[str, Reward]:
     """Rewards under their own names, then judges as ``judge-<name>``: what evaluations ask."""
-    return {**rewards, **{f"judge-{name}": judge for name, judge in judges.items()}}
+    named = {f"judge-{name}": judge for name, judge in judges.items()}
+    return {**single_rewards(rewards), **named}
 
 
 def join_scores(shares: Sequence[tuple[Sequence[int], Scores]]) -> Scores:
@@ -53,11 +64,25 @@ def join_scores(shares: Sequence[tuple[Sequence[int], Scores]]) -> Scores:
         failures = {**scores.failures, **failures}
         for name, own in scores.counts.items():
             counts.setdefault(name, Counter()).update(own)
-    return Scores(values, valid, failures, counts)
+    embeddings = _join_embeddings([scores for _, scores in shares], order)
+    return Scores(values, valid, failures, counts, embeddings)
+
+
+def _join_embeddings(parts: Sequence[Scores], order: Tensor) -> dict[str, Tensor]:
+    widths = {name: own.shape[1] for scores in parts for name, own in scores.embeddings.items()}
+    return {
+        name: torch.cat(
+            [
+                scores.embeddings.get(name, torch.full((scores.values.shape[1], width), torch.nan))
+                for scores in parts
+            ]
+        )[order]
+        for name, width in widths.items()
+    }
 
 
 def score_pictures(
-    rewards: Mapping[str, Reward], images: Sequence[Image.Image], tasks: Sequence[Task]
+    rewards: Mapping[str, AnyReward], images: Sequence[Image.Image], tasks: Sequence[Task]
 ) -> Scores:
     """Ask every reward about every picture, and wait for the answers; see :class:`Asked`."""
     return Asked(rewards, images, tasks).scores(time.monotonic())
@@ -66,24 +91,29 @@ def score_pictures(
 class Asked:
     """Questions to every reward about every picture; slow rewards answer in the background.
 
+    Group rewards only embed the pictures.
+
     A reward that raises, or answers in another shape, is missing for all pictures of this call and
     named in `failures`; a value that is not finite is missing for its picture.
     """
 
     def __init__(
-        self, rewards: Mapping[str, Reward], images: Sequence[Image.Image], tasks: Sequence[Task]
+        self, rewards: Mapping[str, AnyReward], images: Sequence[Image.Image], tasks: Sequence[Task]
     ) -> None:
         self.names, self.count = list(rewards), len(images)
         self.pending: dict[str, Pending] = {}
         self.answers: dict[str, object] = {}
+        self.embeddings: dict[str, Tensor] = {}
         self.failures: dict[str, str] = {}
         for name, reward in rewards.items():
             if isinstance(reward, SlowReward):
                 with self._failing(name):
                     self.pending[name] = reward.submit(images, tasks)
         for name, reward in rewards.items():
-            if not isinstance(reward, SlowReward):
-                with self._failing(name):
+            with self._failing(name):
+                if isinstance(reward, GroupReward):
+                    self.embeddings[name] = reward.embed(images)
+                elif not isinstance(reward, SlowReward):
                     self.answers[name] = reward.score(images, tasks)
 
     def scores(self, since: float) -> Scores:
@@ -103,7 +133,7 @@ class Asked:
                 k = self.names.index(name)
                 valid[k] = known & answer.isfinite()
                 values[k] = answer.masked_fill(~valid[k], 0)
-        return Scores(values, valid, self.failures, counts)
+        return Scores(values, valid, self.failures, counts, self.embeddings)
 
     @contextmanager
     def _failing(self, name: str) -> Iterator[None]:

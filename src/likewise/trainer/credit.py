@@ -29,10 +29,11 @@ class Assignment:
     """Who gets credit for what in one iteration, for K rewards, B pictures and T steps.
 
     Attributes:
-        complete: Pictures that have every reward, bool [B]; all others get no credit.
-        z: Rewards in standard deviations from their group's mean, [K, B].
+        complete: Pictures that have every credited reward, bool [B]; all others get no credit.
+        z: Rewards in standard deviations from their group's mean, [K, B], diagnostics too.
         bonus: What does not depend on the step, [B].
-        weights: Of each z at each step, [K, T] (or [K, B, T], see `timeweights.tdw_as_released`).
+        weights: Of each z at each step, [K, T] (or [K, B, T], see `timeweights.tdw_as_released`);
+            0 for diagnostics.
         advantages: [B, T].
     """
 
@@ -52,22 +53,30 @@ def assign_credit(values: Tensor, valid: Tensor, recipe: Recipe, orders: Tensor)
         orders: Steps in each picture's own order [B, N] (`rollout.steps.loop_orders`).
     """
     settings, group = recipe.credit, recipe.rollout.group_size
-    whole = complete(values, valid)
-    z = torch.stack([group_zscore(row, whole, group, settings.std_floor) for row in values])
-    bonus = _bonus(settings, recipe, values, z, whole)
-    if isinstance(settings.shaping, Total | Single):
-        weights = torch.zeros(len(z), recipe.rollout.num_steps)
-    else:
-        sides = [reward.side for reward in recipe.rewards.values()]
+    own = [k for k, name in enumerate(recipe.rewards) if name in recipe.credited]
+    whole = complete(values[own], valid[own])
+    z = torch.stack(
+        [
+            group_zscore(row, whole & known, group, settings.std_floor)
+            for row, known in zip(values, valid, strict=True)
+        ]
+    )
+    bonus = _bonus(settings, recipe, values[own], z[own], whole)
+    weights = torch.zeros(len(z), recipe.rollout.num_steps)
+    if not isinstance(settings.shaping, Total | Single):
         prompt = _prompt_weight(settings.time_weights, recipe.rollout.num_steps, orders)
-        weights = timeweights.per_reward(prompt, sides)
+        sides = [one.side for one in recipe.credited.values() if one.side != "diagnostic"]
+        shares = timeweights.per_reward(prompt, sides)
+        weights = shares.new_zeros(len(z), *shares.shape[1:]).index_copy(
+            0, torch.tensor(own), shares
+        )
     return Assignment(whole, z, bonus, weights, advantages(z, weights, bonus, settings.clip, whole))
 
 
 def _bonus(settings: Credit, recipe: Recipe, values: Tensor, z: Tensor, whole: Tensor) -> Tensor:
-    """What is added to the weighted sum of z, or stands in its place: [B]."""
+    """What is added to the weighted sum of the credited z, or stands in its place: [B]."""
     rule = settings.shaping
-    own = [reward.weight for reward in recipe.rewards.values()]
+    own = [reward.weight for reward in recipe.credited.values()]
     if isinstance(rule, NoShaping):
         return torch.zeros_like(z[0])
     if isinstance(rule, Sars):
@@ -75,7 +84,7 @@ def _bonus(settings: Credit, recipe: Recipe, values: Tensor, z: Tensor, whole: T
     if isinstance(rule, HarmonicBonus):
         return shaping.harmonic_bonus(z, rule.gamma)
     if isinstance(rule, Single):
-        return z[list(recipe.rewards).index(rule.reward)]
+        return z[list(recipe.credited).index(rule.reward)]
     return _total(rule, settings, recipe.rollout.group_size, own, values, z, whole)
 
 

@@ -59,7 +59,7 @@ def gain(names: Sequence[str], before: Mapping[str, float | None], now: Numbers)
         if start is None or value is None or not spread:
             return None
         gains.append((value - start) / spread)
-    return sum(gains) / len(gains)
+    return sum(gains) / len(gains) if gains else None
 
 
 def grid(tasks: Sequence[Task], pictures: Sequence[Image.Image], columns: int = 8) -> Image.Image:

@@ -54,13 +54,14 @@ def count_numbers(counts: Mapping[str, Mapping[str, float]]) -> Numbers:
 
 
 def conflict_numbers(sides: Mapping[str, str], credit: Assignment) -> Numbers:
-    """How far the rewards agree, over pictures that have every reward and some credit at stake.
+    """How far rewards agree, diagnostics aside, over pictures that have all and credit at stake.
 
     `correlation` is Pearson's of z, `conflict_rate` the share whose z have opposite signs, both
     averaged over pairs of rewards. Quadrants are shares of (prompt, identity) signs, each side
     being the mean z of its rewards: ``quadrant/+-`` follows the prompt and loses the subject.
     """
-    z = credit.z[:, credit.complete & (credit.z != 0).any(0)]
+    own = [k for k, side in enumerate(sides.values()) if side != "diagnostic"]
+    z = credit.z[own][:, credit.complete & (credit.z[own] != 0).any(0)]
     numbers: Numbers = {
         "incomplete": float((~credit.complete).sum()),
         "bonus/mean_abs": _number(credit.bonus[credit.complete].abs().mean()),
@@ -72,8 +73,9 @@ def conflict_numbers(sides: Mapping[str, str], credit: Assignment) -> Numbers:
         together = [_correlation(z[i], z[j]) for i, j in pairs]
         known = [value for value in together if value is not None]
         numbers["correlation"] = sum(known) / len(known) if known else None
-    if len(set(sides.values())) == 2:
-        numbers |= _quadrants(list(sides.values()), z)
+    known_sides = [side for side in sides.values() if side != "diagnostic"]
+    if len(set(known_sides)) == 2:
+        numbers |= _quadrants(known_sides, z)
     return numbers
 
 

@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from likewise.algorithm.transitions import gaussian_log_prob
 from likewise.config.recipe import Recipe
-from likewise.protocols import Reward
+from likewise.protocols import AnyReward
 from likewise.rollout.scoring import score_pictures, to_pil
 from likewise.rollout.trajectories import Trajectory, Transition
 from likewise.trainer.clock import peak_memory_mb
@@ -142,7 +142,7 @@ class _Bench:
     def decode(self, trajectory: Trajectory) -> list[Image]:
         return to_pil(self.parts.policy.decode(trajectory.latents))
 
-    def score(self, scorers: Mapping[str, Reward], pictures: Sequence[Image]) -> None:
+    def score(self, scorers: Mapping[str, AnyReward], pictures: Sequence[Image]) -> None:
         for name, reason in score_pictures(scorers, pictures, self.tasks).failures.items():
             raise ValueError(f"reward {name!r} failed: {reason}")
 

@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 from likewise.config.recipe import Recipe
-from likewise.protocols import Policy, Reward, TaskStream
+from likewise.protocols import AnyReward, Policy, Reward, TaskStream
 from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RunDirectory
+from likewise.rollout.groups import compare_groups
 from likewise.rollout.layout import micro_batches
 from likewise.rollout.sampler import Sampler
-from likewise.rollout.scoring import Asked, Scores, beside_judges, join_scores, to_pil
+from likewise.rollout.scoring import (
+    Asked,
+    Scores,
+    beside_judges,
+    join_scores,
+    single_rewards,
+    to_pil,
+)
 from likewise.rollout.steps import StepPlan
 from likewise.rollout.trajectories import Roller, Trajectory, iteration_seed
 from likewise.trainer import metrics, state
@@ -42,7 +50,7 @@ class Parts:
 
     policy: Policy
     sampler: Sampler
-    rewards: Mapping[str, Reward]
+    rewards: Mapping[str, AnyReward]
     stream: TaskStream
     evaluation_tasks: Sequence[Task]
     judges: Mapping[str, Reward]
@@ -133,7 +141,8 @@ class Session:
             since = time.monotonic()
             shares = [(batch, questions.scores(since)) for batch, questions in asked]
         with clock.phase("gather"):
-            return drawn, join_scores(processes.gather(shares))
+            scores = join_scores(processes.gather(shares))
+        return drawn, compare_groups(self.parts.rewards, scores, settings.group_size)
 
     def check_ratio(self, drawn: Sequence[Sequence[Trajectory]]) -> None:
         """Once per sitting: a replay must give exactly what the rollout stored."""
@@ -193,7 +202,10 @@ class Session:
 
     def gain(self, numbers: metrics.Numbers) -> float | None:
         """By how much the rewards of the evaluation set rose since the run began."""
-        return gain(list(self.parts.rewards), self.base, numbers)
+        names = [
+            name for name in single_rewards(self.parts.rewards) if name in self.recipe.credited
+        ]
+        return gain(names, self.base, numbers)
 
     @cached_property
     def base(self) -> Mapping[str, float | None]:

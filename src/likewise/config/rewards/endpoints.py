@@ -1,4 +1,4 @@
-"""The rewards of a recipe. This module does not import torch."""
+"""Rewards that others compute, reached over the network."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    model_validator,
 )
 
-from likewise.config.section import Section
-
-Side = Literal["prompt", "identity"]
-
+from likewise.config.rewards.section import RewardSection, Side
 
 # The messages quote nothing: what is wrong here may well be a key.
 
@@ -52,47 +50,15 @@ Address = Annotated[str, AfterValidator(_address)]
 Variable = Annotated[str, AfterValidator(_variable)]
 
 
-class RewardSection(Section):
-    """What every reward has. Its name is its key under `rewards`."""
-
-    side: Side = Field(description="which side of the conflict it stands for (TDW)")
-    weight: NonNegativeFloat = Field(
-        1.0, description="used by the weighted-sum, raw-sum and gdpo shapings only"
-    )
-
-
-class Clip(RewardSection):
-    """CLIP's image-text cosine (CLIP-T): does the picture show what was asked for?"""
-
-    kind: Literal["clip"] = "clip"
-    side: Side = "prompt"
-    model: str = Field("nano-clip", description="shipped model, directory, or Hub name")
-
-
-class Dino(RewardSection):
-    """DINOv2's CLS cosine: is it the same subject?"""
-
-    kind: Literal["dino"] = "dino"
-    side: Side = "identity"
-    model: str = Field("nano-dinov2", description="shipped model, directory, or Hub name")
-    segment: bool = Field(False, description="against the segmented reference (the paper)")
-
-
-class Function(RewardSection):
-    """Any Python function ``(images, tasks) -> one number per image``."""
-
-    kind: Literal["function"] = "function"
-    target: str = Field(pattern=r"^[\w.]+:\w+$", description="module:function")
-
-
 class VlmJudge(RewardSection):
     """A vision-language model behind an OpenAI-compatible endpoint: a score from 0 to 4.
 
     Side `identity` is how well the concept is preserved, `prompt` how well the prompt is followed.
-    Rewards that differ in side and weight alone share their requests. See docs/vlm-judge.md.
+    Rewards that differ in side, score and weight alone share their requests. See docs/vlm-judge.md.
     """
 
     kind: Literal["vlm-judge"] = "vlm-judge"
+    score: Side | None = Field(None, description="which of its two scores; null: its side's")
     base_url: Address = Field(description="what comes before /chat/completions; http or https")
     model: str = Field(min_length=1, description="as the endpoint calls it")
     api_key_env: Variable | None = Field(
@@ -109,6 +75,12 @@ class VlmJudge(RewardSection):
     attempts: PositiveInt = Field(4, description="requests per picture, before it is missing")
     price_in: NonNegativeFloat = Field(0, description="per million prompt tokens, for the count")
     price_out: NonNegativeFloat = Field(0, description="per million completion tokens")
+
+    @model_validator(mode="after")
+    def _one_score(self) -> VlmJudge:
+        if self.side == "diagnostic" and self.score is None:
+            raise ValueError("a diagnostic needs a score: prompt or identity")
+        return self
 
 
 class Remote(RewardSection):
@@ -133,6 +105,3 @@ class Remote(RewardSection):
         8, description="failures in a row after which the service is left alone"
     )
     break_seconds: PositiveFloat = Field(30, description="for so long")
-
-
-Reward = Annotated[Clip | Dino | Function | VlmJudge | Remote, Field(discriminator="kind")]

@@ -1,0 +1,100 @@
+"""Tasks to train on, and to look at meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from likewise.config.data import DreamBench, Photos, Stickers
+from likewise.config.policies import PolicySection
+from likewise.config.recipe import Recipe
+from likewise.data.checking import Report as Report
+from likewise.data.checking import check_source as check_source
+from likewise.data.dreambench import dreambench_tasks
+from likewise.data.dreambench_source import DreamBenchSource
+from likewise.data.entries import Source
+from likewise.data.epochs import Epochs
+from likewise.data.fitting import fit_reference as fit_reference
+from likewise.data.folder import FolderSource
+from likewise.data.guessing import guess_kind as guess_kind
+from likewise.data.index import index_rows
+from likewise.data.jsonl import JsonlSource
+from likewise.data.opener import Opener
+from likewise.data.stickers import bench_subset, training_task
+from likewise.data.streaming import PhotoStream, first_tasks, refuse_or_log
+from likewise.data.subjects200k import Subjects200kSource
+from likewise.data.subsets import spread
+from likewise.data.syncd import SynCdSource
+from likewise.protocols import TaskStream
+from likewise.types import Task
+
+# Data sets of people's own by `kind`.
+SOURCES: dict[str, Callable[[Any], Source]] = {
+    "folder": FolderSource,
+    "jsonl": JsonlSource,
+    "syncd": SynCdSource,
+    "subjects200k": Subjects200kSource,
+    "dreambench": DreamBenchSource,
+}
+
+
+def build_stream(recipe: Recipe) -> TaskStream:
+    """Training tasks.
+
+    Raises:
+        ValueError, OSError: the data are not there, or bad and not to be skipped.
+    """
+    data = recipe.data
+    if isinstance(data, Stickers):
+        return lambda index: training_task(index, data.seed)
+    if isinstance(data, DreamBench):
+        fitted = [fitted_task(task, recipe.policy) for task in dreambench_tasks(Path(data.path))]
+        return Epochs(fitted, data.seed)
+    source = open_source(data)
+    index = index_rows(source, None if data.evaluation else data.held_out)
+    if index.problems.counts:
+        refuse_or_log(index.problems, data)
+    if not len(index.training):
+        raise ValueError(f"{data.path} has no good row to train on")
+    opener = Opener(source, recipe.policy, data.workers)
+    rows = Epochs(index.training.tolist(), data.seed)
+    return PhotoStream(opener, rows, data, ahead=recipe.rollout.tasks)
+
+
+def build_evaluation_tasks(recipe: Recipe) -> Sequence[Task]:
+    """The fixed set that a run looks at every so often: of subjects which training never shows, or
+    of DreamBench's, which it trains on. May be empty where nothing is held out.
+
+    Raises:
+        ValueError, OSError: as `build_stream`.
+    """
+    data, tasks = recipe.data, recipe.run.evaluation.tasks
+    if isinstance(data, Stickers):
+        return bench_subset(tasks)
+    if isinstance(data, DreamBench):
+        chosen = spread(dreambench_tasks(Path(data.path)), tasks)
+        return [fitted_task(one, recipe.policy) for one in chosen]
+    other = data.evaluation and data.model_copy(update={"path": data.evaluation})
+    source = open_source(other or data)
+    index = index_rows(source, None if other else data.held_out)
+    if other and index.problems.counts:
+        refuse_or_log(index.problems, other)
+    rows = Epochs((index.training if other else index.held_out).tolist(), seed=0)
+    opener = Opener(source, recipe.policy, workers=0)
+    return first_tasks(opener, rows, tasks, other or data)
+
+
+def open_source(data: Photos | DreamBench) -> Source:
+    """The rows of a data set of people's own.
+
+    Raises:
+        ValueError, OSError: there is none at its path, or not one of its kind.
+    """
+    return SOURCES[data.kind](data)
+
+
+def fitted_task(task: Task, policy: PolicySection) -> Task:
+    """With its reference in the policy's shape and size."""
+    return replace(task, reference=fit_reference(task.reference, policy))

@@ -1,0 +1,31 @@
+"""All that a run of a recipe needs."""
+
+from __future__ import annotations
+
+import torch
+
+from likewise.build.data import build_evaluation_tasks, build_stream
+from likewise.build.metrics import build_judges
+from likewise.build.policies import build_policy, build_sampler
+from likewise.build.rewards import build_rewards
+from likewise.config.data import Stickers
+from likewise.config.recipe import Recipe
+from likewise.trainer.session import Parts
+
+
+def build_parts(recipe: Recipe, device: torch.device) -> Parts:
+    """Load everything that a recipe names.
+
+    Raises:
+        ValueError, OSError: a model or function is not there, or does not fit (the message names
+            the field).
+    """
+    policy, evaluation = build_policy(recipe, device), recipe.run.evaluation
+    return Parts(
+        policy=policy,
+        sampler=build_sampler(recipe, policy),
+        rewards=build_rewards(recipe, device),
+        stream=build_stream(recipe),
+        evaluation_tasks=build_evaluation_tasks(recipe) if evaluation.every else [],
+        judges=build_judges(device) if isinstance(recipe.data, Stickers) else {},
+    )

@@ -1,0 +1,85 @@
+"""Generators, with what is trained of them and how they draw."""
+
+from __future__ import annotations
+
+import torch
+
+from likewise.build.models import model_path
+from likewise.config.policies import Custom, PolicySection
+from likewise.config.recipe import Lora, Recipe
+from likewise.imports import load_target
+from likewise.policies.common.pipeline_policy import PipelinePolicy
+from likewise.policies.flux2_klein import Flux2KleinPolicy
+from likewise.policies.flux_kontext import FluxKontextPolicy
+from likewise.policies.flux_uno import FluxUnoPolicy
+from likewise.policies.formats.exporting import export_adapter as export_adapter
+from likewise.policies.formats.files import Facts as Facts
+from likewise.policies.formats.lora_files import FORMATS as FORMATS
+from likewise.policies.qwen_image_edit import QwenImageEditPolicy
+from likewise.policies.sd_ip_adapter import SdIpAdapterPolicy
+from likewise.protocols import Policy
+from likewise.quiet import be_quiet
+from likewise.rollout.sampler import Sampler
+from likewise.seeding import derive_seed
+
+# Policies by `kind`. A new one is a file in policies/ and a line here.
+POLICIES: dict[str, type[PipelinePolicy]] = {
+    "flux-kontext": FluxKontextPolicy,
+    "sd-ip-adapter": SdIpAdapterPolicy,
+    "flux-uno": FluxUnoPolicy,
+    "flux2-klein": Flux2KleinPolicy,
+    "qwen-image-edit": QwenImageEditPolicy,
+}
+
+
+def build_policy(recipe: Recipe, device: torch.device, trainable: bool = True) -> Policy:
+    """The recipe's generator, with a fresh adapter if `trainable`."""
+    be_quiet()
+    policy = _policy(recipe.policy, device)
+    if trainable:
+        add_adapter(recipe, policy)
+    return policy
+
+
+def add_adapter(recipe: Recipe, policy: PipelinePolicy) -> None:
+    """Make trainable what the recipe says: a fresh LoRA, or all."""
+    adapter = recipe.adapter
+    if isinstance(adapter, Lora):
+        seed = derive_seed("adapter", recipe.seed)
+        policy.add_lora(adapter.rank, adapter.alpha, adapter.targets, seed)
+    else:
+        policy.train_all(keep_reference=recipe.objective.kl > 0)
+
+
+def policy_class(settings: PolicySection) -> type[PipelinePolicy]:
+    """The class that a recipe's policy section names.
+
+    Raises:
+        ValueError: it is a custom one, and there is no such class.
+    """
+    if not isinstance(settings, Custom):
+        return POLICIES[settings.kind]  # type: ignore[attr-defined]
+    try:
+        found = load_target(settings.target)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"policy.target: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, PipelinePolicy)):
+        raise ValueError(f"policy.target: {settings.target} is no subclass of PipelinePolicy")
+    return found
+
+
+def build_sampler(recipe: Recipe, policy: Policy) -> Sampler:
+    """The recipe's schedule and transition, for this policy."""
+    settings = recipe.rollout
+    sigmas = policy.sigmas(settings.num_steps, settings.shift)
+    return Sampler(sigmas, settings.transition, settings.noise_level, policy.parameterization)
+
+
+def _policy(settings: PolicySection, device: torch.device) -> PipelinePolicy:
+    apart = {"kind", "model", "dtype", "target", "options"}
+    options = settings.model_dump(exclude=apart)
+    if isinstance(settings, Custom):
+        options |= settings.options
+    return policy_class(settings).from_pretrained(
+        model_path(settings.model), dtype=getattr(torch, settings.dtype), device=device, **options
+    )

@@ -1,0 +1,47 @@
+"""What rewards say about groups of pictures, once all pictures of a group are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from likewise.protocols import AnyReward, GroupReward
+from likewise.rollout.scoring import Scores
+
+
+def compare_groups(rewards: Mapping[str, AnyReward], scores: Scores, group_size: int) -> Scores:
+    """The scores with the values of group rewards filled in.
+
+    A picture that could not be embedded is missing, and the others are compared without it; where
+    fewer than two of a group are known, all are missing.
+
+    Args:
+        rewards: In the order of the scores' rows.
+        scores: Of all pictures of an iteration; each `group_size` neighbours are one group.
+    """
+    values, valid, failures = scores.values.clone(), scores.valid.clone(), dict(scores.failures)
+    for k, (name, reward) in enumerate(rewards.items()):
+        if isinstance(reward, GroupReward) and name in scores.embeddings:
+            try:
+                _compare(reward, scores.embeddings[name], group_size, values[k], valid[k])
+            except Exception as error:
+                values[k], valid[k] = 0, False
+                failures[name] = f"{type(error).__name__}: {error}"
+    return replace(scores, values=values, valid=valid, failures=failures)
+
+
+def _compare(
+    reward: GroupReward, embeddings: Tensor, group_size: int, values: Tensor, valid: Tensor
+) -> None:
+    """Fill in one reward's values and valid [B]."""
+    known = embeddings.isfinite().all(1)
+    for start in range(0, len(embeddings), group_size):
+        rows = start + known[start : start + group_size].nonzero().flatten()
+        if len(rows) >= 2:
+            found = reward.compare(embeddings[rows]).float()
+            if found.shape != rows.shape:
+                raise ValueError(f"compare gave {list(found.shape)} for {len(rows)} pictures")
+            valid[rows] = found.isfinite()
+            values[rows] = found.nan_to_num(0, 0, 0)

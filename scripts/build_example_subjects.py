@@ -1,4 +1,4 @@
-"""Write the data set examples/subjects: python scripts/build_example_subjects.py (deterministic)."""
+"""Write the data set examples/subjects: python scripts/build_example_subjects.py."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from time import process_time
@@ -14,7 +15,9 @@ from running import TINY, run, said
 from likewise.build.data import build_stream, check_source, open_source
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
+from likewise.records.run_directory import RunDirectory
 
+ROOT = Path(__file__).parents[2]
 MANY = 100_000
 
 
@@ -112,3 +115,21 @@ def test_a_hundred_thousand_rows_are_checked_and_started_on_in_time(tmp_path: Pa
     memory = max(getrusage(who).ru_maxrss for who in (RUSAGE_SELF, RUSAGE_CHILDREN)) / 1024
     print(f"checked in {checked:.1f} s, started in {started:.1f} s, peak {memory:.0f} MiB")
     assert checked < 60 and started < 10 and memory < 1500
+
+
+def test_the_readmes_commands_about_data_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    check = re.search(r"likewise (data check \S+)", readme)
+    training = re.search(r"likewise (train .* data\.kind=.*) --run-dir", readme)
+    assert check is not None and training is not None
+    result = run(*check[1].split())
+    assert result.exit_code == 0 and " 0 bad " in said(result), result.output
+    small = [*TINY[1:], "data.workers=0", "--run-dir", tmp_path / "run"]
+    result = run(*training[1].split(), *small)
+    assert result.exit_code == 0, result.output
+    table = RunDirectory.open(tmp_path / "run").read_rewards()
+    assert set(table["subject"].to_pylist()) <= {"penguin", "teapot"}
+    assert table["reward/identity"].null_count == 0  # segmented by the example's own masks

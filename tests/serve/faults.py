@@ -15,6 +15,9 @@ from typing import Any
 from likewise.rewards.requests.background import Background
 
 HANG = 5.0  # seconds
+# Of twenty requests six fail (30 %), four are spoiled otherwise, one hangs.
+FAULTS = ["ok", "error", "ok", "nan", "ok", "error", "ok", "hang", "ok", "error"]
+FAULTS += ["reset", "ok", "error", "garbage", "ok", "error", "truncated", "ok", "error", "ok"]
 ANSWER = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\n"
 
 

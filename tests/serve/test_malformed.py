@@ -9,7 +9,10 @@ import random
 import socket
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -17,6 +20,7 @@ import psutil
 import pytest
 
 pytest.importorskip("fastapi")
+from commands import command
 from PIL import Image
 from serving import document, mean, parts, picture, png, row, served
 
@@ -24,6 +28,7 @@ from likewise.serve.app import create_app
 from likewise.serve.limits import Limits
 
 LIMITS = Limits(request_bytes=300_000, pictures=6, pixels=10_000, held_pixels=40_000, seconds=20)
+TOKEN = "0123456789abcdef-a-secret"
 GOOD = png(picture(1))
 JSON = document([row()])
 Request = dict[str, Any]
@@ -168,29 +173,71 @@ def generated(count: int) -> Iterator[Request]:
 
 
 def test_a_thousand_bad_requests() -> None:
+    """Against the command in a process of its own, four at a time, with good ones in between."""
     good = {"files": parts(document([row(), row(image=1)]), GOOD, png(picture(2)))}
     wanted = {"values": mean([picture(1), picture(2)], [])}
-    with served(create_app(mean, limits=LIMITS)) as url, httpx2.Client(trust_env=False) as client:
-        assert client.post(f"{url}/score", **good).json() == wanted
-        before = psutil.Process().memory_info().rss
-        statuses: dict[int, int] = {}
-        for number, request in enumerate(generated(1000)):
-            answer = client.post(f"{url}/score", timeout=60, **request)
+    words = ["--max-request-mb", str(LIMITS.request_bytes / 2**20)]
+    words += ["--max-pictures", str(LIMITS.pictures), "--max-pixels", str(LIMITS.pixels)]
+    with (
+        command("serve-reward", "serving:mean", *words, LIKEWISE_SERVICE_TOKEN=TOKEN) as (own, url),
+        httpx2.Client(trust_env=False, timeout=60) as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+
+        def post(request: Request, token: str | None = TOKEN) -> httpx2.Response:
+            known = {} if token is None else {"Authorization": f"Bearer {token}"}
+            headers = request.get("headers", {}) | known
+            return client.post(f"{url}/score", **request | {"headers": headers})
+
+        def ask(number: int, request: Request) -> int:
+            answer = post(request)
             assert 400 <= answer.status_code < 500, (number, request, answer.text)
             assert "Traceback" not in answer.text and len(answer.content) < 2000
-            statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
-            if number % 100 == 0:
-                assert client.post(f"{url}/score", **good).json() == wanted
-        assert set(statuses) == {400, 413, 415, 422}, statuses
-        assert client.post(f"{url}/score", **good).json() == wanted
+            if number % 50 == 0:
+                assert post(good).json() == wanted
+            return answer.status_code
+
+        assert post(good).json() == wanted
+        before = peak_memory(own.pid)
+        statuses = Counter(pool.map(ask, range(1000), generated(1000)))
+        assert statuses.total() == 1000 and set(statuses) == {400, 413, 415, 422}, statuses
+        for number, request in enumerate(generated(150)):  # whatever it is, and however large
+            assert post(request, None if number % 2 else TOKEN + "x").status_code == 401
+        for bomb in bombs():  # refused or not: what is beyond the pixels is not unpacked
+            assert post({"files": parts(JSON, bomb)}).status_code in (200, 422)
+        assert post(good).json() == wanted
         assert client.get(f"{url}/health").json() == {"status": "ok", "requests": 0, "waiting": 0}
-        assert psutil.Process().memory_info().rss - before < 150 * 2**20
+        grown = peak_memory(own.pid) - before
+        print(statuses, f"{grown / 2**20:.0f} MB more")
+        assert grown < 64 * 2**20
         for method, path, status in (
             ("GET", "/score", 405),
             ("POST", "/", 404),
             ("PUT", "/x", 404),
         ):
             assert client.request(method, url + path, content=b"x").status_code == status
+
+
+def peak_memory(process: int) -> int:
+    """Bytes that it had resident at most; elsewhere than on Linux, what it has now."""
+    status = Path(f"/proc/{process}/status")
+    if not status.exists():
+        return psutil.Process(process).memory_info().rss
+    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
+def bombs() -> Iterator[bytes]:
+    """Pictures of a few pixels in 100 kB, and 100 MB when all in them is inflated."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 6, 8, 2, 0, 0, 0))
+    rows, large = zlib.compress(bytes(6 * 25)), zlib.compress(bytes(100 * 2**20))
+    start, end = b"\x89PNG\r\n\x1a\n" + header, chunk(b"IEND", b"")
+    yield start + chunk(b"IDAT", large) + end
+    text = chunk(b"zTXt", b"Comment\0\0" + large)
+    yield start + text + chunk(b"IDAT", rows) + end
+    yield start + chunk(b"IDAT", rows) + text + end
+    yield start + chunk(b"iTXt", b"Comment\0\1\0\0\0" + large) + chunk(b"IDAT", rows) + end
+    yield start + chunk(b"iCCP", b"icc\0\0" + large) + chunk(b"IDAT", rows) + end
 
 
 def test_who_sends_too_slowly_is_cut_off() -> None:

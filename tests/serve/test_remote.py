@@ -13,7 +13,7 @@ import pytest
 import torch
 
 pytest.importorskip("fastapi")
-from faults import HANG, Front
+from faults import FAULTS, HANG, Front
 from PIL import Image
 from pydantic import ValidationError
 from serving import full_task, mean, picture, served
@@ -196,8 +196,6 @@ def test_bad_input_is_an_error_here() -> None:
 
 # ── whole runs ──
 
-FAULTS = ["ok", "error", "ok", "nan", "ok", "error", "ok", "hang", "ok", "error"]
-FAULTS += ["reset", "ok", "error", "garbage", "ok", "error", "truncated", "ok", "error", "ok"]
 DEADLINE = 4.0
 
 
@@ -269,6 +267,7 @@ def check_faulty(run: RunDirectory, front: Front) -> None:
     assert 0 < counts["missing"] < 20 * 8
     for kind in ("error", "garbage", "unreachable", "timeout"):
         assert counts[kind] > 0, counts
-    assert counts["error"] == front.seen["error"]
+    done = front.seen["error"]  # one whose request was given up meanwhile is not counted
+    assert done - counts["deadline"] <= counts["error"] <= done
     waits = [row["seconds/reward"] for row in run.read_timings()]
     assert max(waits) < DEADLINE + 2, waits

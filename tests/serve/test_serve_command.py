@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +16,11 @@ import pytest
 import yaml
 
 pytest.importorskip("fastapi")
+from commands import ROOT, command, healthy
 from serving import document, free_port, parts, picture, png, row, wait_for
 
 from likewise import load_recipe, train
 
-ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "rewards.md").read_text(encoding="utf-8")
 TOKEN = "0123456789abcdef-a-secret"
 
@@ -56,37 +52,6 @@ def size(images, tasks):
 """
 
 
-@contextmanager
-def command(
-    *words: str, folder: Path = ROOT, code: str = LEAN, **environment: str
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command, and the address that it serves."""
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *words, "--port", str(port)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
-        | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: process.poll() is not None or healthy(url), 120)
-        yield process, url
-    finally:
-        process.kill()
-        process.wait(30)
-
-
-def healthy(url: str) -> bool:
-    try:
-        return httpx2.get(f"{url}/health", trust_env=False).status_code == 200
-    except httpx2.TransportError:
-        return False
-
-
 def post(url: str, **more: Any) -> httpx2.Response:
     files = parts(document([row(**more)]), png(picture(1)))
     headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -96,15 +61,17 @@ def post(url: str, **more: Any) -> httpx2.Response:
 def test_a_lean_service_ends_well(tmp_path: Path) -> None:
     """Without torch, numpy & co.; what was accepted before SIGTERM is answered, nothing after."""
     (tmp_path / "mine.py").write_text(REWARD)
-    words = ["serve-reward", "mine:size", "--host", "0.0.0.0"]
+    words = ["serve-reward", "mine:size", "--host", "0.0.0.0", "--max-requests", "2"]
     with (
-        command(*words, folder=tmp_path, LIKEWISE_SERVICE_TOKEN=TOKEN) as (process, url),
+        command(*words, folder=tmp_path, code=LEAN, LIKEWISE_SERVICE_TOKEN=TOKEN) as (process, url),
         ThreadPoolExecutor(2) as pool,
     ):
         assert post(url).json() == {"values": [8.0]}, process.stdout and process.stdout.read()
         assert httpx2.post(f"{url}/score", trust_env=False).status_code == 401
         slow = [pool.submit(post, url, constraints={"seconds": "1.5"}) for _ in range(2)]
         wait_for(lambda: httpx2.get(f"{url}/health", trust_env=False).json()["requests"] == 2)
+        full = post(url)
+        assert (full.status_code, full.headers["Retry-After"]) == (503, "1")
         process.send_signal(signal.SIGTERM)
         wait_for(lambda: not healthy(url))
         assert [one.result(60).json() for one in slow] == [{"values": [8.0]}] * 2
@@ -125,7 +92,8 @@ def test_a_lean_service_ends_well(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_served_says_why(tmp_path: Path, words: Sequence[str], message: str) -> None:
     (tmp_path / "mine.py").write_text(REWARD)
-    with command("serve-reward", *words, folder=tmp_path, COLUMNS="200") as (process, _):
+    with command("serve-reward", *words, folder=tmp_path, code=LEAN, COLUMNS="200") as started:
+        process, _ = started
         said, _ = process.communicate(timeout=60)
         assert process.returncode == 2 and message in said and "Traceback" not in said
 
@@ -140,11 +108,12 @@ def commands() -> list[str]:
 
 def test_the_document_shows_the_examples() -> None:
     code = re.findall(r"```python\n(.*?)```", DOCUMENT, flags=re.DOTALL)
-    assert code[0] == (ROOT / "examples" / "vivid.py").read_text(encoding="utf-8")
-    compile(code[1], "ray", "exec")
-    shown = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", DOCUMENT, flags=re.DOTALL)[0])
+    assert (ROOT / "examples" / "vivid.py").read_text(encoding="utf-8") in code
+    for block in code:
+        compile(block, "docs/rewards.md", "exec")
+    shown = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", DOCUMENT, flags=re.DOTALL))
     recipe = yaml.safe_load((ROOT / "examples" / "vivid-remote.yaml").read_text(encoding="utf-8"))
-    assert shown["rewards"] == recipe["rewards"]
+    assert recipe["rewards"] in [block.get("rewards") for block in shown]
     for file in re.findall(r"`((?:src|docs|tests|examples|benchmarks)/[\w./-]+)`", DOCUMENT):
         assert (ROOT / file).exists(), file
     listed = re.search(r"pip install (pillow .*)", DOCUMENT)
@@ -160,16 +129,15 @@ def test_commands_of_the_document_run(tmp_path: Path) -> None:
     serving = [line for line in found if line.startswith("likewise serve-reward")]
     training = [line for line in found if line.startswith("likewise train")]
     assert len(serving) == 4 and len(training) == 1
-    code = "from likewise.cli import app\napp()"
     words = shlex.split(serving[0])[1:]
-    with command(*words, code=code) as (_, url):
+    with command(*words) as (_, url):
         small = ["run.iterations=1", "run.processes=1", "run.evaluation.every=0", "run.trackers=[]"]
         small += ["rollout.tasks=1", "rollout.group_size=2", "rollout.num_steps=4"]
         recipe = load_recipe(shlex.split(training[0])[2], [*small, f"rewards.vivid.url={url}"])
         outcome = train(recipe, tmp_path / "run", quiet=True)
         (metrics,) = outcome.run.read_metrics()
         assert metrics["reward/vivid/missing"] == 0 and 0 < metrics["reward/vivid/mean"] < 1
-    with command(*shlex.split(serving[1])[1:], code=code) as (_, url):
+    with command(*shlex.split(serving[1])[1:]) as (_, url):
         assert post(url).json()["values"] == [pytest.approx(1.0, abs=1e-5)]  # to itself
     # Stands for the package, which needs a GPU and 16 GB of weights: only its shape is known here.
     package = "import torch\nclass HPSv3RewardInferencer:\n    def __init__(self, device): pass\n"
@@ -177,9 +145,9 @@ def test_commands_of_the_document_run(tmp_path: Path) -> None:
     package += "        return torch.tensor([[float(len(p)), 1.0] for p in prompts])\n"
     (tmp_path / "hpsv3.py").write_text(package)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    with command(*shlex.split(serving[2])[1:], folder=tmp_path, code=code) as (_, url):
+    with command(*shlex.split(serving[2])[1:], folder=tmp_path) as (_, url):
         assert post(url).json()["values"] == [len("a duck")]
-    with command(*shlex.split(serving[3])[1:], code=code, LIKEWISE_SERVICE_TOKEN=TOKEN) as (_, url):
+    with command(*shlex.split(serving[3])[1:], LIKEWISE_SERVICE_TOKEN=TOKEN) as (_, url):
         assert post(url).status_code == 200
 
 

@@ -23,6 +23,8 @@ from likewise.config.rewards import Remote
 from likewise.rewards.remote import RemoteReward
 from likewise.serve.answers import plain_numbers
 from likewise.serve.app import create_app
+from likewise.serve.batching import Batcher
+from likewise.serve.counters import Counters
 from likewise.serve.limits import Limits
 from likewise.serve.pictures import header_size
 from likewise.serve.running import is_loopback, read_token
@@ -281,3 +283,31 @@ def test_who_no_longer_waits_is_not_scored() -> None:
     with served(create_app(reward, max_batch=1, max_wait=0)) as url:
         assert asyncio.run(main(url)) == [200, 504, 200]
     assert calls == ["first", "patient"]
+
+
+def test_a_request_that_is_cancelled_holds_nobody_up() -> None:
+    """Ray Serve cancels those whose client is gone: also when their time is up by then."""
+    started, gate = threading.Event(), threading.Event()
+
+    def reward(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:
+        started.set()
+        gate.wait(30)
+        return mean(images, tasks)
+
+    async def main() -> list[list[float | None]]:
+        batcher = Batcher(reward, max_batch=1, max_wait=0, counters=Counters())
+
+        def ask(number: int, seconds: float) -> asyncio.Task[list[float | None]]:
+            asked = batcher.score([picture(number)], [full_task(number)], seconds)
+            return asyncio.create_task(asked)
+
+        async with batcher.running():
+            first = ask(1, 60)
+            await asyncio.to_thread(started.wait, 30)
+            gone = ask(2, 0.01)
+            await asyncio.sleep(0.05)
+            gone.cancel()
+            gate.set()
+            return [await asyncio.wait_for(one, 30) for one in (first, ask(3, 60))]
+
+    assert asyncio.run(main()) == [mean([picture(n)], []) for n in (1, 3)]

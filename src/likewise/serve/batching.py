@@ -82,7 +82,7 @@ class Batcher:
             batch = await self._collect()
             now = asyncio.get_running_loop().time()
             for place in batch:
-                if place.until < now:
+                if place.until < now and not place.answer.done():  # done: its request was cancelled
                     place.answer.set_exception(TimeoutError("its turn came too late"))
             await self._answer([place for place in batch if not place.answer.done()])
 

@@ -11,7 +11,8 @@ from typing import Any
 from ray import serve
 
 from likewise.serve.answers import RewardFunction
-from likewise.serve.app import create_app
+from likewise.serve.app import DEFAULT_LIMITS, create_app
+from likewise.serve.running import read_token
 
 
 def deployment(load: Callable[[], RewardFunction], token: str | None = None, **options: Any) -> Any:
@@ -19,11 +20,20 @@ def deployment(load: Callable[[], RewardFunction], token: str | None = None, **o
 
     Args:
         load: Called once by each replica, on its machine: loads models there.
-        token: As for :func:`likewise.serve.app.create_app`.
+        token: What clients must send; None: what the environment holds, as for `serve-reward`.
+            There is no service without one, since whom Ray listens to is not known here.
         options: Of ``serve.deployment``: ``num_replicas``, ``ray_actor_options={"num_gpus": 1}``, …
+
+    Raises:
+        ValueError: there is no token, or a bad one.
     """
-    ingress = serve.ingress(lambda: create_app(load(), token=token))  # built by each replica
-    return serve.deployment(**options)(ingress(_Replica)).bind()
+    known = token or read_token("0.0.0.0")
+    ingress = serve.ingress(lambda: create_app(load(), token=known))  # built by each replica
+    # Ray's own numbers are 5 at a time, too few to fill a batch, and a queue without end.
+    room = {
+        name: DEFAULT_LIMITS.requests for name in ("max_ongoing_requests", "max_queued_requests")
+    }
+    return serve.deployment(**{**room, **options})(ingress(_Replica)).bind()
 
 
 class _Replica:

@@ -1,0 +1,106 @@
+"""Every kind of reward is built from its section, and says which field is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from rewards.hpsv3_tiny import write_base, write_checkpoint
+from tiny import a_task, photo
+
+from likewise import assets
+from likewise.build.rewards import REWARDS, build_reward, build_rewards
+from likewise.config import Recipe
+from likewise.protocols import GroupReward
+
+CPU = torch.device("cpu")
+
+
+def subject_on_the_left(images: list[Image.Image], class_names: list[str]) -> list[Image.Image]:
+    """A segmenter of one's own."""
+    masks = [Image.new("L", image.size, 0) for image in images]
+    for mask in masks:
+        mask.paste(255, (0, 0, mask.width // 2, mask.height))
+    return masks
+
+
+def built(**settings: Any) -> Any:
+    content = {"one": settings, "text": {"kind": "clip"}, "look": {"kind": "dino"}}
+    recipe = Recipe.model_validate({"name": "a", "rewards": content})
+    return build_rewards(recipe, CPU)["one"]
+
+
+def test_the_table_and_the_sections_agree() -> None:
+    schema = Recipe.model_json_schema()["properties"]["rewards"]["additionalProperties"]
+    assert set(schema["discriminator"]["mapping"]) == set(REWARDS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "low", "high"),
+    [
+        ({"kind": "clip"}, -1, 1),
+        ({"kind": "clip", "compare_to": "reference"}, 1 - 1e-5, 1 + 1e-5),
+        ({"kind": "dino"}, 1 - 1e-5, 1 + 1e-5),
+        (
+            {"kind": "dino", "segment": True, "segmenter": f"{__name__}:subject_on_the_left"},
+            -1,
+            1 - 1e-3,
+        ),
+        (
+            {
+                "kind": "dino",
+                "segment": True,
+                "segment_generated": True,
+                "segmenter": f"{__name__}:subject_on_the_left",
+            },
+            1 - 1e-5,
+            1 + 1e-5,
+        ),
+        ({"kind": "pickscore", "model": str(assets.path("nano-clip")), "processor": None}, -99, 99),
+    ],
+)
+def test_settings_reach_the_reward(settings: dict[str, Any], low: float, high: float) -> None:
+    """Each rates a copy of the reference."""
+    picture = photo(48, 40)
+    values, valid = built(**settings).score([picture], [a_task(reference=picture)])
+    assert valid.all() and low <= float(values) <= high
+
+
+def test_hpsv3_is_built_from_checkpoint_and_base(tmp_path: Path) -> None:
+    write_base(tmp_path / "base")
+    write_checkpoint(tmp_path / "weights.safetensors")
+    files = {"model": str(tmp_path / "weights.safetensors"), "base": str(tmp_path / "base")}
+    reward = built(kind="hpsv3", **files, dtype="float32", batch=3)
+    assert reward.batch == 3
+    values, valid = reward.score([photo(30, 30)], [a_task()])
+    assert valid.all() and values.isfinite().all()
+
+
+def test_a_group_reward_cannot_be_served() -> None:
+    assert isinstance(built(kind="in-group-diversity", side="diagnostic"), GroupReward)
+    with pytest.raises(ValueError, match="compares the pictures of a group"):
+        build_reward("in-group-diversity", {}, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "clip", "model": "no/such-model"}, "rewards.one.model: "),
+        ({"kind": "dino", "model": "nano-clip"}, "rewards.one.model: "),
+        (
+            {"kind": "dino", "segment": True, "segmenter": "nothing.onnx"},
+            "rewards.one.segmenter: there is no file nothing.onnx",
+        ),
+        ({"kind": "pickscore", "model": "no/such-model"}, "rewards.one.model: "),
+        ({"kind": "hpsv3", "base": "no/such-model"}, "rewards.one.base: "),
+        ({"kind": "copy-index", "side": "diagnostic", "model": "x/y"}, "rewards.one.model: "),
+        ({"kind": "function", "side": "prompt", "target": "no_such:thing"}, "rewards.one.target: "),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        built(**settings)
+    assert str(caught.value).startswith(message)

@@ -81,6 +81,9 @@ TORCH = {"torch", "accelerate", "diffusers", "peft", "transformers"}
 PURE = {"__future__", "abc", "collections", "dataclasses", "enum", "functools", "itertools"}
 PURE |= {"math", "operator", "torch", "typing"}
 
+# What runs code that a file or a stranger sends. (Processes of one run pickle to each other.)
+UNSAFE = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+
 SOURCE = Path(__file__).parents[1] / "src" / "likewise"
 MODULES = {
     ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts): file
@@ -175,3 +178,14 @@ def test_torch_free_room_really_loads_without_torch(room: str) -> None:
     name = "likewise" if room == "__init__" else f"likewise.{room}"
     code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_unpickled(module: str) -> None:
+    source = MODULES[module].read_text(encoding="utf-8")
+    assert not {name.split(".")[0] for _, name in imports(module, source)} & UNSAFE
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "np.load"):
+            safe = {"weights_only": "True", "allow_pickle": "False"}
+            given = {one.arg: ast.unparse(one.value) for one in node.keywords if one.arg}
+            assert safe.items() & given.items(), f"{module}:{node.lineno}"

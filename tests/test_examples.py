@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from likewise import load_recipe, train
+from likewise.build.rewards import REWARDS
+from likewise.config import Recipe
 from likewise.config.loading import shipped_recipes
 
 ROOT = Path(__file__).parents[1]
@@ -40,3 +43,15 @@ def test_documents_name_recipes_and_commands_that_exist(document: str) -> None:
         assert name in shipped_recipes(), name
     for file in re.findall(r"`((?:src|docs|tests|examples|scripts)/[\w./-]+)`", text):
         assert (ROOT / file).exists(), file
+
+
+def test_the_rewards_that_documents_show_are_valid() -> None:
+    text = (ROOT / "docs" / "rewards.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 3
+    content = load_recipe("stickers").model_dump()
+    for block in blocks:
+        rewards = {**content["rewards"], **yaml.safe_load(block)["rewards"]}
+        Recipe.model_validate({**content, "rewards": rewards})
+    (table,) = re.findall(r"\| `kind` .*?\n\n", text, flags=re.DOTALL)
+    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)[1:]) == set(REWARDS)

@@ -11,7 +11,7 @@ from running import run, said
 
 from likewise.cli.attribute import as_yaml
 from likewise.config import load_recipe
-from likewise.config.recipe import Measured
+from likewise.config.credit import Measured
 
 SCORERS = ["reward/prompt", "reward/identity", "judge/identity", "judge/prompt"]
 FEW = ["--tasks", "3", "--resamples", "2"]

@@ -14,7 +14,7 @@ import torch
 from policies.families import Family
 from torch import Tensor, nn
 
-from likewise.config.recipe import Objective, Optimizer
+from likewise.config.learning import Objective, Optimizer
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.steps import StepPlan

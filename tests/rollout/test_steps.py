@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from likewise.config.recipe import AllSteps, RandomSteps, Rollout, WindowSteps
+from likewise.config.rollout import AllSteps, RandomSteps, Rollout, WindowSteps
 from likewise.rollout.steps import StepPlan, loop_orders, plan_steps
 
 

@@ -13,7 +13,7 @@ from rolling import LinearPolicy, plan, roll, sampler
 from tiny import make_policy
 from torch import Tensor, nn
 
-from likewise.config.recipe import Objective, Optimizer
+from likewise.config.learning import Objective, Optimizer
 from likewise.trainer.learner import Learner
 from likewise.trainer.state import adapter_folder, read_state, seed_everything, write_state
 from likewise.trainer.update import Replay

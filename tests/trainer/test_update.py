@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from likewise.algorithm import transitions
-from likewise.config.recipe import Objective
+from likewise.config.learning import Objective
 from likewise.policies.flux_kontext import FluxKontextPolicy
 from likewise.rollout.trajectories import Trajectory
 from likewise.trainer.checks import TrainingError, check_ratio

@@ -15,7 +15,9 @@ from likewise.build.data import build_stream
 from likewise.build.metrics import build_judges
 from likewise.build.policies import build_policy, build_sampler
 from likewise.build.rewards import build_rewards
-from likewise.config.recipe import AllSteps, Measured, Recipe
+from likewise.config.credit import Measured
+from likewise.config.recipe import Recipe
+from likewise.config.rollout import AllSteps
 from likewise.evaluation.attribution import Profile, attribute_steps
 from likewise.records.checkpoints import NAME
 from likewise.records.files import write_atomically

@@ -14,8 +14,9 @@ from torch import Tensor
 from likewise.api.generation import bare_task, find_adapter
 from likewise.build.data import fit_reference
 from likewise.build.policies import FORMATS, Facts, build_policy, export_adapter
+from likewise.config.adapters import Full
 from likewise.config.problems import nearest
-from likewise.config.recipe import Full, Recipe
+from likewise.config.recipe import Recipe
 from likewise.trainer.launch import auto_device
 from likewise.trainer.state import ADAPTER, AVERAGE
 

@@ -12,10 +12,11 @@ import torch
 from likewise.build.data import build_stream
 from likewise.build.models import model_path
 from likewise.build.policies import add_adapter, policy_class
+from likewise.config.adapters import Lora
 from likewise.config.data import Stickers
 from likewise.config.layers import apply, parse_override
 from likewise.config.policies import Custom, SdIpAdapter
-from likewise.config.recipe import Lora, Recipe
+from likewise.config.recipe import Recipe
 from likewise.config.rewards import VlmJudge
 from likewise.footprint import remedies
 from likewise.footprint.meta import add_ip_adapter, weightless_encoder, weightless_pipeline

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from likewise.build.models import model_path
+from likewise.config.adapters import Lora
 from likewise.config.policies import Custom, PolicySection
-from likewise.config.recipe import Lora, Recipe
+from likewise.config.recipe import Recipe
 from likewise.imports import load_target
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.flux2_klein import Flux2KleinPolicy

@@ -11,11 +11,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from likewise.cli.errors import readable_errors
-from likewise.config.recipe import Tdw
+from likewise.config.credit import Tdw
 
 if TYPE_CHECKING:  # imports torch
     from likewise.api.attribution import Attribution
-    from likewise.config.recipe import Measured
+    from likewise.config.credit import Measured
     from likewise.evaluation.attribution import Profile
 
 

@@ -20,7 +20,8 @@ from likewise.config.comparing import differences
 from likewise.config.files import SUFFIXES, Shelf
 from likewise.config.loading import load_recipe
 from likewise.config.problems import RecipeError
-from likewise.config.recipe import Recipe, Section
+from likewise.config.recipe import Recipe
+from likewise.config.section import Section
 from likewise.config.yaml_text import dump
 
 STUDIES = Shelf(

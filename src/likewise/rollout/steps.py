@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from likewise.config.recipe import AllSteps, RandomSteps, Rollout, WindowSteps
+from likewise.config.rollout import AllSteps, RandomSteps, Rollout, WindowSteps
 from likewise.seeding import derive_seed
 
 

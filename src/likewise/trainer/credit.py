@@ -10,18 +10,18 @@ from torch import Tensor
 
 from likewise.algorithm import shaping, timeweights
 from likewise.algorithm.credit import advantages, complete, group_zscore
-from likewise.config.recipe import (
+from likewise.config.credit import (
     Constant,
     Credit,
     HarmonicBonus,
     Measured,
     NoShaping,
-    Recipe,
     Sars,
     Single,
     TimeWeights,
     Total,
 )
+from likewise.config.recipe import Recipe
 
 
 @dataclass(frozen=True)

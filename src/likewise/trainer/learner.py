@@ -12,7 +12,7 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from likewise.config.recipe import Optimizer as OptimizerSettings
+from likewise.config.learning import Optimizer as OptimizerSettings
 
 
 class Learner:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain
 
-from likewise.config.recipe import AllSteps, RandomSteps, Recipe, Rollout, WindowSteps
+from likewise.config.recipe import Recipe
+from likewise.config.rollout import AllSteps, RandomSteps, Rollout, WindowSteps
 from likewise.rollout.layout import micro_batches
 
 

@@ -17,7 +17,7 @@ from likewise.algorithm.objective import (
     ratio,
 )
 from likewise.algorithm.transitions import gaussian_log_prob
-from likewise.config.recipe import Objective as ObjectiveSettings
+from likewise.config.learning import Objective as ObjectiveSettings
 from likewise.protocols import Condition, Policy
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.trajectories import Trajectory, Transition

@@ -1,0 +1,44 @@
+"""How the policy learns from credit: objective and optimiser."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from likewise.config.section import Section
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Objective(Section):
+    """The clipped surrogate and its options."""
+
+    clip_range: PositiveFloat = 1e-4
+    kl: NonNegativeFloat = Field(0.0, description="weight of the KL to the frozen reference")
+    guard: bool = Field(False, description="GRPO-Guard's normalised ratio; not for cps")
+    inverse_dt: bool = Field(False, description="weigh terms by 1/(length of their step)")
+    ratio_tolerance: NonNegativeFloat = Field(
+        0.0, description="largest |ratio - 1| allowed before the first update"
+    )
+
+
+class Optimizer(Section):
+    """AdamW with a learning-rate schedule of diffusers."""
+
+    learning_rate: PositiveFloat = 1e-4
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: NonNegativeFloat = 1.1e-4
+    max_grad_norm: PositiveFloat = 1.0
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
+    warmup_steps: int = Field(0, ge=0, description="optimiser steps")
+    updates_per_iteration: PositiveInt = Field(
+        1, description="optimiser steps per iteration, each on its share of the pictures"
+    )
+    ema_decay: Decay | None = Field(None, description="null: no moving average of the adapter")
+
+    @model_validator(mode="after")
+    def _warmup_counts(self) -> Optimizer:
+        if self.warmup_steps and self.schedule == "constant":
+            raise ValueError("schedule constant has no warmup_steps: use constant_with_warmup")
+        return self

@@ -1,0 +1,45 @@
+"""How long a run takes, where it runs, and what it writes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from likewise.config.section import Section
+
+
+class Evaluation(Section):
+    """A fixed set of tasks, drawn without noise every so often."""
+
+    every: int = Field(10, ge=0, description="iterations; 0: never")
+    tasks: PositiveInt = 32
+    grid: PositiveInt = Field(8, description="how many of them the sample grid shows")
+
+
+class Checkpoints(Section):
+    """What a run can go on from; the best one by the rewards of the evaluation set stays too."""
+
+    every: PositiveInt = Field(10, description="iterations")
+    keep: PositiveInt = Field(2, description="newest ones to keep, beside the best")
+
+
+class Run(Section):
+    """How long, where, and what is written."""
+
+    iterations: PositiveInt = 50
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: cuda where there is one"
+    )
+    processes: PositiveInt | Literal["auto"] = Field(
+        "auto", description="auto: one per GPU, or one per CPU core up to 4"
+    )
+    threads: PositiveInt | Literal["auto"] = Field(
+        "auto", description="per process on a CPU; a resumed run keeps them, as sums depend on them"
+    )
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    checkpoints: Checkpoints = Field(default_factory=Checkpoints)
+    trackers: list[Literal["tensorboard", "wandb", "trackio"]] = Field(["tensorboard"])
+    patience: PositiveInt = Field(
+        3, description="consecutive iterations without any credit before the run gives up"
+    )

@@ -71,7 +71,7 @@ def test_unknown_key_is_refused_anywhere(path: str) -> None:
 def test_stickers_spells_out_the_paper() -> None:
     recipe = load_recipe()
     assert recipe.name == "stickers"
-    assert recipe.policy.dtype == "bfloat16"
+    assert recipe.policy.dtype == "auto"
     assert {name: reward.side for name, reward in recipe.rewards.items()} == {
         "prompt": "prompt",
         "identity": "identity",

@@ -26,6 +26,7 @@ from likewise.footprint.remedies import Change
 from likewise.footprint.traced import Traced
 from likewise.footprint.weights import module_bytes, parts, saved_by, working_copy
 from likewise.quiet import be_quiet
+from likewise.trainer.launch import dtype_of
 from likewise.trainer.plan import plan_of, trained_steps
 
 PHOTO: Size = (1024, 1024)  # a reference where nobody knows its size; policies resize it
@@ -155,7 +156,9 @@ def for_gpus(recipe: Recipe, count: int | None) -> Recipe:
     said = recipe.run.processes
     processes = count or (said if isinstance(said, int) else 1)
     run = recipe.run.model_copy(update={"device": "cuda", "processes": processes, "threads": 1})
-    return recipe.model_copy(update={"run": run})
+    dtype = "bfloat16" if recipe.policy.dtype == "auto" else recipe.policy.dtype
+    policy = recipe.policy.model_copy(update={"dtype": dtype})
+    return recipe.model_copy(update={"policy": policy, "run": run})
 
 
 def changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
@@ -194,7 +197,7 @@ def reference_sizes(recipe: Recipe) -> list[Size]:
 def weightless_policy(recipe: Recipe) -> Any:
     """The recipe's policy without weights and adapter; on the meta device, or fake."""
     settings, kind = recipe.policy, policy_class(recipe.policy)
-    dtype = getattr(torch, settings.dtype)
+    dtype = dtype_of(settings.dtype, recipe.run.device)
     pipeline = weightless_pipeline(model_path(settings.model), dtype)
     if isinstance(settings, SdIpAdapter) and settings.ip_adapter is not None:
         add_ip_adapter(

@@ -27,6 +27,7 @@ from likewise.trainer.launch import (
     auto_device,
     auto_processes,
     auto_threads,
+    dtype_of,
     is_launched,
     launch,
 )
@@ -109,8 +110,12 @@ def settle(recipe: Recipe) -> Recipe:
     if threads == "auto":
         threads = auto_threads(processes)
     found = {"device": device, "processes": processes, "threads": threads}
-    settled = recipe.run.model_copy(update=found)
-    return recipe.model_copy(update={"run": settled})
+    dtype = str(dtype_of(recipe.policy.dtype, device)).removeprefix("torch.")
+    settled = {
+        "policy": recipe.policy.model_copy(update={"dtype": dtype}),
+        "run": recipe.run.model_copy(update=found),
+    }
+    return recipe.model_copy(update=settled)
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from likewise.protocols import Policy
 from likewise.quiet import be_quiet
 from likewise.rollout.sampler import Sampler
 from likewise.seeding import derive_seed
+from likewise.trainer.launch import dtype_of
 
 # Policies by `kind`. A new one is a file in policies/ and a line here.
 POLICIES: dict[str, type[PipelinePolicy]] = {
@@ -82,5 +83,8 @@ def _policy(settings: PolicySection, device: torch.device) -> PipelinePolicy:
     if isinstance(settings, Custom):
         options |= settings.options
     return policy_class(settings).from_pretrained(
-        model_path(settings.model), dtype=getattr(torch, settings.dtype), device=device, **options
+        model_path(settings.model),
+        dtype=dtype_of(settings.dtype, device.type),
+        device=device,
+        **options,
     )

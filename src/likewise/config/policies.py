@@ -11,6 +11,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from likewise.config.section import Section
 
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+DTYPE = "of frozen weights and the forward; adapters are float32. auto: bfloat16 where it is fast"
 LongText = Annotated[int, Field(ge=1, le=512)]
 
 
@@ -20,9 +22,7 @@ class PolicySection(Section):
     model: str = Field(description="shipped model, directory, or Hub name")
     height: PositiveInt = Field(512, description="pixels; a multiple of 16, for SD of 8")
     width: PositiveInt = Field(512, description="pixels; a multiple of 16, for SD of 8")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "bfloat16", description="of the frozen weights and the forward; adapters are float32"
-    )
+    dtype: Dtype = Field("bfloat16", description=DTYPE)
     quantization: Literal["bitsandbytes-8bit", "bitsandbytes-4bit", "torchao-int8"] | None = Field(
         None, description="of the frozen denoiser; null: none"
     )
@@ -72,9 +72,7 @@ class FluxKontext(Flux):
     height: PositiveInt = Field(64, description="pixels; a multiple of 16 for FLUX.1")
     width: PositiveInt = Field(64, description="pixels; a multiple of 16 for FLUX.1")
     max_sequence_length: LongText = Field(16, description="T5 tokens")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="of the frozen weights and the forward; adapters are float32"
-    )
+    dtype: Dtype = Field("float32", description=DTYPE)
     auto_resize: bool = Field(False, description="references at Kontext's preferred sizes")
 
     @property

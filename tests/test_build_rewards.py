@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ from tiny import a_task, photo
 
 from likewise import assets
 from likewise.build.rewards import REWARDS, build_reward, build_rewards
-from likewise.config import Recipe
+from likewise.config import Recipe, RecipeError
 from likewise.protocols import GroupReward
 
 CPU = torch.device("cpu")
+KEY = "sk-a-secret-key"
 
 
 def subject_on_the_left(images: list[Image.Image], class_names: list[str]) -> list[Image.Image]:
@@ -81,8 +84,43 @@ def test_hpsv3_is_built_from_checkpoint_and_base(tmp_path: Path) -> None:
 
 def test_a_group_reward_cannot_be_served() -> None:
     assert isinstance(built(kind="in-group-diversity", side="diagnostic"), GroupReward)
-    with pytest.raises(ValueError, match="compares the pictures of a group"):
-        build_reward("in-group-diversity", {}, "cpu")
+    with pytest.raises(RecipeError, match="compares the pictures of a group"):
+        build_reward("in-group-diversity", {"model": "no/such-model"}, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("dinos", {}, "rewards.dinos.kind: unknown kind 'dinos'; did you mean 'dino'?"),
+        ("dino", {"modle": "a"}, "rewards.dino.modle: unknown key of kind 'dino'; did you mean"),
+        ("vlm-judge", {"api_key_env": KEY, "model": "a"}, "rewards.vlm-judge.base_url: required"),
+    ],
+)
+def test_wrong_settings_without_a_recipe(kind: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        build_reward(kind, settings, "cpu")
+    assert message in str(caught.value)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_rewards_of_whole_pictures_share_an_encoder() -> None:
+    seen = {"side": "diagnostic"}
+    content = {
+        "copying": {"kind": "copy-index", **seen},
+        "text": {"kind": "clip"},
+        "look": {"kind": "dino"},
+        "variety": {"kind": "in-group-diversity", **seen},
+    }
+    found: Any = build_rewards(Recipe.model_validate({"name": "a", "rewards": content}), CPU)
+    assert found["copying"].encoder is found["variety"].encoder is found["look"]
+
+
+def test_the_copy_index_is_a_penalty_where_it_is_credited() -> None:
+    picture = photo(48, 40)
+    task = replace(a_task(reference=picture), other_photos=(photo(30, 30, 1),))
+    for side, expected in (("diagnostic", 1), ("identity", -1)):
+        values, _ = built(kind="copy-index", side=side).score([picture], [task])
+        assert values.tolist() == pytest.approx([expected], abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -46,3 +46,8 @@ class Task:
     def references(self) -> tuple[Image.Image, ...]:
         """All pictures that condition the generator; the first is what rewards compare with."""
         return (self.reference, *self.more_references)
+
+    @property
+    def photos(self) -> tuple[Image.Image, ...]:
+        """All photos of the subject, the one that conditions first."""
+        return (self.reference, *self.other_photos)

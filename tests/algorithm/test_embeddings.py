@@ -35,6 +35,8 @@ def test_without_other_photos_there_is_no_index() -> None:
     assert copy_index(at(30), at(0), torch.empty(0)) is None
     assert copy_index(at(30), at(0), torch.empty(0, 2)) is None
     assert copy_index(at(30), at(0), at(0, 5.0)[None]) is None  # the same photo over again
+    assert copy_index(at(30), at(0), at(8)[None]) is None  # or nearly: 1 − cos 8° < 0.01
+    assert copy_index(at(30), at(0), at(9)[None]) is not None
 
 
 def test_mean_distances_by_hand() -> None:

@@ -79,3 +79,18 @@ def test_the_section_has_a_line_per_side() -> None:
         "    prompt: [0.5, 0.0]",
         "    identity: [0.125, 1.0]",
     ]
+
+
+def test_only_what_is_credited_by_itself_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "extends: stickers\nname: mine\nrollout: {num_steps: 2, trained: {size: 1}}\nrewards:\n"
+    text += "  variety: {kind: in-group-diversity, side: identity}\n"
+    text += "  broken: {kind: function, side: diagnostic, target: 'broken:broken'}\n"
+    Path("mine.yaml").write_text(text, encoding="utf-8")
+    Path("broken.py").write_text("def broken(images, tasks): raise OSError\n", encoding="utf-8")
+    result = run("attribute", "nano-kontext", "--recipe", "mine.yaml", *FEW, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    file = Path("runs") / "evaluation" / "nano-kontext-attribution.json"
+    assert list(json.loads(file.read_text())["scorers"]) == SCORERS

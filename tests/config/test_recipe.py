@@ -115,6 +115,7 @@ def test_stickers_spells_out_the_paper() -> None:
         "run.evaluation.every=-1",
         "run.checkpoints.keep=0",
         "rewards.judge={kind: vlm-judge, base_url: 'http://a', model: a, side: diagnostic}",
+        "rewards.seen={kind: dino, side: diagnostic, weight: 2}",
     ],
 )
 def test_value_out_of_range_is_refused_where_it_stands(override: str) -> None:
@@ -177,7 +178,7 @@ WINDOW = "rollout.trained.kind=window"
             ["rewards.prompt.side=diagnostic", "rewards.identity.side=diagnostic"],
             "rewards are all diagnostics: give one of them a side",
         ),
-        (["rewards.prompt.side=diagnostic"], "credit.shaping 'sars' needs at least two rewards"),
+        (["rewards.prompt.side=diagnostic"], "needs at least two rewards, diagnostics aside"),
         (
             [
                 CONSTANT,

@@ -157,6 +157,15 @@ def test_a_scorer_that_fails_is_named(tmp_path: Path) -> None:
         score_missing(scorers({"judge/nobody": Broken()}), tmp_path, items, SIZE, Share())
 
 
+def test_a_diagnostic_that_fails_is_null_and_warned_of(tmp_path: Path) -> None:
+    items = drawn(tmp_path)
+    some = replace(scorers({"a": Redness(), "b": Broken()}), optional=["b"])
+    with pytest.warns(UserWarning, match="b failed: RuntimeError: out of order"):
+        score_missing(some, tmp_path, items, SIZE, Share())
+    table = join_parts(tmp_path, items, SIZE).to_pydict()
+    assert table["b"] == [None] * 6 and table["a"][:3] == [1, 0, 0]
+
+
 def test_real_photos_are_not_compared_with_themselves(tmp_path: Path) -> None:
     items = real_items([task("duck")])
     score_missing(scorers({}), tmp_path, items, SIZE, Share())

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tiny import a_task, photo
 
-from likewise.evaluation.items import match_rows, photos, read_items, real_items
+from likewise.evaluation.items import match_rows, read_items, real_items
 from likewise.evaluation.manifest import (
     MANIFEST,
     ManifestError,
@@ -138,5 +138,5 @@ def test_real_photos_of_each_subject_are_items_of_their_own() -> None:
         ("teapot/01", "teapot-real", 1, 1),
     ]
     for item in items:
-        assert item.photo is not None and item.picture() is photos(item.task)[item.photo]
+        assert item.photo is not None and item.picture() is item.task.photos[item.photo]
     assert items[1].picture() is others[0] and {item.task.prompt for item in items} == {""}

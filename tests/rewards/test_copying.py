@@ -25,13 +25,14 @@ REFERENCE, FIRST, SECOND = (photo(40, 30, seed) for seed in range(3))
 TASK = replace(a_task(reference=REFERENCE), other_photos=(FIRST, SECOND))
 
 
-def test_a_copy_of_the_reference_scores_minus_1(dino: DinoReward) -> None:
-    values, valid = CopyIndexReward(dino).score([REFERENCE.copy()], [TASK])
-    assert valid.tolist() == [True]
-    assert values.tolist() == pytest.approx([-1], abs=1e-5)
+def test_a_copy_of_the_reference_is_penalised_by_1(dino: DinoReward) -> None:
+    for penalty, expected in ((True, -1), (False, 1)):
+        values, valid = CopyIndexReward(dino, penalty).score([REFERENCE.copy()], [TASK])
+        assert valid.tolist() == [True]
+        assert values.tolist() == pytest.approx([expected], abs=1e-5)
 
 
-def test_values_are_minus_the_copy_index(dino: DinoReward) -> None:
+def test_a_penalty_is_minus_the_copy_index(dino: DinoReward) -> None:
     pictures = [FIRST, photo(20, 20, 9), REFERENCE]
     other = replace(a_task(reference=FIRST), other_photos=(REFERENCE,))
     tasks = [TASK, other, TASK]

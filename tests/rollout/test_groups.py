@@ -88,6 +88,16 @@ def test_a_comparison_of_another_shape_is_a_failure() -> None:
     assert scores.failures["odd"].startswith("ValueError: compare gave [1] for 3 pictures")
 
 
+def test_embeddings_of_another_shape_are_a_failure() -> None:
+    class Short(Oddity):
+        def embed(self, images: Sequence[Image.Image]) -> Tensor:
+            return super().embed(images)[:-1]
+
+    scores = drawn([[0, 1, 2], [3, 4, 5]], Short())
+    assert not scores.valid[1].any() and scores.valid[0].all()
+    assert scores.failures["odd"] == "ValueError: embeddings are [2, 3] for 3 pictures"
+
+
 def test_without_groups_a_group_reward_is_missing() -> None:
     images = [Image.new("RGB", (2, 2), (red, 0, 0)) for red in REDS]
     scores = score_pictures({"odd": Oddity(), "red": Red()}, images, some_tasks(1) * 6)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 
 def at_stake(rewards: pa.Table, names: Sequence[str]) -> pa.Table:
-    """Rows that have every reward and a z ≠ 0 in one of `names`."""
+    """Rows that have every credited reward and a z ≠ 0 in one of `names`."""
     kept = rewards["complete"].to_numpy() & (z_scores(rewards, names) != 0).any(0)
     return rewards.filter(pa.array(kept))
 

@@ -4,9 +4,9 @@ Read from the reward tables of a run (`RunDirectory.read_rewards`). A reward's z
 from the group's mean in the group's std; it is centred in every group, so numbers over several
 groups still compare pictures of one prompt with each other only.
 
-Counted are pictures that have every reward (`complete`) and some credit at stake: where a group is
-flat in both rewards, z is 0 and there is nothing to agree about. These are the definitions of
-`correlation`, `conflict_rate` and `quadrant/…` in `metrics.jsonl`.
+Counted are pictures that have every credited reward (`complete`) and some credit at stake: where a
+group is flat in both rewards, z is 0 and there is nothing to agree about. These are the definitions
+of `correlation`, `conflict_rate` and `quadrant/…` in `metrics.jsonl`.
 """
 
 from __future__ import annotations

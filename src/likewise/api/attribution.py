@@ -64,9 +64,13 @@ class Attribution:
         return Measured.model_validate(profiles)
 
     def _profile(self, side: str) -> list[float]:
-        rewards = self.recipe.rewards.items()
+        rewards = [(name, own) for name, own in self.recipe.rewards.items() if self._asked(name)]
         shares = [self.scorers[f"reward/{name}"].share for name, own in rewards if own.side == side]
         return np.mean(shares, axis=0).round(DIGITS).tolist() if shares else []
+
+    def _asked(self, name: str) -> bool:
+        """Diagnostics and rewards of whole groups are not."""
+        return f"reward/{name}" in self.scorers
 
     def record(self) -> dict[str, object]:
         """What attribution.json holds."""
@@ -125,7 +129,7 @@ def attribute(
     if file.is_dir():
         raise ValueError(f"{file} is a folder: name a file in it, as {file / FILE}")
     rewards = single_rewards(build_rewards(own, place))
-    scorers = {f"reward/{name}": reward for name, reward in rewards.items()}
+    scorers = {f"reward/{name}": one for name, one in rewards.items() if name in own.credited}
     scorers |= {f"judge/{name}": judge for name, judge in build_judges(place).items()}
     policy = build_policy(own, place, trainable=found.adapter is None)
     if found.adapter is not None:

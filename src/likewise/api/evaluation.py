@@ -13,6 +13,8 @@ from likewise.build.benchmarks import STICKER_BENCH, load_benchmark
 from likewise.build.metrics import default_encoders
 from likewise.config.problems import nearest
 from likewise.config.recipe import Recipe
+from likewise.config.rewards import InGroupDiversity
+from likewise.config.rewards import Reward as RewardSettings
 from likewise.evaluation.batches import silent
 from likewise.evaluation.items import read_items
 from likewise.evaluation.protocols import find_protocol
@@ -125,8 +127,16 @@ def evaluate(
 def _reward_models(target: Target) -> dict[str, str]:
     """What measures each of the recipe's rewards, for settings.json."""
     rewards = target.recipe.rewards if target.recipe else {}
-    named = ("model", "target", "url")
     return {
-        f"reward/{name}": next(getattr(one, key) for key in named if hasattr(one, key))
+        f"reward/{name}": _in_words(one)
         for name, one in rewards.items()
+        if not isinstance(one, InGroupDiversity)  # it needs groups, which evaluations do not draw
     }
+
+
+def _in_words(settings: RewardSettings) -> str:
+    """Model, function or address, and every setting that is not the usual one."""
+    named = next(name for name in ("model", "target", "url") if hasattr(settings, name))
+    aside = {"side", "weight", "kind", named}
+    rest = settings.model_dump(exclude=aside, exclude_defaults=True)
+    return " ".join([getattr(settings, named), *(f"{key}={value}" for key, value in rest.items())])

@@ -184,18 +184,20 @@ def _draw(
 
 
 def _scorers(job: Job, device: torch.device) -> Scorers:
-    """Rewards of the recipe, judges of the benchmark, and metrics.
+    """Rewards of the recipe, diagnostics as far as they work, judges of the benchmark, metrics.
 
     Real photos get metrics alone: they answer no prompt, and rewards and judges would compare the
     conditioning photo with itself.
     """
     rewards: dict[str, Reward] = {}
+    optional: list[str] = []
     if job.systems != (REAL,) and job.target.recipe is not None:
         found = single_rewards(build_rewards(job.target.recipe, device))
         rewards |= {f"reward/{name}": reward for name, reward in found.items()}
+        optional = [f"reward/{name}" for name in found if name not in job.target.recipe.credited]
     if job.systems != (REAL,) and job.benchmark == STICKER_BENCH:
         rewards |= {f"judge/{name}": judge for name, judge in build_judges(device).items()}
-    return Scorers(rewards, build_metrics(job.metrics, device))
+    return Scorers(rewards, build_metrics(job.metrics, device), optional)
 
 
 def _sum_up(job: Job, tasks: Sequence[Task]) -> Summary:

@@ -17,7 +17,7 @@ from likewise.config.data import Stickers
 from likewise.config.layers import apply, parse_override
 from likewise.config.policies import Custom, SdIpAdapter
 from likewise.config.recipe import Recipe
-from likewise.config.rewards import VlmJudge
+from likewise.config.rewards import Remote, Reward, VlmJudge
 from likewise.footprint import remedies
 from likewise.footprint.meta import add_ip_adapter, weightless_encoder, weightless_pipeline
 from likewise.footprint.peaks import Size
@@ -140,15 +140,29 @@ class Planner:
         """By name; None where nobody knows."""
         found: dict[str, int | None] = {}
         for name, settings in recipe.rewards.items():
-            model = getattr(settings, "base", None) or getattr(settings, "model", None)
-            dtype = getattr(torch, getattr(settings, "dtype", "float32"))
-            if model is not None and (model, dtype) not in self._rewards:
-                try:
-                    self._rewards[model, dtype] = module_bytes(weightless_encoder(model, "", dtype))
-                except ValueError:
-                    model = None
-            found[name] = None if model is None else self._rewards[model, dtype]
+            if isinstance(settings, Remote | VlmJudge):
+                continue  # its memory is elsewhere
+            sizes = [self._model_bytes(*one) for one in models_of(settings)]
+            known = [size for size in sizes if size is not None]
+            found[name] = sum(known) if known and len(known) == len(sizes) else None
         return found
+
+    def _model_bytes(self, model: str, dtype: torch.dtype) -> int | None:
+        if (model, dtype) not in self._rewards:
+            try:
+                self._rewards[model, dtype] = module_bytes(weightless_encoder(model, "", dtype))
+            except ValueError:
+                return None
+        return self._rewards[model, dtype]
+
+
+def models_of(settings: Reward) -> list[tuple[str, torch.dtype]]:
+    """The models that a reward holds in memory, and in which dtype; segmenters are in float32."""
+    model = getattr(settings, "base", None) or getattr(settings, "model", None)
+    own = getattr(torch, getattr(settings, "dtype", "float32"))
+    segmenter = getattr(settings, "segmenter", None)
+    pairs = [(model, own), (segmenter, torch.float32)]
+    return [(name, dtype) for name, dtype in pairs if name is not None]
 
 
 def for_gpus(recipe: Recipe, count: int | None) -> Recipe:
@@ -173,8 +187,10 @@ def missing(recipe: Recipe) -> list[str]:
     models = [policy.model, *(getattr(policy, name, None) for name in ("uno_lora", "ip_adapter"))]
     for reward in recipe.rewards.values():
         if not isinstance(reward, VlmJudge):  # its model is at the endpoint
-            models += [getattr(reward, name, None) for name in ("model", "base", "processor")]
-    gone = [name for name in models if name and not Path(model_path(name)).exists()]
+            fields = ("model", "base", "processor", "segmenter")
+            models += [getattr(reward, name, None) for name in fields]
+    named = [name for name in models if name and ":" not in name]  # module:function is no file
+    gone = [name for name in named if not Path(model_path(name)).exists()]
     if not isinstance(data, Stickers) and not Path(data.path).exists():
         gone.append(data.path)
     return list(dict.fromkeys(gone))

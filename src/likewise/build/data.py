@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from likewise.config.data import DreamBench, Photos, Stickers
 from likewise.config.policies import PolicySection
 from likewise.config.recipe import Recipe
@@ -16,6 +18,7 @@ from likewise.data.dreambench import dreambench_tasks
 from likewise.data.dreambench_source import DreamBenchSource
 from likewise.data.entries import Source
 from likewise.data.epochs import Epochs
+from likewise.data.fitting import fit_held_out
 from likewise.data.fitting import fit_reference as fit_reference
 from likewise.data.folder import FolderSource
 from likewise.data.guessing import guess_kind as guess_kind
@@ -50,8 +53,8 @@ def build_stream(recipe: Recipe) -> TaskStream:
     if isinstance(data, Stickers):
         return lambda index: training_task(index, data.seed)
     if isinstance(data, DreamBench):
-        fitted = [fitted_task(task, recipe.policy) for task in dreambench_tasks(Path(data.path))]
-        return Epochs(fitted, data.seed)
+        tasks = dreambench_tasks(Path(data.path))
+        return Epochs(fitted_tasks(tasks, recipe.policy), data.seed)
     source = open_source(data)
     index = index_rows(source, None if data.evaluation else data.held_out)
     if index.problems.counts:
@@ -75,7 +78,7 @@ def build_evaluation_tasks(recipe: Recipe) -> Sequence[Task]:
         return bench_subset(tasks)
     if isinstance(data, DreamBench):
         chosen = spread(dreambench_tasks(Path(data.path)), tasks)
-        return [fitted_task(one, recipe.policy) for one in chosen]
+        return fitted_tasks(chosen, recipe.policy)
     other = data.evaluation and data.model_copy(update={"path": data.evaluation})
     source = open_source(other or data)
     index = index_rows(source, None if other else data.held_out)
@@ -95,6 +98,21 @@ def open_source(data: Photos | DreamBench) -> Source:
     return SOURCES[data.kind](data)
 
 
-def fitted_task(task: Task, policy: PolicySection) -> Task:
-    """With its reference in the policy's shape and size."""
-    return replace(task, reference=fit_reference(task.reference, policy))
+def fitted_tasks(tasks: Sequence[Task], policy: PolicySection) -> list[Task]:
+    """With references in the policy's shape and size; photos that tasks share stay shared."""
+    references: dict[int, Image.Image] = {}
+    others: dict[int, Image.Image] = {}
+    for task in tasks:
+        if id(task.reference) not in references:
+            references[id(task.reference)] = fit_reference(task.reference, policy)
+        for photo in task.other_photos:
+            if id(photo) not in others:
+                others[id(photo)] = fit_held_out(photo)
+    return [
+        replace(
+            task,
+            reference=references[id(task.reference)],
+            other_photos=tuple(others[id(photo)] for photo in task.other_photos),
+        )
+        for task in tasks
+    ]

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import ValidationError
 
 from likewise.build.models import model_path
 from likewise.config import rewards as sections
+from likewise.config.problems import RecipeError, describe
 from likewise.config.recipe import Recipe
+from likewise.config.section import Section
 from likewise.protocols import AnyReward, GroupReward, Reward
 from likewise.quiet import be_quiet
 from likewise.rewards.clip import ClipI, ClipReward
@@ -35,7 +37,8 @@ def build_rewards(recipe: Recipe, device: torch.device) -> dict[str, AnyReward]:
             begins with the field).
     """
     be_quiet()
-    return {name: _named(name, settings, device) for name, settings in recipe.rewards.items()}
+    encoders = _Encoders(device)
+    return {name: _named(name, settings, encoders) for name, settings in recipe.rewards.items()}
 
 
 def build_reward(kind: str, settings: Mapping[str, Any], device: str | None = None) -> Reward:
@@ -45,66 +48,94 @@ def build_reward(kind: str, settings: Mapping[str, Any], device: str | None = No
         settings: `side` need not be among them.
 
     Raises:
-        ValueError, OSError: there is no such kind, setting or model, they do not fit, or the kind
-            needs whole groups.
+        RecipeError: there is no such kind or setting, or the kind needs whole groups. The message
+            holds no value: one may be a key in the wrong place.
+        ValueError: a model, function or key is not there, or does not fit.
     """
     be_quiet()
-    section = TypeAdapter(sections.Reward).validate_python(
-        {"side": "prompt", **settings, "kind": kind}
-    )
-    reward = _named(kind, section, torch.device(device or auto_device()))
-    if isinstance(reward, GroupReward):
-        raise ValueError(f"{kind} compares the pictures of a group, and has nothing to say of one")
+    try:
+        section = _One(rewards={kind: {"side": "prompt", **settings, "kind": kind}}).rewards[kind]
+    except ValidationError as error:
+        raise RecipeError(describe(error, _One, lambda path: "")) from None
+    if isinstance(section, sections.InGroupDiversity):
+        raise RecipeError(f"{kind} compares the pictures of a group, and says nothing of one alone")
+    reward = _named(kind, section, _Encoders(torch.device(device or auto_device())))
+    assert not isinstance(reward, GroupReward)
     return reward
 
 
-def _named(name: str, settings: sections.Reward, device: torch.device) -> AnyReward:
+class _One(Section):
+    """A recipe of nothing but rewards."""
+
+    rewards: dict[str, sections.Reward]
+
+
+class _Encoders:
+    """DINOs by their model: rewards that look at whole pictures share one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.loaded: dict[str, DinoReward] = {}
+
+    def load(self, model: str) -> DinoReward:
+        if model not in self.loaded:
+            with _naming("model"):
+                self.loaded[model] = DinoReward(model_path(model), device=self.device)
+        return self.loaded[model]
+
+
+def _named(name: str, settings: sections.Reward, encoders: _Encoders) -> AnyReward:
     try:
-        return REWARDS[settings.kind](settings, device)
+        return REWARDS[settings.kind](settings, encoders)
     except ValueError as error:
         raise ValueError(f"rewards.{name}.{error}") from error
 
 
-def _clip(settings: sections.Clip, device: torch.device) -> Reward:
+def _clip(settings: sections.Clip, encoders: _Encoders) -> Reward:
     kind: type[ClipReward | ClipI] = ClipI if settings.compare_to == "reference" else ClipReward
     with _naming("model"):
-        return kind(model_path(settings.model), device)
+        return kind(model_path(settings.model), encoders.device)
 
 
-def _dino(settings: sections.Dino, device: torch.device) -> Reward:
+def _dino(settings: sections.Dino, encoders: _Encoders) -> Reward:
     name = settings.segmenter
+    if not (settings.segment or settings.segment_generated):
+        return encoders.load(settings.model)
     with _naming("segmenter"):
-        segmenter = None if name is None else load_segmenter(name, device)
+        segmenter = None if name is None else load_segmenter(name, encoders.device)
     with _naming("model"):
         return DinoReward(
             model_path(settings.model),
             settings.segment,
-            device,
+            encoders.device,
             segment_generated=settings.segment_generated,
             segmenter=segmenter,
         )
 
 
-def _pickscore(settings: sections.PickScore, device: torch.device) -> Reward:
+def _pickscore(settings: sections.PickScore, encoders: _Encoders) -> Reward:
     dtype = getattr(torch, settings.dtype)
     with _naming("model"):
-        return PickScoreReward(settings.model, settings.processor, device, dtype)
+        return PickScoreReward(settings.model, settings.processor, encoders.device, dtype)
 
 
-def _hpsv3(settings: sections.HpsV3, device: torch.device) -> Reward:
+def _hpsv3(settings: sections.HpsV3, encoders: _Encoders) -> Reward:
     dtype = getattr(torch, settings.dtype)
     try:
-        return HpsV3Reward(settings.model, settings.base, device, dtype, settings.batch)
+        return HpsV3Reward(settings.model, settings.base, encoders.device, dtype, settings.batch)
     except OSError as error:
         raise ValueError(f"base: {error}") from error
 
 
-def _encoder(settings: sections.CopyIndex | sections.InGroupDiversity, device: Any) -> DinoReward:
-    with _naming("model"):
-        return DinoReward(model_path(settings.model), device=device)
+def _copy_index(settings: sections.CopyIndex, encoders: _Encoders) -> Reward:
+    return CopyIndexReward(encoders.load(settings.model), settings.side != "diagnostic")
 
 
-def _function(settings: sections.Function, device: torch.device) -> Reward:
+def _diversity(settings: sections.InGroupDiversity, encoders: _Encoders) -> GroupReward:
+    return InGroupDiversity(encoders.load(settings.model))
+
+
+def _function(settings: sections.Function, encoders: _Encoders) -> Reward:
     with _naming("target"):
         return FunctionReward.load(settings.target)
 
@@ -119,14 +150,14 @@ def _naming(field: str) -> Iterator[None]:
 
 
 # Rewards by `kind`. A new one is a file in rewards/, a section in config/rewards/ and a line here.
-REWARDS: dict[str, Callable[[Any, torch.device], AnyReward]] = {
+REWARDS: dict[str, Callable[[Any, _Encoders], AnyReward]] = {
     "clip": _clip,
     "dino": _dino,
     "pickscore": _pickscore,
     "hpsv3": _hpsv3,
-    "copy-index": lambda settings, device: CopyIndexReward(_encoder(settings, device)),
-    "in-group-diversity": lambda settings, device: InGroupDiversity(_encoder(settings, device)),
-    "vlm-judge": lambda settings, device: VlmJudgeReward.load(settings),
-    "remote": lambda settings, device: RemoteReward(settings),
+    "copy-index": _copy_index,
+    "in-group-diversity": _diversity,
+    "vlm-judge": lambda settings, encoders: VlmJudgeReward.load(settings),
+    "remote": lambda settings, encoders: RemoteReward(settings),
     "function": _function,
 }

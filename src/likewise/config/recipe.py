@@ -57,7 +57,8 @@ class Recipe(Section):
             shaping.kind in ("minimum", "maximum", "product")
         )
         if pairs and len(self.credited) < 2:
-            raise ValueError(f"credit.shaping {shaping.kind!r} needs at least two rewards")
+            aside = ", diagnostics aside" if len(self.rewards) > len(self.credited) else ""
+            raise ValueError(f"credit.shaping {shaping.kind!r} needs at least two rewards{aside}")
         rule, steps = self.credit.time_weights, self.rollout.num_steps
         if isinstance(rule, Measured) and {len(rule.prompt), len(rule.identity)} != {steps}:
             raise ValueError(

@@ -7,6 +7,7 @@ from PIL import Image, ImageOps
 from likewise.config.policies import PolicySection
 from likewise.pictures import on_white
 
+LONGEST_SIDE = 1024  # pixels of a held-out photo: no encoder looks at more, and services limit it
 SMALLEST_SIDE = 16  # pixels of a reference; less shows nobody which subject is meant
 
 
@@ -27,6 +28,13 @@ def fit_reference(picture: Image.Image, policy: PolicySection) -> Image.Image:
     if policy.resizes_references:
         return picture
     return ImageOps.fit(picture, (policy.width, policy.height), Image.Resampling.LANCZOS)
+
+
+def fit_held_out(picture: Image.Image) -> Image.Image:
+    """A photo that only rewards look at: whole, scaled down to 1024 pixels at most."""
+    picture = on_white(picture)
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    return picture
 
 
 def fit_mask(mask: Image.Image, size: tuple[int, int], policy: PolicySection) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from likewise.config.policies import PolicySection
 from likewise.data.entries import DamageError, Entry, Problem, Source
-from likewise.data.fitting import fit_mask, fit_reference
+from likewise.data.fitting import fit_held_out, fit_mask, fit_reference
 from likewise.data.reading import check_mask, check_picture, read_mask, read_picture
 from likewise.types import Task
 
@@ -38,7 +38,7 @@ def open_task(entry: Entry, policy: PolicySection) -> Task:
         complexity=entry.complexity,
         reference=fit_reference(first, policy),
         reference_mask=None if mask is None else fit_mask(mask, first.size, policy),
-        other_photos=tuple(read_picture(stored) for stored in entry.others),
+        other_photos=tuple(fit_held_out(read_picture(stored)) for stored in entry.others),
         more_references=tuple(fit_reference(picture, policy) for picture in more),
     )
 

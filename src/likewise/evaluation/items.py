@@ -24,7 +24,7 @@ class Item:
         task: Of the benchmark.
         number: Among the pictures of its task, from 0.
         folder: Where the file is; None for a photo of the benchmark itself.
-        photo: Place of the picture among ``photos(task)`` if it is one of them, and so must not be
+        photo: Place of the picture among ``task.photos`` if it is one of them, and so must not be
             compared with itself; None for what a system drew.
         seed: Of the picture, if known.
     """
@@ -43,13 +43,8 @@ class Item:
             ValueError: the file is absent, or not a picture (the message names it).
         """
         if self.photo is not None:
-            return photos(self.task)[self.photo]
+            return self.task.photos[self.photo]
         return open_picture(Path(self.folder or "", self.file))
-
-
-def photos(task: Task) -> tuple[Image.Image, ...]:
-    """All photos of a task's subject, the conditioning one first: the order of ``M/photos``."""
-    return (task.reference, *task.other_photos)
 
 
 def real_items(tasks: Iterable[Task]) -> list[Item]:
@@ -62,7 +57,7 @@ def real_items(tasks: Iterable[Task]) -> list[Item]:
     return [
         Item(f"{subject}/{number:02d}", _real(task), number, photo=number)
         for subject, task in of_subjects.items()
-        for number in range(len(photos(task)))
+        for number in range(len(task.photos))
     ]
 
 

@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.algorithm.embeddings import copy_index, mean_distances, unit
-from likewise.evaluation.items import photos
 from likewise.protocols import Encoder, Reward
 from likewise.types import Task
 
@@ -176,9 +175,9 @@ def fingerprint(picture: Image.Image) -> str:
 
 def _albums(tasks: Sequence[Task]) -> list[Album]:
     """The photos of each task's subject; an object that tasks share is fingerprinted once."""
-    shown = {id(photo): photo for task in tasks for photo in photos(task)}
+    shown = {id(photo): photo for task in tasks for photo in task.photos}
     keys = {place: fingerprint(photo) for place, photo in shown.items()}
-    return [[(keys[id(photo)], photo) for photo in photos(task)] for task in tasks]
+    return [[(keys[id(photo)], photo) for photo in task.photos] for task in tasks]
 
 
 def _find(picture: Image.Image, album: Album, task: Task) -> set[int]:

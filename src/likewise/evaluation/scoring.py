@@ -6,7 +6,8 @@ pictures of one task with each other, diversity, needs all parts, so it comes la
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +38,12 @@ class Scorers:
     Attributes:
         rewards: By the name of their column (``reward/prompt``, ``judge/identity``).
         measures: All metrics.
+        optional: Names of rewards that may fail: the others' numbers are worth having without.
     """
 
     rewards: Mapping[str, Reward]
     measures: Measures
+    optional: Collection[str] = ()
 
 
 def unscored(folder: Path, items: Sequence[Item], size: int) -> bool:
@@ -92,7 +95,7 @@ def join_parts(folder: Path, items: Sequence[Item], size: int) -> pa.Table:
 
 def _score(scorers: Scorers, batch: Sequence[Item], several: bool) -> pa.Table:
     pictures = [item.picture() for item in batch]
-    columns = {**_labels(batch), **_rewards(scorers.rewards, batch, pictures)}
+    columns = {**_labels(batch), **_rewards(scorers, batch, pictures)}
     found = scorers.measures.embed(pictures)
     real = any(item.photo is not None for item in batch)
     measured = scorers.measures.columns(pictures, [item.task for item in batch], real, found)
@@ -129,18 +132,21 @@ def _labels(batch: Sequence[Item]) -> dict[str, pa.Array]:
 
 
 def _rewards(
-    rewards: Mapping[str, Reward], batch: Sequence[Item], pictures: Sequence[Image.Image]
+    scorers: Scorers, batch: Sequence[Item], pictures: Sequence[Image.Image]
 ) -> dict[str, pa.Array]:
     """Values float32, null where a reward has nothing to say.
 
     Raises:
-        ValueError: one failed for all pictures of the batch.
+        ValueError: one that is not optional failed for all pictures of the batch.
     """
+    rewards = scorers.rewards
     scores = score_pictures(rewards, pictures, [item.task for item in batch])
     found: dict[str, pa.Array] = {}
     for name, values, valid in zip(rewards, scores.values, scores.valid, strict=True):
         if name in scores.failures and not valid.any():
-            raise ValueError(f"{name} failed: {scores.failures[name]}")
+            if name not in scorers.optional:
+                raise ValueError(f"{name} failed: {scores.failures[name]}")
+            warnings.warn(f"{name} failed: {scores.failures[name]}", stacklevel=2)
         found[name] = pa.array(values.numpy(), pa.float32(), mask=~valid.numpy())
     return found
 

@@ -14,7 +14,7 @@ from likewise.report.document import Block, Bullets, Card, Picture, Section, Tex
 from likewise.report.document import Gallery as Pictures
 from likewise.report.gallery import References, System, read_address, sample_gallery
 from likewise.report.reading import Arm, read_attribution, read_drawn, read_settings
-from likewise.report.wording import count, number, plain
+from likewise.report.wording import count, number, plain, reward_name
 
 TASKS = 32  # per run
 SHEET = 1200  # pixels across a sample grid, at most
@@ -41,16 +41,18 @@ def _summary(arms: Sequence[Arm]) -> Section:
     """First and last evaluation of every run."""
     said = []
     for arm in arms:
-        metrics = [*sections.JUDGES, *(f"eval/{name}" for name in arm.runs[0].recipe.rewards)]
+        recipe = arm.runs[0].recipe
+        metrics = {metric: plain(name) for metric, name in sections.JUDGES.items()}
+        metrics |= {
+            f"eval/{name}": reward_name(name, name in recipe.credited) for name in recipe.rewards
+        }
         changes = []
-        for metric in metrics:
+        for metric, name in metrics.items():
             found = curve(arm.metrics, metric)
             if len(found.iterations) > 1:
-                name = sections.JUDGES.get(metric, metric.replace("eval/", "reward/"))
                 first, last = found.mean[0], found.mean[-1]
-                changes.append(f"{plain(name)} {number(first)} → {number(last)}")
+                changes.append(f"{name} {number(first)} → {number(last)}")
         done = max((row["iteration"] for row in arm.metrics[0]), default=0)
-        recipe = arm.runs[0].recipe
         said.append(
             f"{arm.label} ({recipe.name}, seed {recipe.seed}): {count(done, 'iteration')} of "
             f"{recipe.run.iterations}. {'; '.join(changes) or 'No evaluation yet'}."

@@ -14,7 +14,7 @@ from likewise.analysis.curves import curve
 from likewise.report import plots, tables
 from likewise.report.document import Block, Cell, Code, Figure, Figures, Section, Table, Text
 from likewise.report.reading import Arm
-from likewise.report.wording import NONE, number, plain
+from likewise.report.wording import NONE, number, plain, reward_name
 
 JUDGES = {"eval/judge-identity": "judge/identity", "eval/judge-prompt": "judge/prompt"}
 WORST_PROMPTS = 10
@@ -23,10 +23,14 @@ MAPPED = 3  # conflict maps show the first and the last third of the iterations
 
 def training(arms: Sequence[Arm], clear: Collection[str]) -> Section:
     """A curve per reward and judge; arms that are not `clear` are faint."""
-    rewards = list(dict.fromkeys(name for arm in arms for name in arm.runs[0].recipe.rewards))
+    rewards = {
+        name: reward_name(name, name in recipe.credited)
+        for recipe in (arm.runs[0].recipe for arm in arms)
+        for name in recipe.rewards
+    }
     wanted = {metric: plain(name) for metric, name in JUDGES.items()}
-    wanted |= {f"eval/{name}": f"{plain(f'reward/{name}')}, evaluation" for name in rewards}
-    wanted |= {f"reward/{name}/mean": f"{plain(f'reward/{name}')}, training" for name in rewards}
+    wanted |= {f"eval/{name}": f"{said}, evaluation" for name, said in rewards.items()}
+    wanted |= {f"reward/{name}/mean": f"{said}, training" for name, said in rewards.items()}
     figures = []
     for number_, (metric, label) in enumerate(wanted.items()):
         lines = [

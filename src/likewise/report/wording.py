@@ -32,6 +32,11 @@ def plain(metric: str) -> str:
     return metric
 
 
+def reward_name(name: str, credited: bool) -> str:
+    """What a reward of a recipe is called: a diagnostic is none."""
+    return plain(f"reward/{name}") if credited else f"{name} (diagnostic)"
+
+
 def number(value: float | None, form: str = ".3f") -> str:
     return NONE if value is None else f"{value:{form}}".replace("-", "−")
 

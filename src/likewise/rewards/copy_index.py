@@ -16,18 +16,20 @@ from likewise.types import Task
 
 
 class CopyIndexReward:
-    """Minus the copy index (METHOD §6): about 0 for a picture like the subject's other photos.
+    """The copy index (METHOD §6), or minus it as a penalty.
 
-    −1 for a copy of the reference, positive for a picture that is nearer to the others. Scoring
-    likeness against the reference alone rewards copying; as a diagnostic this shows it, as a reward
-    it works against it. Tasks without other photos are missing.
+    1 for a copy of the reference, about 0 for a picture like the subject's other photos, negative
+    for one that is nearer to them. Likeness to the reference alone rewards copying; this shows it,
+    or works against it. Tasks without other photos are missing.
 
     Args:
         encoder: Says how near pictures are to each other.
+        penalty: Minus the index, so that higher is better, as of all that is credited.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, penalty: bool = True) -> None:
         self.encoder = encoder
+        self.sign = -1 if penalty else 1
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
@@ -36,11 +38,10 @@ class CopyIndexReward:
             ValueError: a picture or photo is not RGB, or the lengths differ.
         """
         check_tasks(images, tasks)
-        albums = [(task.reference, *task.other_photos) for task in tasks]
-        photos = [photo for album in albums for photo in album]
+        photos = [photo for task in tasks for photo in task.photos]
         check_pictures(photos, "photo")
-        known = embed_distinct(photos, self.encoder.embed).split([len(album) for album in albums])
+        known = embed_distinct(photos, self.encoder.embed).split([len(t.photos) for t in tasks])
         pictures = self.encoder.embed(images)
         found = [copy_index(one, own[0], own[1:]) for one, own in zip(pictures, known, strict=True)]
         valid = torch.tensor([index is not None for index in found], dtype=torch.bool)
-        return torch.tensor([-(index or 0.0) for index in found], dtype=torch.float32), valid
+        return self.sign * torch.tensor([index or 0.0 for index in found]), valid

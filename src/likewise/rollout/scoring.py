@@ -112,7 +112,7 @@ class Asked:
         for name, reward in rewards.items():
             with self._failing(name):
                 if isinstance(reward, GroupReward):
-                    self.embeddings[name] = reward.embed(images)
+                    self.embeddings[name] = _rows(reward.embed(images), len(images))
                 elif not isinstance(reward, SlowReward):
                     self.answers[name] = reward.score(images, tasks)
 
@@ -141,6 +141,13 @@ class Asked:
             yield
         except Exception as error:
             self.failures[name] = f"{type(error).__name__}: {error}"
+
+
+def _rows(embeddings: Tensor, count: int) -> Tensor:
+    """Embeddings [B, D] as float32 on the CPU; raises ValueError if they are something else."""
+    if embeddings.ndim != 2 or len(embeddings) != count:
+        raise ValueError(f"embeddings are {list(embeddings.shape)} for {count} pictures")
+    return embeddings.detach().float().cpu()
 
 
 def _checked(answer: object, count: int) -> tuple[Tensor, Tensor]:

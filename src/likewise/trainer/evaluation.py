@@ -56,7 +56,9 @@ def gain(names: Sequence[str], before: Mapping[str, float | None], now: Numbers)
     for name in names:
         start, spread = before.get(f"eval/{name}"), before.get(f"eval/{name}/std")
         value = now.get(f"eval/{name}")
-        if start is None or value is None or not spread:
+        if start is None:
+            continue  # it had nothing to say of these tasks before training either
+        if value is None or not spread:
             return None
         gains.append((value - start) / spread)
     return sum(gains) / len(gains) if gains else None

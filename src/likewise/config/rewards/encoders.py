@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from likewise.config.rewards.section import RewardSection, Side
+from likewise.config.rewards.section import RewardSection, Role
 
 
 class Clip(RewardSection):
     """CLIP's cosine: with the prompt (CLIP-T), or with the reference (CLIP-I)."""
 
     kind: Literal["clip"] = "clip"
-    side: Side | Literal["diagnostic"] = Field(
+    side: Role = Field(
         "prompt", description="as everywhere; with compare_to reference the default is identity"
     )
     model: str = Field("nano-clip", description="shipped model, directory, or Hub name")
@@ -31,7 +31,7 @@ class Dino(RewardSection):
     """Cosine of CLS tokens of DINO, DINOv2 or DINOv3: is it the same subject?"""
 
     kind: Literal["dino"] = "dino"
-    side: Side | Literal["diagnostic"] = "identity"
+    side: Role = "identity"
     model: str = Field("nano-dinov2", description="shipped model, directory, or Hub name")
     segment: bool = Field(
         False,
@@ -60,7 +60,7 @@ class PickScore(RewardSection):
     """PickScore: which picture would people pick for this prompt?"""
 
     kind: Literal["pickscore"] = "pickscore"
-    side: Side | Literal["diagnostic"] = "prompt"
+    side: Role = "prompt"
     model: str = Field("yuvalkirstain/PickScore_v1", description="directory or Hub name")
     processor: str | None = Field(
         "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
@@ -73,7 +73,7 @@ class HpsV3(RewardSection):
     """HPSv3: how much would people like this picture for this prompt? About -1 to 15."""
 
     kind: Literal["hpsv3"] = "hpsv3"
-    side: Side | Literal["diagnostic"] = "prompt"
+    side: Role = "prompt"
     model: str = Field(
         "MizzenAI/HPSv3/HPSv3.safetensors",
         description="the checkpoint: a file, or owner/repository/file on the Hub",
@@ -87,10 +87,10 @@ class HpsV3(RewardSection):
 
 
 class CopyIndex(RewardSection):
-    """How little of the reference is copied: minus METHOD's copy index, by DINO's cosine.
+    """How much of the reference is copied, by DINO's cosine; with a side, minus that: a penalty.
 
-    About 0 for a picture like the subject's other photos, -1 for a copy of the reference. Tasks
-    need photos that are held out.
+    The index is 1 for a copy of the reference and about 0 for a picture like the subject's other
+    photos, of which tasks need some.
     """
 
     kind: Literal["copy-index"] = "copy-index"

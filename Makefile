@@ -29,8 +29,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'
 	@touch $@
 
+# A process per core, each with one thread: threads of several processes would get in each other's way.
 test: setup ## run the tests (the slow ones: .venv/bin/python -m pytest -m slow)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: setup ## check style, formatting and types
 	$(BIN)/ruff check

@@ -87,6 +87,22 @@ def reds(images: Sequence[Image.Image], names: Sequence[str]) -> list[Image.Imag
 REDS = FunctionSegmenter(reds)
 
 
+class Ducks(FunctionSegmenter):
+    """Knows ducks alone, and minds being asked for anything else, or for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(self.ducks)
+        self.asked = 0
+
+    def knows(self, class_name: str) -> bool:
+        return class_name == "duck"
+
+    def ducks(self, images: Sequence[Image.Image], names: Sequence[str]) -> Any:
+        assert images and set(names) == {"duck"}
+        self.asked += 1
+        return reds(images, names)
+
+
 def soft(size: tuple[int, int]) -> Image.Image:
     """A mask with every value between 0 and 255."""
     row = np.linspace(0, 255, size[0]).astype(np.uint8)
@@ -179,6 +195,55 @@ def test_without_a_subject_in_the_reference_a_task_is_missing(encoders: Path) ->
     assert values[valid].isfinite().all() and values[~valid].isnan().all()
     none, missing = alone.score(images[:1], tasks[1:2])
     assert none.shape == (1,) and missing.tolist() == [False]
+
+
+@pytest.mark.parametrize(
+    ("settings", "masked", "bare"),
+    [
+        ({"segment": True}, True, False),  # its own mask will do
+        ({"segment_generated": True}, False, False),  # no mask is the picture's
+        ({"segment": True, "segment_generated": True}, False, False),
+        ({}, True, True),
+    ],
+)
+@pytest.mark.parametrize("name", ["", "teapot"])
+def test_a_class_that_a_needed_segmenter_does_not_know_is_missing(
+    name: str, settings: dict[str, bool], masked: bool, bare: bool, encoders: Path
+) -> None:
+    reward = DinoReward(encoders / "dinov2", segmenter=Ducks(), **settings)
+    tasks = [
+        TASKS[0],
+        replace(TASKS[1], class_name=name),
+        without_mask(TASKS[2], class_name=name),
+        without_mask(TASKS[4]),
+    ]
+    values, valid = reward.score(IMAGES[:4], tasks)
+    assert valid.tolist() == [True, masked, bare, True]
+    assert values[valid].isfinite().all() and values[~valid].isnan().all()
+    for row, one in enumerate(tasks):
+        alone, known = reward.score(IMAGES[row : row + 1], [one])
+        assert known.tolist() == valid[row : row + 1].tolist()
+        torch.testing.assert_close(values[row : row + 1], alone, atol=1e-5, rtol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("segment", [False, True])
+@pytest.mark.parametrize("segment_generated", [False, True])
+def test_a_segmenter_is_not_asked_for_nothing(
+    segment: bool, segment_generated: bool, encoders: Path
+) -> None:
+    ducks = Ducks()
+    reward = DinoReward(
+        encoders / "dinov2", segment, segment_generated=segment_generated, segmenter=ducks
+    )
+    blank = [without_mask(one, class_name="") for one in TASKS[:2]]
+    _, valid = reward.score(IMAGES[:2], blank)
+    assert valid.tolist() == [not (segment or segment_generated)] * 2
+    green = Image.new("RGB", (SIDE, SIDE), (0, 200, 0))  # where no duck is found
+    lost = without_mask(TASKS[0], reference=green)
+    assert ducks.asked == 0
+    _, valid = reward.score(IMAGES[:1], [lost])
+    assert valid.tolist() == [not segment] and ducks.asked == (segment or segment_generated)
+    assert [len(each) for each in reward.score([], [])] == [0, 0]
 
 
 def repainted(one: Task) -> Task:

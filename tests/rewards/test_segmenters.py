@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from transformers import (
 
 from likewise.rewards.dino import DinoReward
 from likewise.rewards.segmenters import Segmenter, load_segmenter
-from likewise.rewards.segmenters.labelled import matching_labels
+from likewise.rewards.segmenters.labelled import WINDOW, LabelledSegmenter, matching_labels
 
 NAMES = ("duck", "car", "sky", "duck", "teapot", "car", "duck")
 SALIENT = (6.0, -3.0, -2.0)  # red
@@ -85,6 +87,40 @@ def test_masks_do_not_depend_on_what_else_is_asked(kind: str, segmenters: Path) 
     assert same(together, alone)
     moved = segmenter.masks([images[row] for row in order], [names[row] for row in order])
     assert same(moved, [together[row] for row in order])
+
+
+@pytest.mark.parametrize(
+    ("kind", "blank", "teapot"),
+    [
+        ("clipseg", False, True),
+        ("segformer", False, False),
+        ("mask2former", False, False),
+        ("u2net", True, True),
+    ],
+)
+def test_a_class_is_known_or_not(
+    kind: str, blank: bool, teapot: bool, segmenters: Path, encoders: Path
+) -> None:
+    """What is not known is nowhere in `masks`, and missing in a reward: never a number."""
+    segmenter = load(kind, segmenters)
+    names = {"duck": True, "Car": True, "": blank, " \n": blank, "teapot": teapot}
+    assert {name: segmenter.knows(name) for name in names} == names
+    many = [name for name in names for _ in IMAGES]
+    masks = segmenter.masks(IMAGES * len(names), many)
+    seen = {name for name, mask in zip(many, masks, strict=True) if mask is not None}
+    assert seen == {name for name, known in names.items() if known}
+    for segment in (False, True):
+        reward = DinoReward(
+            encoders / "dinov2", segment, segment_generated=True, segmenter=segmenter
+        )
+        tasks = [replace(TASKS[0], class_name=name) for name in names]
+        values, valid = reward.score(IMAGES[: len(names)], tasks)
+        assert valid.tolist() == list(names.values())
+        assert values[~valid].isnan().all()
+        alone = [reward.score([one], [of]) for one, of in zip(IMAGES, tasks, strict=False)]
+        assert torch.equal(valid, torch.cat([each[1] for each in alone]))
+        numbers = torch.cat([each[0] for each in alone])
+        torch.testing.assert_close(values, numbers, atol=1e-5, rtol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -219,6 +255,32 @@ def test_a_class_without_a_label_is_nowhere(segmenters: Path) -> None:
     assert load("segformer", segmenters).masks(IMAGES[:2], ["teapot"] * 2) == [None, None]
 
 
+@pytest.mark.parametrize("kind", ["segformer", "mask2former"])
+def test_only_a_window_of_pictures_is_prepared_at_a_time(kind: str, segmenters: Path) -> None:
+    segmenter = load(kind, segmenters)
+    assert isinstance(segmenter, LabelledSegmenter)
+    prepared: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+    pixels = segmenter._pixels
+
+    def watched(image: Image.Image) -> torch.Tensor:
+        one = pixels(image)
+        prepared.append(weakref.ref(one))
+        alive.append(sum(each() is not None for each in prepared))
+        return one
+
+    segmenter._pixels = watched  # type: ignore[method-assign]
+    images = [
+        picture(row, ((40, 30), (30, 60), (64, 64))[row % 3]) for row in range(WINDOW * 2 + 5)
+    ]
+    names = ["teapot" if row % 5 == 4 else "duck" for row in range(len(images))]
+    masks = segmenter.masks(images, names)
+    assert len(prepared) == names.count("duck") > WINDOW  # the unknown are not prepared at all
+    assert max(alive) == WINDOW and alive[WINDOW] == 1
+    alone = [segmenter.masks([image], [name])[0] for image, name in zip(images, names, strict=True)]
+    assert same(masks, alone)
+
+
 # --- functions -----------------------------------------------------------------------------------
 
 
@@ -242,6 +304,11 @@ def test_a_function_is_a_segmenter(module: Any) -> None:
     masks = segmenter.masks(IMAGES[:2], ["R", ""])
     assert np.array_equal(np.asarray(masks[0]), np.asarray(IMAGES[0])[..., 0])
     assert masks[1] is None
+
+
+def test_a_function_knows_every_class(module: Any) -> None:
+    segmenter = module("[None for each in images]")
+    assert isinstance(segmenter, Segmenter) and segmenter.knows("teapot") and segmenter.knows("")
 
 
 def test_a_functions_empty_mask_is_none(module: Any) -> None:

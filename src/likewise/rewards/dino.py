@@ -28,18 +28,23 @@ class DinoReward(Likeness):
     is taken after the last layer norm; a DINOv3 ConvNeXt's is its pooled one. A copy of the
     reference scores 1.0 unless one of the two is segmented.
 
+    A task is missing (not valid) where its subject cannot be told from the background: the
+    reference is to be segmented, and neither its mask nor the segmenter finds a subject; or the
+    segmenter is needed, for the reference or the picture, and does not know the task's class. The
+    picture itself never makes a task missing.
+
     Args:
         path_or_name: Directory or hub name of a ``ViTModel`` (DINO), ``Dinov2Model``,
             ``Dinov2WithRegistersModel``, ``DINOv3ViTModel`` or ``DINOv3ConvNextModel`` with its
             image processor.
         segment: Grey out the reference's background ("DINO-Seg"), so that pictures are compared
-            with the subject alone: by ``task.reference_mask``, else by `segmenter`. Tasks where
-            neither finds a subject are not valid then.
+            with the subject alone: by ``task.reference_mask``, else by `segmenter`.
         device: Where to encode.
         transform: How pictures become pixels; see :func:`likewise.rewards.likeness.load_encoder`.
         segment_generated: Grey out the scored pictures' background too, by `segmenter`. A picture
-            where it finds no subject counts as all background, which is unlike any subject: were
-            it missing, a picture would escape its low score by losing the subject.
+            where it looks for the subject and finds none counts as all background, which is
+            unlike any subject: were it missing, a picture would escape its low score by losing the
+            subject.
         segmenter: Finds subjects; see :func:`likewise.rewards.segmenters.load_segmenter`.
 
     Raises:
@@ -65,20 +70,16 @@ class DinoReward(Likeness):
         self.segmenter = segmenter
 
     def references(self, tasks: Sequence[Task]) -> Sequence[Image.Image | None]:
-        """Each task's reference; its subject alone if `segment`, ``None`` where none is found.
+        """Each task's reference; its subject alone if `segment`; ``None`` where it is missing.
 
         Raises:
             ValueError: a mask is not of mode ``L`` or not of its reference's size.
         """
-        if not self.segment:
-            return super().references(tasks)
-        first = {_shown(task): task for task in tasks}  # tasks of one group are segmented once
-        masks = self._reference_masks(list(first.values()))
-        subjects = {
-            shown: None if mask is None else segmented(task.reference, mask)
-            for (shown, task), mask in zip(first.items(), masks, strict=True)
-        }
-        return [subjects[_shown(task)] for task in tasks]
+        references = self._subjects(tasks) if self.segment else super().references(tasks)
+        if not self.segment_generated:
+            return references
+        pairs = zip(references, tasks, strict=True)
+        return [reference if self._knows(task) else None for reference, task in pairs]
 
     def pictures(
         self, images: Sequence[Image.Image], tasks: Sequence[Task]
@@ -92,18 +93,31 @@ class DinoReward(Likeness):
             for image, mask in zip(images, masks, strict=True)
         ]
 
+    def _subjects(self, tasks: Sequence[Task]) -> Sequence[Image.Image | None]:
+        first = {_shown(task): task for task in tasks}  # tasks of one group are segmented once
+        masks = self._reference_masks(list(first.values()))
+        subjects = {
+            shown: None if mask is None else segmented(task.reference, mask)
+            for (shown, task), mask in zip(first.items(), masks, strict=True)
+        }
+        return [subjects[_shown(task)] for task in tasks]
+
     def _reference_masks(self, tasks: Sequence[Task]) -> Sequence[Image.Image | None]:
         masks = [_own_mask(task) for task in tasks]
-        rows = [row for row, mask in enumerate(masks) if mask is None]
-        if self.segmenter is not None and rows:
-            found = self._found([tasks[row].reference for row in rows], [tasks[r] for r in rows])
-            for row, mask in zip(rows, found, strict=True):
-                masks[row] = mask
+        rows = [row for row, mask in enumerate(masks) if mask is None and self._knows(tasks[row])]
+        found = self._found([tasks[row].reference for row in rows], [tasks[row] for row in rows])
+        for row, mask in zip(rows, found, strict=True):
+            masks[row] = mask
         return masks
+
+    def _knows(self, task: Task) -> bool:
+        return self.segmenter is not None and self.segmenter.knows(task.class_name)
 
     def _found(
         self, images: Sequence[Image.Image], tasks: Sequence[Task]
     ) -> Sequence[Image.Image | None]:
+        if not images:  # which a user's function need not expect
+            return []
         assert self.segmenter is not None
         return self.segmenter.masks(images, [task.class_name for task in tasks])
 

@@ -38,17 +38,22 @@ class ClipSegSegmenter:
         self.model = model.to(self.device).eval()
         self.processor = AutoProcessor.from_pretrained(path_or_name)
 
+    def knows(self, class_name: str) -> bool:
+        """See `Segmenter`; false for a blank name: it would find something, but what?"""
+        return bool(class_name.strip())
+
     def masks(
         self, images: Sequence[Image.Image], class_names: Sequence[str]
     ) -> Sequence[Image.Image | None]:
         """See :class:`likewise.rewards.segmenters.masks.Segmenter`."""
         check_pictures(images)
-        found: list[Image.Image | None] = []
-        for start in range(0, len(images), BATCH_SIZE):
-            part = slice(start, start + BATCH_SIZE)
-            logits = self._logits(images[part], class_names[part])
-            pairs = zip(images[part], logits, strict=True)
-            found += [_mask(image, own) for image, own in pairs]
+        found: list[Image.Image | None] = [None] * len(images)
+        known = [row for row, name in enumerate(class_names) if self.knows(name)]
+        for start in range(0, len(known), BATCH_SIZE):
+            rows = known[start : start + BATCH_SIZE]
+            logits = self._logits([images[row] for row in rows], [class_names[row] for row in rows])
+            for row, own in zip(rows, logits, strict=True):
+                found[row] = _mask(images[row], own)
         return found
 
     @torch.no_grad()

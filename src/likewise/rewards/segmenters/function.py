@@ -14,7 +14,8 @@ from likewise.rewards.segmenters.masks import check_mask, is_empty
 class FunctionSegmenter:
     """Implements `Segmenter` with a function that takes and returns what ``masks`` does.
 
-    A mask that shows nothing counts as ``None``.
+    A mask that shows nothing counts as ``None``. It knows every class: the function gets all names,
+    "" too.
 
     Args:
         function: Of B RGB pictures and their B class names.
@@ -24,6 +25,10 @@ class FunctionSegmenter:
     def __init__(self, function: Callable[..., Any], name: str = "the segmenter") -> None:
         self.function = function
         self.name = name
+
+    def knows(self, class_name: str) -> bool:
+        """See `Segmenter`; always true."""
+        return True
 
     def masks(
         self, images: Sequence[Image.Image], class_names: Sequence[str]

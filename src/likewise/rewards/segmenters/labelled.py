@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from likewise.rewards.pictures import check_pictures
 from likewise.rewards.segmenters.masks import mask_of
 
 BATCH_SIZE = 4  # a score per label and pixel of the picture: 150 labels at 1024² are 0.6 GB
+WINDOW = 16  # pictures prepared at a time, of which batches are made: 12 MB each at 1024²
 NEED_MORE = ("oneformer", "eomt", "eomt_dinov3", "videomt")  # than pixels: a task, crops, frames
 
 
@@ -32,8 +34,8 @@ class LabelledSegmenter:
     """Implements `Segmenter` with the labels of a semantic or panoptic model (ADE20K, COCO).
 
     The mask is where the most likely label is one that :func:`matching_labels` gives for the class
-    name; ``None`` if there is no such label, or no such pixel. A checkpoint for instances alone is
-    of no use here: it has no label for the background.
+    name; ``None`` if there is no such pixel. A class without such a label is not one it knows. A
+    checkpoint for instances alone is of no use here: it has no label for the background.
 
     Args:
         path_or_name: Directory or hub name, with its image processor.
@@ -50,6 +52,12 @@ class LabelledSegmenter:
         model = kind.from_pretrained(path_or_name, dtype=torch.float32)
         self.model = model.to(self.device).eval()
         self.processor = AutoImageProcessor.from_pretrained(path_or_name)
+        # Comparing a name with 150 labels takes milliseconds, and pictures share names.
+        self._labels = cache(partial(matching_labels, id2label=model.config.id2label))
+
+    def knows(self, class_name: str) -> bool:
+        """See `Segmenter`; false where no label matches."""
+        return bool(self._labels(class_name))
 
     def masks(
         self, images: Sequence[Image.Image], class_names: Sequence[str]
@@ -57,24 +65,27 @@ class LabelledSegmenter:
         """See :class:`likewise.rewards.segmenters.masks.Segmenter`."""
         check_pictures(images)
         found: list[Image.Image | None] = [None] * len(images)
-        id2label = self.model.config.id2label
-        wanted = [matching_labels(name, id2label) for name in class_names]
-        # Pictures are prepared one by one: processors pad those of one call to the largest.
-        pixels = {row: self._pixels(images[row]) for row, labels in enumerate(wanted) if labels}
-        for rows in _alike(pixels):
-            maps = self._label_maps([pixels[row] for row in rows], [images[row] for row in rows])
-            for row, labels in zip(rows, maps, strict=True):
+        wanted = [self._labels(name) for name in class_names]
+        known = [row for row, labels in enumerate(wanted) if labels]
+        for rows in _parts(known, WINDOW):
+            for row, labels in self._label_maps({row: images[row] for row in rows}):
                 found[row] = mask_of(np.isin(labels, wanted[row]))
         return found
+
+    def _label_maps(self, images: Mapping[int, Image.Image]) -> Iterator[tuple[int, np.ndarray]]:
+        """Each picture's key, and the label of its every pixel; pictures of one shape together."""
+        # Pictures are prepared one by one: processors pad those of one call to the largest.
+        pixels = {row: self._pixels(image) for row, image in images.items()}
+        for rows in _alike(pixels):
+            batch = self._batch([pixels[row] for row in rows], [images[row] for row in rows])
+            yield from zip(rows, batch, strict=True)
 
     def _pixels(self, image: Image.Image) -> Tensor:
         """[1, 3, H, W] of the processor's own making."""
         return self.processor(images=[image], return_tensors="pt")["pixel_values"]
 
     @torch.no_grad()
-    def _label_maps(
-        self, pixels: Sequence[Tensor], images: Sequence[Image.Image]
-    ) -> list[np.ndarray]:
+    def _batch(self, pixels: Sequence[Tensor], images: Sequence[Image.Image]) -> list[np.ndarray]:
         """The label of every pixel, int64 of each picture's [height, width]."""
         outputs = self.model(pixel_values=torch.cat(list(pixels)).to(self.device))
         sizes = [(image.height, image.width) for image in images]
@@ -112,12 +123,11 @@ def _alike(pixels: Mapping[int, Tensor]) -> Iterator[list[int]]:
         return tuple(pixels[row].shape)
 
     for _, group in groupby(sorted(pixels, key=shape), key=shape):
-        yield from _parts(group)
+        yield from _parts(list(group), BATCH_SIZE)
 
 
-def _parts(rows: Iterable[int]) -> Iterator[list[int]]:
-    each = list(rows)
-    return (each[start : start + BATCH_SIZE] for start in range(0, len(each), BATCH_SIZE))
+def _parts(rows: list[int], size: int) -> Iterator[list[int]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def _kind(path_or_name: str | Path) -> Any:

@@ -11,7 +11,19 @@ from PIL import Image
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """Finds the subject in pictures."""
+    """Finds the subject in pictures.
+
+    What it cannot look for (`knows`) differs from what it looked for and did not find (``None`` of
+    `masks`): a reward must not score the former.
+    """
+
+    def knows(self, class_name: str) -> bool:
+        """Whether it can look for that class, in any picture.
+
+        Not if its model has no label for the class, or is prompted with names and this one is
+        blank. A segmenter of whatever stands out knows them all, "" too.
+        """
+        ...
 
     def masks(
         self, images: Sequence[Image.Image], class_names: Sequence[str]
@@ -20,11 +32,12 @@ class Segmenter(Protocol):
 
         Args:
             images: B RGB pictures, of any sizes.
-            class_names: B plain names ("dog"); a segmenter of whatever stands out ignores them.
+            class_names: B plain names ("dog"), or "" where a data set gives none; a segmenter of
+                whatever stands out ignores them.
 
         Returns:
             B masks: ``L``, each of its picture's size, 255 on the subject and 0 elsewhere (values
-            between blend); ``None`` where nothing was found.
+            between blend); ``None`` where nothing was found, or the class is not one it knows.
 
         Raises:
             ValueError: something is not an RGB picture.

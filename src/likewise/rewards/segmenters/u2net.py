@@ -47,6 +47,10 @@ class U2NetSegmenter:
                 f"{file}: the input is {first.shape}; U²-Net's is [1, 3, {SIDE}, {SIDE}]"
             )
 
+    def knows(self, class_name: str) -> bool:
+        """See `Segmenter`; always true."""
+        return True
+
     def masks(
         self, images: Sequence[Image.Image], class_names: Sequence[str]
     ) -> Sequence[Image.Image | None]:

@@ -17,7 +17,7 @@ class Task:
     Attributes:
         id: Unique within its data set.
         prompt: What the picture should show, in natural English.
-        class_name: Plain name of the subject's class, as used in the prompt ("turtle"); "" if unknown.
+        class_name: Plain name of the subject's class, as in the prompt ("turtle"); "" if unknown.
         subject: Identifier of the individual subject; several tasks share one.
         category: Coarse group for robustness tables ("reptile").
         kind: One of `KINDS`.

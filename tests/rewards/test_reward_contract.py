@@ -19,10 +19,10 @@ from transformers import AutoModel
 
 from likewise.protocols import Reward
 from likewise.rewards.clip import ClipI, ClipReward
+from likewise.rewards.common.pictures import BATCH_SIZE
 from likewise.rewards.dino import DinoReward
 from likewise.rewards.judges import IdentityJudge, PromptJudge
 from likewise.rewards.pickscore import PickScoreReward
-from likewise.rewards.pictures import BATCH_SIZE
 from likewise.rewards.segmenters.function import FunctionSegmenter
 
 
@@ -71,7 +71,7 @@ def test_scores_have_the_promised_shape(kind: str, encoders: Path) -> None:
 def test_a_batch_scores_like_its_pictures_one_by_one(
     kind: str, encoders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("likewise.rewards.pictures.BATCH_SIZE", 3)  # 7 pictures: 3 + 3 + 1
+    monkeypatch.setattr("likewise.rewards.common.pictures.BATCH_SIZE", 3)  # 7 pictures: 3 + 3 + 1
     reward = build(kind, encoders)
     together, _ = reward.score(IMAGES, TASKS)
     alone = [reward.score([image], [one])[0] for image, one in zip(IMAGES, TASKS, strict=True)]

@@ -22,7 +22,7 @@ from faults import FAULTS, HANG, Front
 from serving import free_port
 
 from likewise.records.run_directory import RunDirectory
-from likewise.rewards.service import KINDS
+from likewise.rewards.service.exchange import KINDS
 
 ITERATIONS, TASKS, GROUP, BATCH = 20, 4, 6, 2
 DEADLINE, TIMEOUT = 2.0, 1.5  # seconds

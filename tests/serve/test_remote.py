@@ -23,9 +23,9 @@ from likewise.config.rewards import Remote
 from likewise.protocols import Reward, SlowReward
 from likewise.records.run_directory import RunDirectory
 from likewise.rewards import remote as remote_module
-from likewise.rewards.breaker import Breaker
 from likewise.rewards.remote import PendingScores, RemoteReward
-from likewise.rewards.service import KINDS
+from likewise.rewards.service.breaker import Breaker
+from likewise.rewards.service.exchange import KINDS
 from likewise.rollout.scoring import Asked, score_pictures
 from likewise.serve.app import create_app
 from likewise.types import Task

@@ -15,9 +15,9 @@ from likewise.evaluation.measures import Measures
 from likewise.protocols import Encoder, Reward
 from likewise.quiet import be_quiet
 from likewise.rewards.clip import ClipI, ClipT
+from likewise.rewards.common.likeness import Transform
 from likewise.rewards.dino import DinoReward
 from likewise.rewards.judges import IdentityJudge, PromptJudge
-from likewise.rewards.likeness import Transform
 from likewise.rewards.mobilenet import MobileNetJudge
 
 

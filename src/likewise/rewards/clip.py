@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoProcessor, CLIPModel
 
-from likewise.rewards.distinct import embed_distinct
-from likewise.rewards.likeness import Likeness, load_encoder
-from likewise.rewards.pictures import check_pictures, check_tasks, in_batches
+from likewise.rewards.common.distinct import embed_distinct
+from likewise.rewards.common.likeness import Likeness, load_encoder
+from likewise.rewards.common.pictures import check_pictures, check_tasks, in_batches
 from likewise.types import Task
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from likewise.algorithm.embeddings import copy_index
 from likewise.protocols import Encoder
-from likewise.rewards.distinct import embed_distinct
-from likewise.rewards.pictures import check_pictures, check_tasks
+from likewise.rewards.common.distinct import embed_distinct
+from likewise.rewards.common.pictures import check_pictures, check_tasks
 from likewise.types import Task
 
 

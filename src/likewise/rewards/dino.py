@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoConfig
 
-from likewise.rewards.likeness import Likeness, Transform, load_encoder
+from likewise.rewards.common.likeness import Likeness, Transform, load_encoder
 from likewise.rewards.segmenters.masks import Segmenter, check_mask, is_empty
 from likewise.types import Task
 
@@ -40,7 +40,7 @@ class DinoReward(Likeness):
         segment: Grey out the reference's background ("DINO-Seg"), so that pictures are compared
             with the subject alone: by ``task.reference_mask``, else by `segmenter`.
         device: Where to encode.
-        transform: How pictures become pixels; see :func:`likewise.rewards.likeness.load_encoder`.
+        transform: How pictures become pixels; see `common.likeness.load_encoder`.
         segment_generated: Grey out the scored pictures' background too, by `segmenter`. A picture
             where it looks for the subject and finds none counts as all background, which is
             unlike any subject: were it missing, a picture would escape its low score by losing the

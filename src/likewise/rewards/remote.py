@@ -14,13 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.config.rewards import Remote
-from likewise.rewards.breaker import Breaker
-from likewise.rewards.pictures import check_pictures, check_tasks
+from likewise.rewards.common.pictures import check_pictures, check_tasks
 from likewise.rewards.requests.background import Background
 from likewise.rewards.requests.keys import read_key
 from likewise.rewards.requests.waiting import backoff
-from likewise.rewards.service import KINDS, Service, ServiceError
-from likewise.rewards.wire import pack
+from likewise.rewards.service.breaker import Breaker
+from likewise.rewards.service.exchange import KINDS, Service, ServiceError
+from likewise.rewards.service.wire import pack
 from likewise.types import Task
 
 Numbers = list[float | None]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from likewise.config.rewards import VlmJudge
 from likewise.config.rewards.section import Side
-from likewise.rewards.pictures import check_pictures, check_tasks
+from likewise.rewards.common.pictures import check_pictures, check_tasks
 from likewise.rewards.vlm.counts import Counts
 from likewise.rewards.vlm.errors import JudgeError
 from likewise.rewards.vlm.judge import Answer, Judge

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoProcessor, CLIPSegForImageSegmentation
 
-from likewise.rewards.pictures import check_pictures
+from likewise.rewards.common.pictures import check_pictures
 from likewise.rewards.segmenters.masks import mask_of
 
 BATCH_SIZE = 8

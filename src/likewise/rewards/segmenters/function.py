@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from likewise.rewards.pictures import check_pictures
+from likewise.rewards.common.pictures import check_pictures
 from likewise.rewards.segmenters.masks import check_mask, is_empty
 
 

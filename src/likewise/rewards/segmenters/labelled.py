@@ -22,7 +22,7 @@ from transformers import (
     AutoModelForUniversalSegmentation,
 )
 
-from likewise.rewards.pictures import check_pictures
+from likewise.rewards.common.pictures import check_pictures
 from likewise.rewards.segmenters.masks import mask_of
 
 BATCH_SIZE = 4  # a score per label and pixel of the picture: 150 labels at 1024² are 0.6 GB

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from likewise.rewards.pictures import IMAGENET_MEAN, IMAGENET_STD, check_pictures
+from likewise.rewards.common.pictures import IMAGENET_MEAN, IMAGENET_STD, check_pictures
 
 SIDE = 320
 FOUND = 0.5  # the network's probability of the most salient pixel, at least, to have found one

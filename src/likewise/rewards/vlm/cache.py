@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 from likewise.records.files import write_atomically
@@ -27,7 +28,7 @@ class VerdictCache:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"no folder can be at {self.folder}: {error.strerror}") from error
-        self.writable = True
+        self._unwarned = threading.Semaphore()
 
     def read(self, key: str) -> Verdict | None:
         """The verdict under a key of `Question.key`; None if there is none, or a damaged one."""
@@ -43,9 +44,8 @@ class VerdictCache:
             file.parent.mkdir(exist_ok=True)
             write_atomically(file, verdict.model_dump_json(indent=1) + "\n")
         except OSError as error:
-            if self.writable:
+            if self._unwarned.acquire(blocking=False):  # once, though threads write at a time
                 logger.warning("verdicts cannot be kept in %s: %s", self.folder, error.strerror)
-            self.writable = False
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"

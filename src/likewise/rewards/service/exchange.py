@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from likewise.config.rewards import Remote
 from likewise.rewards.requests.keys import hide
 from likewise.rewards.requests.waiting import retry_after
-from likewise.rewards.wire import Part
+from likewise.rewards.service.wire import Part
 
 ANSWER_BYTES = 2**20
 BUSY = (429, 503)

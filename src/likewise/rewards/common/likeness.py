@@ -13,9 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModel
 
-from likewise.rewards.dinov3 import dinov3_pixels
-from likewise.rewards.distinct import embed_distinct
-from likewise.rewards.pictures import check_pictures, check_tasks, dreambench_pixels, in_batches
+from likewise.rewards.common.dinov3 import dinov3_pixels
+from likewise.rewards.common.distinct import embed_distinct
+from likewise.rewards.common.pictures import (
+    check_pictures,
+    check_tasks,
+    dreambench_pixels,
+    in_batches,
+)
 from likewise.types import Task
 
 Pixels = Callable[[Sequence[Image.Image]], Tensor]  # B pictures → [B, 3, H, W]
@@ -91,8 +96,8 @@ def load_encoder(
 
     Args:
         transform: ``own`` as the checkpoint's processor says; ``dreambench`` as the benchmark's
-            published numbers were measured (:func:`~likewise.rewards.pictures.dreambench_pixels`),
-            at the size that the processor makes of a square picture.
+            published numbers were measured (`dreambench_pixels`), at the size that the processor
+            makes of a square picture.
         options: For ``from_pretrained`` of the model, which is float32 unless they say otherwise:
             transformers would take over whatever precision the checkpoint was saved in.
 

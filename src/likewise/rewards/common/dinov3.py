@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.image_processing_utils import ImageProcessingMixin
 
-from likewise.rewards.pictures import IMAGENET_MEAN, IMAGENET_STD
+from likewise.rewards.common.pictures import IMAGENET_MEAN, IMAGENET_STD
 
 MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
 FOLLOWED: Mapping[str, bool] = {

@@ -1,0 +1,1 @@
+"""What rewards on encoders share: pictures to pixels, embeddings, cosines."""

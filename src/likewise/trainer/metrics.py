@@ -60,8 +60,9 @@ def conflict_numbers(sides: Mapping[str, str], credit: Assignment) -> Numbers:
     averaged over pairs of rewards. Quadrants are shares of (prompt, identity) signs, each side
     being the mean z of its rewards: ``quadrant/+-`` follows the prompt and loses the subject.
     """
-    own = [k for k, side in enumerate(sides.values()) if side != "diagnostic"]
-    z = credit.z[own][:, credit.complete & (credit.z[own] != 0).any(0)]
+    own = {k: side for k, side in enumerate(sides.values()) if side != "diagnostic"}
+    z = credit.z[list(own)]
+    z = z[:, credit.complete & (z != 0).any(0)]
     numbers: Numbers = {
         "incomplete": float((~credit.complete).sum()),
         "bonus/mean_abs": _number(credit.bonus[credit.complete].abs().mean()),
@@ -73,9 +74,8 @@ def conflict_numbers(sides: Mapping[str, str], credit: Assignment) -> Numbers:
         together = [_correlation(z[i], z[j]) for i, j in pairs]
         known = [value for value in together if value is not None]
         numbers["correlation"] = sum(known) / len(known) if known else None
-    known_sides = [side for side in sides.values() if side != "diagnostic"]
-    if len(set(known_sides)) == 2:
-        numbers |= _quadrants(known_sides, z)
+    if len(set(own.values())) == 2:
+        numbers |= _quadrants(list(own.values()), z)
     return numbers
 
 

@@ -68,9 +68,10 @@ def in_batches(
 
     `width` is D for no items at all, where there is no output to tell.
     """
-    parts = [encode(part).float().cpu() for part in _parts(items)]
+    parts = [encode(part).float().cpu() for part in in_parts(items, BATCH_SIZE)]
     return torch.cat(parts) if parts else torch.zeros(0, width)
 
 
-def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[start : start + BATCH_SIZE] for start in range(0, len(items), BATCH_SIZE))
+def in_parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`size` items at a time, in order; the last part may have fewer."""
+    return (items[start : start + size] for start in range(0, len(items), size))

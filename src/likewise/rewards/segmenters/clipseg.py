@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoProcessor, CLIPSegForImageSegmentation
 
-from likewise.rewards.common.pictures import check_pictures
+from likewise.rewards.common.pictures import check_pictures, in_parts
 from likewise.rewards.segmenters.masks import mask_of
 
 BATCH_SIZE = 8
@@ -49,8 +49,7 @@ class ClipSegSegmenter:
         check_pictures(images)
         found: list[Image.Image | None] = [None] * len(images)
         known = [row for row, name in enumerate(class_names) if self.knows(name)]
-        for start in range(0, len(known), BATCH_SIZE):
-            rows = known[start : start + BATCH_SIZE]
+        for rows in in_parts(known, BATCH_SIZE):
             logits = self._logits([images[row] for row in rows], [class_names[row] for row in rows])
             for row, own in zip(rows, logits, strict=True):
                 found[row] = _mask(images[row], own)

@@ -22,7 +22,7 @@ from transformers import (
     AutoModelForUniversalSegmentation,
 )
 
-from likewise.rewards.common.pictures import check_pictures
+from likewise.rewards.common.pictures import check_pictures, in_parts
 from likewise.rewards.segmenters.masks import mask_of
 
 BATCH_SIZE = 4  # a score per label and pixel of the picture: 150 labels at 1024² are 0.6 GB
@@ -67,7 +67,7 @@ class LabelledSegmenter:
         found: list[Image.Image | None] = [None] * len(images)
         wanted = [self._labels(name) for name in class_names]
         known = [row for row, labels in enumerate(wanted) if labels]
-        for rows in _parts(known, WINDOW):
+        for rows in in_parts(known, WINDOW):
             for row, labels in self._label_maps({row: images[row] for row in rows}):
                 found[row] = mask_of(np.isin(labels, wanted[row]))
         return found
@@ -116,18 +116,14 @@ def _within(name: list[str], words: list[str]) -> bool:
     return any(words[at : at + len(name)] == name for at in range(len(words)))
 
 
-def _alike(pixels: Mapping[int, Tensor]) -> Iterator[list[int]]:
+def _alike(pixels: Mapping[int, Tensor]) -> Iterator[Sequence[int]]:
     """Rows of one shape, at most BATCH_SIZE at a time."""
 
     def shape(row: int) -> tuple[int, ...]:
         return tuple(pixels[row].shape)
 
     for _, group in groupby(sorted(pixels, key=shape), key=shape):
-        yield from _parts(list(group), BATCH_SIZE)
-
-
-def _parts(rows: list[int], size: int) -> Iterator[list[int]]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+        yield from in_parts(list(group), BATCH_SIZE)
 
 
 def _kind(path_or_name: str | Path) -> Any:

@@ -19,8 +19,9 @@ from likewise.trainer.metrics import conflict_numbers
 def a_table(z_prompt: list[float], z_identity: list[float], **columns: Any) -> pa.Table:
     count = len(z_prompt)
     usual = {"iteration": [1] * count, "prompt": ["a duck"] * count, "complete": [True] * count}
+    rewards = {"reward/prompt": z_prompt, "reward/identity": z_identity}
     return pa.table(
-        {**usual, "z/prompt": z_prompt, "z/identity": z_identity, **columns},
+        {**usual, **rewards, "z/prompt": z_prompt, "z/identity": z_identity, **columns},
     )
 
 
@@ -45,6 +46,13 @@ def test_incomplete_pictures_and_flat_groups_do_not_count() -> None:
     assert conflicts(a_table([0.0], [0.0]), "prompt", "identity", "iteration") == {}
 
 
+def test_samples_that_lack_a_reward_are_not_in_conflict() -> None:
+    """A rule that trains on one reward gives credit without the other."""
+    columns = {"reward/identity": [1.0, None, -1.0]}
+    found = conflicts(a_table([1, 1, 1], [1, 0, -1], **columns), "prompt", "identity", "iteration")
+    assert (found[1].n, found[1].opposed) == (2, 0.5)
+
+
 def test_the_trainer_writes_the_same_numbers() -> None:
     rng = np.random.default_rng(0)
     z = rng.normal(size=(2, 60)).round(1)
@@ -54,7 +62,9 @@ def test_the_trainer_writes_the_same_numbers() -> None:
     z[:, ~complete] = 0
     tensor = torch.from_numpy(z)
     nothing = torch.zeros(60)
-    credit = Assignment(torch.from_numpy(complete), tensor, nothing, nothing, nothing)
+    whole = torch.from_numpy(complete)
+    known = whole.expand(2, 60)
+    credit = Assignment(whole, tensor, known, nothing, False, nothing, nothing)
     wanted = conflict_numbers({"prompt": "prompt", "identity": "identity"}, credit)
     table = a_table(z[0].tolist(), z[1].tolist(), complete=complete)
     found = conflicts(table, "prompt", "identity", "iteration")[1]

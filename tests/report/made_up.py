@@ -65,6 +65,8 @@ def _table(z: np.ndarray) -> dict[str, Any]:
         "task": ["t0"] * 8,
         "prompt": [EVIL] * 8,
         "kind": ["scene"] * 8,
+        "reward/prompt": z[0],
+        "reward/identity": z[1],
         "z/prompt": z[0],
         "z/identity": z[1],
         "complete": [True] * 8,

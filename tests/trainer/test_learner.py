@@ -67,6 +67,25 @@ def test_the_first_step_of_adamw_by_hand() -> None:
     assert all(p.grad is None for p in one.parameters)
 
 
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.8), (0.0, 0.95), (0.95, 0.0)], ids=str)
+def test_three_steps_by_hand_with_other_betas(betas: tuple[float, float]) -> None:
+    """m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g²; both over 1 − βⁿ (1412.6980)."""
+    one = learner(learning_rate=0.1, weight_decay=0.0, max_grad_norm=1e9, betas=betas)
+    wanted = values(one)
+    m, v = ([torch.zeros_like(p) for p in wanted] for _ in range(2))
+    for n in (1, 2, 3):
+        set_gradients(one, n)
+        for i, p in enumerate(one.parameters):
+            assert p.grad is not None
+            m[i] = betas[0] * m[i] + (1 - betas[0]) * p.grad
+            v[i] = betas[1] * v[i] + (1 - betas[1]) * p.grad**2
+            first, second = m[i] / (1 - betas[0] ** n), v[i] / (1 - betas[1] ** n)
+            wanted[i] = wanted[i] - 0.1 * first / (second.sqrt() + 1e-8)
+        one.step()
+    for now, want in zip(values(one), wanted, strict=True):
+        torch.testing.assert_close(now, want, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_are_clipped_to_the_norm() -> None:
     """Adam hides the size of the first gradient, so the second moments are looked at."""
     one = learner(max_grad_norm=0.5, betas=(0.9, 0.999))

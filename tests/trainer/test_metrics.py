@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,13 +26,20 @@ QUADRANTS = ["quadrant/++", "quadrant/+-", "quadrant/-+", "quadrant/--"]
 
 def assignment(z: Tensor, whole: Tensor | None = None, bonus: Tensor | None = None) -> Assignment:
     count = z.shape[1]
+    whole = torch.ones(count, dtype=torch.bool) if whole is None else whole
     return Assignment(
-        torch.ones(count, dtype=torch.bool) if whole is None else whole,
+        whole,
         z,
+        whole.expand(len(z), count),
         torch.zeros(count) if bonus is None else bonus,
+        False,
         torch.zeros(len(z), 3),
         torch.zeros(count, 3),
     )
+
+
+def assignment_of(weights: Tensor, advantages: Tensor) -> Assignment:
+    return replace(assignment(torch.zeros(2, 2)), weights=weights, advantages=advantages)
 
 
 # ── rewards ──
@@ -105,6 +113,21 @@ def test_incomplete_pictures_have_no_say() -> None:
     assert with_junk["conflict_rate"] == pytest.approx(1 / 3)
 
 
+def test_conflict_is_between_samples_that_have_all_rewards() -> None:
+    """A rule that trains on one reward gives credit to samples that lack the other."""
+    z = torch.tensor([[1.0, -1.0, 0.5, -0.5], [1.0, 1.0, 0.0, 0.0]])
+    known = torch.tensor([[True] * 4, [True, True, False, False]])
+    numbers = conflict_numbers(SIDES, replace(assignment(z), known=known))
+    assert numbers["conflict_rate"] == 0.5 and numbers["quadrant/++"] == 0.5
+
+
+def test_a_total_is_not_called_a_bonus() -> None:
+    credit = assignment(torch.randn(2, 4), bonus=torch.tensor([1.0, -1.0, 2.0, -2.0]))
+    assert conflict_numbers(SIDES, credit)["bonus/mean_abs"] == 1.5
+    numbers = conflict_numbers(SIDES, replace(credit, is_total=True))
+    assert numbers["total/mean_abs"] == 1.5 and "bonus/mean_abs" not in numbers
+
+
 def test_pictures_without_credit_at_stake_have_no_say() -> None:
     """A flat group has z = 0 throughout: it neither agrees nor disagrees."""
     z = torch.tensor([[1.0, -1.0, 0.0, 0.0], [-1.0, 1.0, 0.0, 0.0]])
@@ -161,8 +184,7 @@ def test_what_is_not_defined_is_none_or_absent() -> None:
 def test_credit_numbers() -> None:
     weights = torch.tensor([[0.7, 0.5, 0.3], [0.3, 0.5, 0.7]])
     advantages = torch.tensor([[1.0, 50.0, -2.0], [0.0, 50.0, 3.0]])
-    whole = torch.ones(2, dtype=torch.bool)
-    credit = Assignment(whole, torch.zeros(2, 2), torch.zeros(2), weights, advantages)
+    credit = assignment_of(weights, advantages)
     assert credit_numbers(["text", "look"], credit, (0, 2)) == {
         "weight/text/step_00": pytest.approx(0.7),
         "weight/text/step_02": pytest.approx(0.3),
@@ -172,7 +194,7 @@ def test_credit_numbers() -> None:
     }
     own = weights[:, None].repeat(1, 2, 1)
     own[:, 1] = 0.5  # of the second picture
-    credit = Assignment(whole, torch.zeros(2, 2), torch.zeros(2), own, advantages)
+    credit = assignment_of(own, advantages)
     assert credit_numbers(["text", "look"], credit, [0])["weight/text/step_00"] == pytest.approx(
         0.6
     )

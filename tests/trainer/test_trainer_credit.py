@@ -142,7 +142,10 @@ ALL_RULES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("shape, weights", ALL_RULES)
+TRAINED_ON_ALL = [rule for rule in ALL_RULES if rule[0]["kind"] != "single"]
+
+
+@pytest.mark.parametrize("shape, weights", TRAINED_ON_ALL)
 def test_a_member_that_misses_a_reward_gets_nothing_and_moves_nobody(
     shape: dict[str, Any], weights: dict[str, Any]
 ) -> None:
@@ -161,6 +164,49 @@ def test_a_member_that_misses_a_reward_gets_nothing_and_moves_nobody(
         assert (got.advantages[got.complete] != 0).any()
         torch.testing.assert_close(got.advantages, answers[0].advantages)
     torch.testing.assert_close(answers[0].z, z_of(VALUES, valid))
+
+
+def weightless(kind: str) -> Recipe:
+    """Like a recipe of `kind`, `text` having weight 0."""
+    content = recipe({"kind": kind}, {"kind": "constant"}).model_dump()
+    content["rewards"]["text"]["weight"] = 0
+    return Recipe.model_validate(content)
+
+
+UNTRAINED = {  # rules whose credit does not depend on `text`
+    "single": recipe({"kind": "single", "reward": "look"}, {"kind": "constant"}),
+    "share": recipe({"kind": "none"}, {"kind": "constant", "prompt": 0.0}),
+    "gamma": recipe({"kind": "sars", "gamma": 0}, {"kind": "constant", "prompt": 0.0}),
+    **{kind: weightless(kind) for kind in ("weighted-sum", "gdpo", "raw-sum")},
+}
+
+
+@pytest.mark.parametrize("rule", UNTRAINED.values(), ids=UNTRAINED)
+def test_a_reward_that_is_not_trained_may_be_missing(rule: Recipe) -> None:
+    valid = VALID.clone()
+    valid[0, 2] = valid[0, 5] = valid[1, 6] = False
+    got = assign(rule, VALUES.masked_fill(~valid, 1e6), valid)
+    everything = valid.clone()
+    everything[0] = True
+    want = assign(rule, VALUES, everything)
+    assert got.complete.tolist() == [True] * 6 + [False, True]
+    torch.testing.assert_close(got.advantages, want.advantages)
+    assert (got.advantages[[2, 5]] != 0).all()
+    assert got.known.equal(valid & got.complete)
+    assert got.z[0, [2, 5]].eq(0).all()
+
+
+def test_a_bonus_needs_the_reward_that_has_no_share() -> None:
+    rule = recipe({"kind": "sars"}, {"kind": "constant", "prompt": 0.0})
+    valid = VALID.clone()
+    valid[0, 2] = False
+    assert not assign(rule, VALUES, valid).complete[2]
+
+
+@pytest.mark.parametrize("kind", TOTALS)
+def test_totals_are_told_from_bonuses(kind: str) -> None:
+    assert assign(recipe({"kind": kind}, {"kind": "constant"})).is_total
+    assert not assign(recipe({"kind": "sars"}, {"kind": "tdw"})).is_total
 
 
 @pytest.mark.parametrize("shape, weights", ALL_RULES)

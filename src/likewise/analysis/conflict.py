@@ -4,7 +4,7 @@ Read from the reward tables of a run (`RunDirectory.read_rewards`). A reward's z
 from the group's mean in the group's std; it is centred in every group, so numbers over several
 groups still compare pictures of one prompt with each other only.
 
-Counted are pictures that have every credited reward (`complete`) and some credit at stake: where a
+Counted are samples that have credit (`complete`), both rewards, and something at stake: where a
 group is flat in both rewards, z is 0 and there is nothing to agree about. These are the definitions
 of `correlation`, `conflict_rate` and `quadrant/…` in `metrics.jsonl`.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from likewise.analysis.at_stake import at_stake, z_scores
 
@@ -51,10 +52,20 @@ def conflicts(rewards: pa.Table, prompt: str, identity: str, by: str) -> dict[An
     """
     if not rewards.num_rows:
         return {}
-    table = at_stake(rewards, [prompt, identity])
+    table = having_both(at_stake(rewards, [prompt, identity]), prompt, identity)
     labels, z = np.array(table[by].to_pylist()), z_scores(table, [prompt, identity])
     order = list(dict.fromkeys(labels.tolist()))
     return {label: _conflict(z[:, labels == label]) for label in order}
+
+
+def having_both(rewards: pa.Table, prompt: str, identity: str) -> pa.Table:
+    """Rows with both rewards; a rule that trains on one gives credit to samples without the other.
+
+    Raises:
+        KeyError: a column is missing.
+    """
+    known = [rewards[f"reward/{name}"].is_valid() for name in (prompt, identity)]
+    return rewards.filter(pc.and_(*known))
 
 
 def most_conflicted(found: Mapping[Any, Conflict]) -> list[tuple[Any, Conflict]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from likewise.analysis.conflict import conflicts, most_conflicted
+from likewise.analysis.conflict import conflicts, having_both, most_conflicted
 from likewise.analysis.credit import gradient_norms, linear_credit, pressure
 from likewise.analysis.curves import curve
 from likewise.report import plots, tables
@@ -127,7 +127,7 @@ def _quadrants(number_: int, arm: Arm) -> Figure:
 
 def _maps(number_: int, arm: Arm) -> list[Figure]:
     sides, table = arm.sides(), arm.rewards
-    table = table.filter(table["complete"])
+    table = having_both(table.filter(table["complete"]), sides["prompt"], sides["identity"])
     last = pc.max(table["iteration"]).as_py()
     spans = {"early": (1, last // MAPPED), "late": (last - last // MAPPED + 1, last)}
     figures = []

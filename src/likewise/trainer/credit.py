@@ -23,15 +23,20 @@ from likewise.config.credit import (
 )
 from likewise.config.recipe import Recipe
 
+WEIGHTED = ("weighted-sum", "gdpo", "raw-sum")  # totals in which a reward's weight counts
+
 
 @dataclass(frozen=True)
 class Assignment:
     """Who gets credit for what in one iteration, for K rewards, B pictures and T steps.
 
     Attributes:
-        complete: Pictures that have every credited reward, bool [B]; all others get no credit.
+        complete: Samples that have every reward that advantages depend on, bool [B]; all others
+            get no credit.
         z: Rewards in standard deviations from their group's mean, [K, B], diagnostics too.
-        bonus: What does not depend on the step, [B].
+        known: Where a complete sample has that reward too, bool [K, B]; z is 0 elsewhere.
+        bonus: What does not depend on the step, [B]: a bonus, or a total.
+        is_total: Whether `bonus` stands in place of the weighted sum of z instead of on top of it.
         weights: Of each z at each step, [K, T] (or [K, B, T], see `timeweights.tdw_as_released`);
             0 for diagnostics.
         advantages: [B, T].
@@ -39,7 +44,9 @@ class Assignment:
 
     complete: Tensor
     z: Tensor
+    known: Tensor
     bonus: Tensor
+    is_total: bool
     weights: Tensor
     advantages: Tensor
 
@@ -53,8 +60,11 @@ def assign_credit(values: Tensor, valid: Tensor, recipe: Recipe, orders: Tensor)
         orders: Steps in each picture's own order [B, N] (`rollout.steps.loop_orders`).
     """
     settings, group = recipe.credit, recipe.rollout.group_size
-    own = [k for k, name in enumerate(recipe.rewards) if name in recipe.credited]
-    whole = complete(values[own], valid[own])
+    names = list(recipe.rewards)
+    own = [names.index(name) for name in recipe.credited]
+    weights = _step_weights(recipe, own, orders)
+    trained = [k for k in own if weights[k].any() or _shapes(recipe, names[k])]
+    whole = complete(values[trained], valid[trained])
     z = torch.stack(
         [
             group_zscore(row, whole & known, group, settings.std_floor)
@@ -62,15 +72,43 @@ def assign_credit(values: Tensor, valid: Tensor, recipe: Recipe, orders: Tensor)
         ]
     )
     bonus = _bonus(settings, recipe, values[own], z[own], whole)
-    weights = torch.zeros(len(z), recipe.rollout.num_steps)
-    if not isinstance(settings.shaping, Total | Single):
-        prompt = _prompt_weight(settings.time_weights, recipe.rollout.num_steps, orders)
-        sides = [one.side for one in recipe.credited.values() if one.side != "diagnostic"]
-        shares = timeweights.per_reward(prompt, sides)
-        weights = shares.new_zeros(len(z), *shares.shape[1:]).index_copy(
-            0, torch.tensor(own), shares
-        )
-    return Assignment(whole, z, bonus, weights, advantages(z, weights, bonus, settings.clip, whole))
+    return Assignment(
+        complete=whole,
+        z=z,
+        known=whole & valid & values.isfinite(),
+        bonus=bonus,
+        is_total=isinstance(settings.shaping, Total | Single),
+        weights=weights,
+        advantages=advantages(z, weights, bonus, settings.clip, whole),
+    )
+
+
+def _step_weights(recipe: Recipe, own: Sequence[int], orders: Tensor) -> Tensor:
+    """Weight of each reward's z at each step, [K, T] (or [K, B, T]); all 0 beside a total.
+
+    Args:
+        own: Places of the credited rewards.
+    """
+    settings, num_steps = recipe.credit, recipe.rollout.num_steps
+    if isinstance(settings.shaping, Total | Single):
+        return torch.zeros(len(recipe.rewards), num_steps)
+    prompt = _prompt_weight(settings.time_weights, num_steps, orders)
+    sides = [one.side for one in recipe.credited.values() if one.side != "diagnostic"]
+    shares = timeweights.per_reward(prompt, sides)
+    zeros = shares.new_zeros(len(recipe.rewards), *shares.shape[1:])
+    return zeros.index_copy(0, torch.tensor(own), shares)
+
+
+def _shapes(recipe: Recipe, name: str) -> bool:
+    """Whether a credited reward has a part in the bonus or total; see :func:`_bonus`."""
+    rule = recipe.credit.shaping
+    if isinstance(rule, NoShaping):
+        return False
+    if isinstance(rule, Single):
+        return name == rule.reward
+    if isinstance(rule, Total):
+        return rule.kind not in WEIGHTED or recipe.rewards[name].weight > 0
+    return rule.gamma > 0
 
 
 def _bonus(settings: Credit, recipe: Recipe, values: Tensor, z: Tensor, whole: Tensor) -> Tensor:

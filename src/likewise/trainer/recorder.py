@@ -93,7 +93,7 @@ class Recorder:
             columns[f"reward/{name}"] = [value if known else None for value, known in pairs]
             columns[f"z/{name}"] = credit.z[k].tolist()
         columns["complete"] = credit.complete.tolist()
-        columns["bonus"] = credit.bonus.tolist()
+        columns["total" if credit.is_total else "bonus"] = credit.bonus.tolist()
         for t in plan.trained:
             columns[f"advantage/step_{t:02d}"] = credit.advantages[:, t].tolist()
         return columns

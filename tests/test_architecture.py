@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 GROUND = {"assets", "types", "config", "seeding", "protocols", "sheets", "records", "quiet"}
-GROUND |= {"pictures", "imports", "hub"}
+GROUND |= {"pictures", "imports", "hub", "tensors"}
 PLUG_INS = {"policies", "rewards", "data"}
 MATHS = {"algorithm"}
 PAPERS = {"assets", "types", "config", "sheets", "records"}  # what can be read without torch
@@ -36,6 +36,7 @@ HOUSE: dict[str, set[str]] = {
     "quiet": set(),
     "imports": set(),
     "hub": set(),
+    "tensors": set(),
     "records": {"config"},
     # What numbers in files and arrays say: intervals, tests, fronts, diagnostics.
     "analysis": PAPERS,

@@ -52,6 +52,7 @@ def test_a_run_becomes_a_file_of_each_format(finished_run: Path, tmp_path: Path)
         assert result.exit_code == 0, result.output
         assert f"{out}: read back by {reader}, its weights differ by" in said(result)
         assert [file.name for file in out.parent.glob(".*")] == []
+        assert out.stat().st_mode == (finished_run / "recipe.yaml").stat().st_mode
         with safe_open(out, framework="pt") as stored:
             about = json.loads(stored.metadata()["likewise"])
         assert about == {
@@ -103,11 +104,14 @@ def test_errors(finished_run: Path, adapter: Path, tmp_path: Path) -> None:
     key = sorted(load_file(adapter / LORA))[0]
     odd = copied(adapter, tmp_path / "odd", {key: key.replace("_blocks.0", "_blocks.77")})
     out = tmp_path / "out.safetensors"
+    photo = tmp_path / "photo.png"
+    photo.touch()
     for words, message in (
         ([finished_run, "--format", "kohia"], "no format 'kohia'; did you mean 'kohya'?"),
         ([finished_run, "--out", tmp_path], f"{tmp_path} is a folder: name a file in it"),
         ([finished_run, "--out", tmp_path / "a.pt"], "does not end in .safetensors"),
-        ([tmp_path / "nowhere"], "there is no folder"),
+        ([tmp_path / "nowhere"], "nowhere: give a run, a checkpoint or an adapter"),
+        ([photo], "photo.png does not end in .safetensors"),
         ([empty], "has no intact checkpoint yet"),
         ([finished_run, "--best"], "no intact checkpoint that has a score"),
         ([odd], "the first is " + key.removeprefix("transformer.").split(".lora")[0][:20]),

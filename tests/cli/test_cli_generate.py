@@ -74,6 +74,19 @@ def test_an_adapter_changes_the_picture(
     assert after_one_step < 10 < np.abs(pixels(tmp_path / "strong.png") - base).mean()
 
 
+def test_an_exported_file_draws_as_the_run_does(
+    finished_run: Path, photo: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "lora.safetensors"
+    assert run("export", finished_run, "--out", file).exit_code == 0
+    words = ["--reference", photo, "--prompt", "a duck in the snow"]
+    words += ["--recipe", finished_run / "recipe.yaml"]
+    for name, adapter in (("run", finished_run), ("file", file)):
+        result = run("generate", *words, "--adapter", adapter, "--out", tmp_path / f"{name}.png")
+        assert result.exit_code == 0, result.output
+    assert (pixels(tmp_path / "run.png") == pixels(tmp_path / "file.png")).all()
+
+
 def test_run_checkpoint_and_adapter_lead_to_the_same_place(finished_run: Path) -> None:
     recipe, folder = find_adapter(finished_run, None)
     assert recipe.rollout.num_steps == 3  # the run's own
@@ -104,10 +117,19 @@ def test_errors_about_adapters(finished_run: Path, tmp_path: Path, photo: Path) 
     shutil.copytree(finished_run, empty, ignore=shutil.ignore_patterns("iteration-*"))
     nothing = tmp_path / "nothing"
     nothing.mkdir()
+    damaged = tmp_path / "damaged"
+    shutil.copytree(finished_run, damaged)
+    for manifest in damaged.glob("checkpoints/*/manifest.json"):
+        manifest.unlink()
+        manifest.mkdir()  # root, who runs tests in containers, could read any file
     for words, message in (
         (["--adapter", empty], "has no intact checkpoint yet"),
+        (
+            ["--adapter", damaged],
+            "yet iteration-000001: manifest.json is unreadable (Is a directory)",
+        ),
         (["--adapter", finished_run, "--best"], "no intact checkpoint that has a score"),
-        (["--adapter", tmp_path / "nowhere"], "there is no folder"),
+        (["--adapter", tmp_path / "nowhere"], "nowhere: give a run, a checkpoint or an adapter"),
         (["--adapter", nothing], f"has no {LORA}"),
         (["--best"], "give its folder as the adapter"),
         (["--recipe", "stikers"], "did you mean 'stickers'?"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from likewise.policies.common.lora import read_lora
+from likewise.policies.common.stored_lora import LORA_FILE, METADATA_KEY, read_lora
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -99,3 +102,114 @@ def test_another_adapter_is_refused(
     other.add_lora(rank, alpha, targets)
     with pytest.raises(ValueError, match=message):
         other.load_adapter(tmp_path)
+
+
+@pytest.fixture
+def stored(make_policy, train, tmp_path: Path) -> Path:
+    """A trained LoRA of rank 2 and scale 6 / 2 in a folder of its own."""
+    policy = make_policy()
+    policy.add_lora(2, 6)
+    train(policy).save_adapter(tmp_path)
+    return tmp_path
+
+
+def rewrite(folder: Path, weights=None, **settings) -> None:
+    """Change the LoRA in `folder`: its weights by name, its settings by name."""
+    file = folder / LORA_FILE
+    with safe_open(file, "pt") as before:
+        header = json.loads(before.metadata()[METADATA_KEY])
+    header |= {f"transformer.{key}": value for key, value in settings.items()}
+    content = {**load_file(file), **(weights or {})}
+    save_file(content, file, metadata={METADATA_KEY: json.dumps(header)})
+
+
+def test_empty_settings_of_a_newer_peft_are_left_out(make_policy, velocity, stored) -> None:
+    before = make_policy()
+    before.load_adapter(stored)
+    rewrite(stored, some_future_option=None, another=False, a_pattern={})
+    after = make_policy()
+    after.load_adapter(stored)
+    assert torch.equal(velocity(before), velocity(after))
+
+
+def test_a_used_setting_of_a_newer_peft_is_refused_by_name(make_policy, stored) -> None:
+    rewrite(stored, some_future_option="on")
+    with pytest.raises(ValueError, match=r"some_future_option='on'.*upgrade peft"):
+        make_policy().load_adapter(stored)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"r": 10**9}, "r=1000000000 in its header is not a LoRA's rank"),
+        ({"r": "2"}, "r='2' in its header is not a LoRA's rank"),
+        ({"r": 4}, "says r=4, but its weights have rank 2"),
+        ({"lora_alpha": "a"}, "lora_alpha='a' is not a scale"),
+        ({"lora_alpha": float("inf")}, "is not a scale"),
+        ({"use_dora": True}, "entries differ|has settings"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make_policy, stored, settings, message) -> None:
+    rewrite(stored, **settings)
+    with pytest.raises(ValueError, match=message):
+        make_policy().load_adapter(stored)
+
+
+def test_no_regular_expression_of_a_file_is_evaluated(make_policy, velocity, stored) -> None:
+    before = make_policy()
+    before.load_adapter(stored)
+    rewrite(stored, target_modules="(([a-z_0-9.])+.)+[A-Z]([a-z_0-9.])+$")  # exponential
+    after = make_policy()
+    after.load_adapter(stored)
+    assert torch.equal(velocity(before), velocity(after))
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("text_encoder.layers.0.q_proj.lora_A.weight", "also has weights of a text encoder"),
+        ("unet.mid_block.attn.to_q.lora_A.weight", "is a LoRA for a unet"),
+        ("lora_unet_mid_block_attn_to_q.lora_down.weight", "is in kohya's format"),
+        ("diffusion_model.blocks.0.lora_A.weight", "is in ComfyUI's format"),
+        ("base_model.model.blocks.0.lora_A.weight", "is in PEFT's own format"),
+    ],
+)
+def test_weights_of_other_parts_or_formats_are_named(make_policy, stored, key, message) -> None:
+    rewrite(stored, {key: torch.ones(2, 2)})
+    with pytest.raises(ValueError, match=message):
+        make_policy().load_adapter(stored)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(make_policy, stored, value) -> None:
+    weights = load_file(stored / LORA_FILE)
+    name = sorted(weights)[0]
+    rewrite(stored, {name: torch.full_like(weights[name], value)})
+    owner = make_policy()
+    owner.add_lora(2, 6)
+    for policy in (make_policy(), owner):
+        with pytest.raises(ValueError, match=f"not finite .* in {name.partition('.')[2]}"):
+            policy.load_adapter(stored)
+
+
+def test_full_weights_that_are_not_finite_are_refused(make_policy, tmp_path: Path) -> None:
+    policy = make_policy()
+    policy.train_all()
+    with torch.no_grad():
+        policy.trainable_parameters()[0].fill_(float("nan"))
+    policy.save_adapter(tmp_path)
+    with pytest.raises(ValueError, match="not finite"):
+        make_policy().load_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_files_have_the_permissions_of_the_umask(make_policy, full, tmp_path: Path) -> None:
+    policy = make_policy()
+    policy.train_all() if full else policy.add_lora(2, 6)
+    before = os.umask(0o027)
+    try:
+        policy.save_adapter(tmp_path)
+    finally:
+        os.umask(before)
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert files and {file.stat().st_mode & 0o777 for file in files} == {0o640}

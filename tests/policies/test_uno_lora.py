@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny import a_task
 from torch import Tensor
 
-from likewise.policies.common.lora import LORA_FILE
+from likewise.policies.common.stored_lora import LORA_FILE
 from likewise.policies.flux.uno_lora import convert
 from likewise.policies.flux_uno import FluxUnoPolicy
 
@@ -119,7 +119,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"uno_lora: there is no file dit_lora"):
         policy(uno_lora="dit_lora.safetensors")
     (tmp_path / "half.safetensors").write_bytes(b"12345678901234")
-    with pytest.raises(ValueError, match=r"uno_lora: .*half\.safetensors is no safetensors file"):
+    with pytest.raises(ValueError, match=r"uno_lora: .*half\.safetensors is damaged"):
         policy(uno_lora=tmp_path / "half.safetensors")
 
 

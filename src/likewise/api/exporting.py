@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from likewise.api.generation import bare_task, find_adapter
+from likewise.api.generation import SUFFIX, bare_task, find_adapter
 from likewise.build.data import fit_reference
 from likewise.build.policies import FORMATS, Facts, build_policy, export_adapter
 from likewise.config.adapters import Full
@@ -19,8 +19,6 @@ from likewise.config.problems import nearest
 from likewise.config.recipe import Recipe
 from likewise.trainer.launch import auto_device
 from likewise.trainer.state import ADAPTER, AVERAGE
-
-SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def export(
 
     Args:
         adapter: A run (its newest intact checkpoint counts, and the average in it), a checkpoint,
-            or an adapter's folder.
+            an adapter's folder, or a LoRA file in diffusers' format.
         file_format: ``diffusers``, ``comfyui`` or ``kohya`` (docs/export.md).
         out: File to write, replaced if it is there; default ``<adapter>-<format>.safetensors`` in
             the current folder. Of full weights: a new or empty folder.

@@ -24,6 +24,7 @@ from likewise.trainer.launch import auto_device
 from likewise.trainer.state import adapter_folder
 from likewise.types import Task
 
+SUFFIX = ".safetensors"
 _INSIDE_RUN = 3  # an adapter is at RUN/checkpoints/ITERATION/adapter
 
 
@@ -42,8 +43,9 @@ def generate(
 
     Args:
         reference: Any picture; turned upright, put on white, cropped to the recipe's shape.
-        adapter: A run (its newest intact checkpoint counts), a checkpoint, or an adapter's folder;
-            default: the recipe's model as it was before training.
+        adapter: A run (its newest intact checkpoint counts), a checkpoint, or an adapter: its
+            folder, or a LoRA file in diffusers' format. Default: the recipe's model as it was
+            before training.
         recipe: As for :func:`likewise.train`. Default: the run's own, else ``stickers``.
         seed: Picture i follows from seed and i, whatever `count` is.
         count: How many pictures, ≥ 1.
@@ -81,17 +83,19 @@ def _draw(policy: Policy, recipe: Recipe, tasks: Sequence[Task], seed: int) -> l
 def find_adapter(
     adapter: Path | None, recipe: Recipe | str | Path | None, best: bool = False
 ) -> tuple[Recipe, Path | None]:
-    """The recipe to draw by, and the folder of its adapter; None for the untrained model.
+    """The recipe to draw by, and its adapter, a folder or a file; None for the untrained model.
 
     Raises:
-        ValueError: there is no such folder, no adapter in it, or a run without checkpoints.
+        ValueError: there is no such folder or file, or the run has no checkpoint.
     """
     if best and (adapter is None or not (adapter / RECIPE).is_file()):
         raise ValueError("the best checkpoint is that of a run: give its folder as the adapter")
     if adapter is None:
         return _loaded(recipe), None
-    if not adapter.is_dir():
-        raise ValueError(f"there is no folder {adapter}: give a run, a checkpoint or an adapter")
+    if adapter.is_file() and adapter.suffix != SUFFIX:
+        raise ValueError(f"{adapter} does not end in {SUFFIX}: no other format of weights is read")
+    if not adapter.is_file() and not adapter.is_dir():
+        raise ValueError(f"there is no {adapter}: give a run, a checkpoint or an adapter")
     if recipe is None:
         around = [adapter, *adapter.resolve().parents][: _INSIDE_RUN + 1]
         run = next((folder for folder in around if (folder / RECIPE).is_file()), None)
@@ -99,7 +103,7 @@ def find_adapter(
     if (adapter / RECIPE).is_file():
         adapter = _checkpoint(adapter, best)
     inner = adapter_folder(adapter)
-    return _loaded(recipe), inner if inner.is_dir() else adapter
+    return _loaded(recipe), inner if inner.is_dir() else adapter  # a file is an adapter
 
 
 def _loaded(recipe: Recipe | str | Path | None) -> Recipe:
@@ -111,7 +115,8 @@ def _checkpoint(run_dir: Path, best: bool) -> Path:
     checkpoint = store.best() if best else store.newest()
     if checkpoint is None:
         kind = "that has a score (evaluations give one)" if best else "yet"
-        raise ValueError(f"the run {run_dir} has no intact checkpoint {kind}")
+        unusable = "".join(f"\n{one}" for one in store.damaged())
+        raise ValueError(f"the run {run_dir} has no intact checkpoint {kind}{unusable}")
     return checkpoint.folder
 
 

@@ -90,6 +90,16 @@ class CheckpointStore:
         """The intact checkpoint with the highest score, None if none has a score."""
         return self._first_intact(_by_score(self._readable()))
 
+    def damaged(self) -> list[str]:
+        """What is wrong with each checkpoint that cannot be used, newest first; with its name."""
+        found = []
+        for iteration, folder in self._listed():
+            try:
+                verify(folder, iteration)
+            except DamageError as damage:
+                found.append(f"{folder.name}: {damage}")
+        return found
+
     def _first_intact(self, checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
         for checkpoint in checkpoints:
             try:

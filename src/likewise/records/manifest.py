@@ -79,7 +79,9 @@ def _read_manifest(folder: Path, iteration: int) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DamageError(f"{MANIFEST} is missing") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DamageError(f"{MANIFEST} is unreadable ({error.strerror})") from error
+    except ValueError as error:
         raise DamageError(f"{MANIFEST} is unreadable ({error})") from error
     if not _is_manifest(manifest):
         raise DamageError(f"{MANIFEST} is unreadable (not a manifest)")

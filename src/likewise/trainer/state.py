@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
+from likewise import tensors as files
 from likewise.protocols import Policy
 from likewise.seeding import derive_seed
 from likewise.trainer.learner import Learner
@@ -29,7 +29,7 @@ def write_state(folder: Path, policy: Policy, learner: Learner) -> None:
         with learner.averaged():
             policy.save_adapter(folder / AVERAGE)
     tensors, rest = learner.state()
-    save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, folder / TENSORS)
+    files.save({name: one.cpu().contiguous() for name, one in tensors.items()}, folder / TENSORS)
     (folder / REST).write_text(rest + "\n", encoding="utf-8")
 
 
@@ -37,10 +37,10 @@ def read_state(folder: Path, policy: Policy, learner: Learner) -> None:
     """Restore what :func:`write_state` wrote, into parts of the same shape.
 
     Raises:
-        ValueError: the adapter is of another shape.
+        ValueError: the adapter is of another shape, or a number is not finite.
     """
     policy.load_adapter(folder / ADAPTER)
-    learner.load_state(load_file(folder / TENSORS), (folder / REST).read_text(encoding="utf-8"))
+    learner.load_state(files.load(folder / TENSORS), (folder / REST).read_text(encoding="utf-8"))
 
 
 def adapter_folder(checkpoint: Path) -> Path:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from likewise.tensors import check_finite, writing
+
 
 class FullTuning:
     """Every parameter of `denoiser`, made float32.
@@ -27,17 +29,19 @@ class FullTuning:
 
     def save(self, folder: Path, pipeline_class: Any) -> None:
         """Write the denoiser as diffusers does (safetensors), into a sub-folder."""
-        self.denoiser.save_pretrained(folder / self.name)
+        with writing(folder / self.name):
+            self.denoiser.save_pretrained(folder / self.name)
 
     def load(self, folder: Path) -> None:
         """Fill the denoiser in place from `folder`.
 
         Raises:
-            ValueError: there is none, or one of another shape.
+            ValueError: there is none, one of another shape, or one that is not finite.
         """
         if not (folder / self.name).is_dir():
             raise ValueError(f"{folder} has no sub-folder {self.name!r} with full weights")
         saved = type(self.denoiser).from_pretrained(folder / self.name, dtype=torch.float32)
+        check_finite(saved.state_dict(), folder / self.name)
         try:
             self.denoiser.load_state_dict(saved.state_dict())
         except RuntimeError as error:

@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from likewise.policies.common.stored_lora import METADATA_KEY, read_lora
+from likewise.tensors import save, writing
+
 NAME = "default"
-LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers looks for this name
-METADATA_KEY = "lora_adapter_metadata"  # diffusers' place for alpha and targets
 
 
 class Lora:
@@ -57,17 +56,18 @@ class Lora:
             for key, value in self._config.to_dict().items()
         }
         header = {METADATA_KEY: json.dumps(settings, indent=2, sort_keys=True)}
-        pipeline_class.save_lora_weights(
-            folder,
-            **{f"{self.name}_lora_layers": self._weights()},
-            save_function=lambda weights, file: save_file(weights, file, metadata=header),
-        )
+        with writing(folder):
+            pipeline_class.save_lora_weights(
+                folder,
+                **{f"{self.name}_lora_layers": self._weights()},
+                save_function=lambda weights, file: save(weights, Path(file), header),
+            )
 
     def load(self, folder: Path) -> None:
-        """Fill the adapter in place from `folder`.
+        """Fill the adapter in place from `folder`, or from a file in its format.
 
         Raises:
-            ValueError: the file is missing or holds an adapter of another shape or scale.
+            ValueError: as `read_lora`, or the adapter there has another shape or scale.
         """
         weights, metadata = read_lora(folder, self.name)
         own = self._weights()
@@ -118,26 +118,3 @@ def lora_config(
         raise ValueError(f"no LoRA preset {targets!r}: one of {', '.join(presets)}, or a list")
     chosen = presets[targets] if isinstance(targets, str) else list(targets)
     return LoraConfig(r=rank, lora_alpha=alpha, target_modules=chosen)  # type: ignore[arg-type]
-
-
-def read_lora(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and settings ({} if unknown) of the LoRA in `folder`, without `name` in front.
-
-    Raises:
-        ValueError: there is no LoRA file, or it is damaged.
-    """
-    file = folder / LORA_FILE
-    if not file.is_file():
-        raise ValueError(f"{folder} has no {LORA_FILE}")
-    try:
-        return _read(file, name)
-    except SafetensorError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
-
-
-def _read(file: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    with safe_open(file, framework="pt") as stored:
-        settings = json.loads((stored.metadata() or {}).get(METADATA_KEY, "{}"))
-        keys = stored.keys()  # safe_open is no mapping: it cannot be iterated over
-        weights = {key.removeprefix(f"{name}."): stored.get_tensor(key) for key in keys}
-    return weights, {key.removeprefix(f"{name}."): value for key, value in settings.items()}

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from peft import LoraConfig
 from torch import nn
 
 from likewise.policies.common.full_tuning import FullTuning
-from likewise.policies.common.lora import LORA_FILE, Lora, lora_config, read_lora
+from likewise.policies.common.lora import Lora, lora_config
+from likewise.policies.common.stored_lora import read_lora, stored_config
 
 
 class TrainablePolicy:
@@ -130,7 +130,7 @@ def stored_adapter(denoiser: Any, name: str, folder: Path) -> Lora | FullTuning:
     """
     if (folder / name).is_dir():
         return FullTuning(denoiser, name)
-    _, settings = read_lora(folder, name)
+    weights, settings = read_lora(folder, name)
     if "lora_alpha" not in settings:
-        raise ValueError(f"{folder / LORA_FILE} does not say its alpha: add the adapter first")
-    return Lora(denoiser, name, LoraConfig(**settings))
+        raise ValueError(f"{folder} does not say its alpha: add the adapter first")
+    return Lora(denoiser, name, stored_config(settings, weights, folder))

@@ -14,11 +14,10 @@ from typing import Any
 
 import torch
 from diffusers import FluxTransformer2DModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from likewise import tensors
 from likewise.hub import weights_file
 
 BLOCKS = {"double_blocks": "transformer_blocks", "single_blocks": "single_transformer_blocks"}
@@ -48,12 +47,13 @@ def read(file: str | Path) -> dict[str, Tensor]:
     """Weights of a local safetensors file, or of a Hub file named owner/repository/file.
 
     Raises:
-        ValueError: there is none, or it is damaged.
+        ValueError: there is none, it is damaged, or a number in it is not finite.
     """
     try:
-        return load_file(weights_file(file, "uno_lora"))
-    except SafetensorError as error:
-        raise ValueError(f"uno_lora: {file} is no safetensors file: {error}") from error
+        return tensors.load(weights_file(file, "uno_lora"))
+    except ValueError as error:
+        problem = str(error).removeprefix("uno_lora: ")
+        raise ValueError(f"uno_lora: {problem}") from error
 
 
 def convert(

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from likewise import __version__
+from likewise import tensors as tensor_files
 from likewise.policies.formats.family import Family
 
 OWN_KEY = "likewise"  # in the header: a JSON object with what is known of the run
@@ -44,7 +44,7 @@ def write(file: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) 
     safetensors writes the entries of the header's ``__metadata__`` in random order. Here they are
     sorted afterwards, in place: sorting changes no lengths, so no tensor moves.
     """
-    save_file(dict(tensors), file, metadata={"format": "pt", **header})
+    tensor_files.save(tensors, file, {"format": "pt", **header})
     with file.open("r+b") as handle:
         (length,) = struct.unpack("<Q", handle.read(8))
         content = json.loads(handle.read(length))

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from likewise.policies.common.pipeline_policy import PipelinePolicy
+from likewise.tensors import writing
 
 
 class FullWeightsExport:
@@ -18,7 +19,8 @@ class FullWeightsExport:
         self.denoiser = policy.denoiser
 
     def write(self, out: Path) -> None:
-        self.denoiser.save_pretrained(out)
+        with writing(out):
+            self.denoiser.save_pretrained(out)
 
     def read(self, out: Path) -> float:
         saved = type(self.denoiser).from_pretrained(out, dtype=torch.float32).state_dict()

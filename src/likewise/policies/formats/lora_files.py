@@ -13,8 +13,9 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import Tensor
 
-from likewise.policies.common.lora import METADATA_KEY, NAME, read_lora
+from likewise.policies.common.lora import NAME
 from likewise.policies.common.pipeline_policy import PipelinePolicy
+from likewise.policies.common.stored_lora import METADATA_KEY, read_lora
 from likewise.policies.formats import flux, flux2, qwen, unet
 from likewise.policies.formats.family import Config, Family
 from likewise.policies.formats.files import Facts, kohya_header, own_header, write

@@ -1,0 +1,137 @@
+"""Reading LoRA files in diffusers' format, with all that other programs may have put in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from likewise.tensors import check_finite
+
+LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers looks for this name
+METADATA_KEY = "lora_adapter_metadata"  # diffusers' place for alpha and targets
+LARGEST_RANK = 8192  # more than the width of any denoiser that LoRAs are trained for
+
+# How the keys of other formats begin, and what such a file is.
+FOREIGN = {
+    "text_encoder": "also has weights of a text encoder, which would have to be left out",
+    "base_model": "is in PEFT's own format",
+    "lora_unet": "is in kohya's format",
+    "lora_transformer": "is in kohya's format",
+    "lora_te": "also has weights of a text encoder, in kohya's format",
+    "diffusion_model": "is in ComfyUI's format",
+}
+
+
+def read_lora(place: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and settings ({} if unknown) of a LoRA, without `name` in front.
+
+    Args:
+        place: A folder with `LORA_FILE` in it, or such a file under any name.
+        name: The part of the pipeline that the LoRA is for, as ``transformer``.
+
+    Raises:
+        ValueError: there is no such file, it is damaged, in another format or for another part of
+            a pipeline, its settings make no sense, or a weight is not finite.
+    """
+    file = place if place.is_file() else place / LORA_FILE
+    if not file.is_file():
+        raise ValueError(f"{place} has no {LORA_FILE}")
+    try:
+        with safe_open(file, framework="pt") as stored:
+            header = (stored.metadata() or {}).get(METADATA_KEY, "{}")
+            keys = list(stored.keys())
+            _check_keys(keys, name, file)
+            weights = {key.removeprefix(f"{name}."): stored.get_tensor(key) for key in keys}
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    check_finite(weights, file)
+    return weights, _settings(header, name, file)
+
+
+def stored_config(
+    settings: Mapping[str, Any], weights: Mapping[str, Tensor], source: Path
+) -> LoraConfig:
+    """What PEFT needs to add a LoRA like the stored one.
+
+    Settings that this version of PEFT does not know are left out where they are null or empty, as
+    newer versions write them for what is not used. The modules are those that have weights, so
+    that no regular expression of a stranger's is evaluated.
+
+    Args:
+        source: Where settings and weights are from, for messages.
+
+    Raises:
+        ValueError: the settings contradict the weights, use something that this version of PEFT
+            does not know, or PEFT refuses them.
+    """
+    known = {field.name for field in dataclasses.fields(LoraConfig)}
+    unknown = {key: value for key, value in settings.items() if key not in known}
+    used = [f"{key}={value!r:.60}" for key, value in unknown.items() if value]
+    if used:
+        raise ValueError(
+            f"{source} was trained with {', '.join(used)}, which the installed version of peft "
+            "does not know: upgrade peft"
+        )
+    ranks = {len(one) for key, one in weights.items() if ".lora_A." in key}
+    if not settings.get("rank_pattern") and ranks != {settings.get("r")}:
+        found = ", ".join(map(str, sorted(ranks))) or "none"
+        raise ValueError(f"{source} says r={settings.get('r')}, but its weights have rank {found}")
+    modules = sorted({key.rpartition(".lora_")[0] for key in weights if ".lora_" in key})
+    chosen = {key: value for key, value in settings.items() if key in known}
+    try:
+        return LoraConfig(**{**chosen, "target_modules": modules})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{source} has settings that peft refuses: {error}") from error
+
+
+def _check_keys(keys: Iterable[str], name: str, file: Path) -> None:
+    for key in keys:
+        if key.startswith(f"{name}."):
+            continue
+        for start, what in FOREIGN.items():
+            if key.startswith(start):
+                raise ValueError(
+                    f"{file} {what} ({key}): give a LoRA in diffusers' format for the {name} alone"
+                )
+        if key.startswith(("transformer.", "unet.")):
+            part = key.partition(".")[0]
+            raise ValueError(f"{file} is a LoRA for a {part}, and this model has a {name}")
+
+
+def _settings(header: str, name: str, file: Path) -> dict[str, Any]:
+    """The part of a file's settings that is about `name`.
+
+    Raises:
+        ValueError: they are not a JSON object, or rank or scale is not one that a LoRA can have.
+    """
+    try:
+        content = json.loads(header)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: {METADATA_KEY} in its header is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: {METADATA_KEY} in its header is not a JSON object")
+    start = f"{name}."
+    settings = {key.removeprefix(start): v for key, v in content.items() if key.startswith(start)}
+    if "r" in settings and not _is_rank(settings["r"]):
+        raise ValueError(f"{file}: r={settings['r']!r:.60} in its header is not a LoRA's rank")
+    if "lora_alpha" in settings and not _is_scale(settings["lora_alpha"]):
+        raise ValueError(f"{file}: lora_alpha={settings['lora_alpha']!r:.60} is not a scale")
+    return settings
+
+
+def _is_rank(value: object) -> bool:
+    return type(value) is int and 1 <= value <= LARGEST_RANK
+
+
+def _is_scale(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value > 0

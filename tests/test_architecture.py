@@ -58,7 +58,7 @@ HOUSE: dict[str, set[str]] = {
     "trainer": GROUND | MATHS | {"rollout"},
     "evaluation": GROUND | MATHS | {"rollout", "analysis"},
     "study": PAPERS | {"analysis"},
-    "report": PAPERS | {"analysis"},
+    "report": PAPERS | {"analysis", "pictures"},
     "pretrain": GROUND | MATHS | PLUG_INS,
     # The only room that puts concrete plug-ins together by name.
     "build": GROUND | MATHS | PLUG_INS | {"rollout", "analysis"} | SIBLINGS,
@@ -190,3 +190,15 @@ def test_nothing_is_unpickled(module: str) -> None:
             safe = {"weights_only": "True", "allow_pickle": "False"}
             given = {one.arg: ast.unparse(one.value) for one in node.keywords if one.arg}
             assert safe.items() & given.items(), f"{module}:{node.lineno}"
+
+
+# Modules that may call Image.open: the reader of people's files, the service's (of two formats,
+# from strangers), and those that read what likewise itself ships or has just written.
+READERS = {"pictures", "serve.pictures", "data.sticker_art", "pretrain.views"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_image_files_are_opened_in_one_place(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert "Image.open" not in calls or module.removeprefix("likewise.") in READERS

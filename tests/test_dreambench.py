@@ -147,7 +147,7 @@ def test_a_photo_that_cannot_be_read_is_named(folder: Path) -> None:
     photo = folder / "images" / "cat2" / "02.png"
     Image.effect_noise((64, 64), 50).save(photo)
     photo.write_bytes(photo.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"cat2/02\.png is not a picture that can be read"):
+    with pytest.raises(ValueError, match=r"truncated picture: .*cat2/02\.png"):
         dreambench_tasks(folder)
     photo.write_bytes(b"")
     with pytest.raises(ValueError, match=r"cat2/02\.png"):

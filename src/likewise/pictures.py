@@ -1,27 +1,163 @@
-"""Picture files, upright and RGB, whatever a camera or a painter left in them. No torch."""
+"""Image files, upright and RGB, whatever a camera or a painter left in them. No torch.
+
+Everything that other people's files go through is here, so that training, `generate`, `evaluate`
+and `report` accept and refuse the same ones. Only formats that hold pixels are tried: others may
+run programs, as Pillow starts Ghostscript for PostScript. Pillow's limit on pixels holds
+(`Image.MAX_IMAGE_PIXELS`, 89 million): a small file can claim to fill the memory.
+"""
 
 from __future__ import annotations
 
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr"}
+MODES |= {"I;16", "I;16B", "I;16L"}
+
+# What operating systems and archives leave beside files; names that start with a dot count too.
+LITTER = {"__MACOSX", "@eaDir", "lost+found", "Thumbs.db", "desktop.ini"}
+
+# What the end of an intact file holds; after a file without it, only decoding can tell.
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+_TAIL = 4096  # bytes; some writers append a few of their own
+
+# What files under an image's name often are instead: bytes, where they start, and what to do.
+_IMPOSTORS = (
+    (b"ftyphei", 4, "HEIC: convert it to JPEG or PNG"),
+    (b"ftypmif1", 4, "HEIC or AVIF: convert it to JPEG or PNG"),
+    (b"ftypavif", 4, "AVIF: convert it to JPEG or PNG"),
+    (b"version https://git-lfs", 0, "a Git LFS pointer: run git lfs pull"),
+    (b"\x00\x05\x16\x07", 0, "an AppleDouble file, which holds no image: delete it"),
+    (b"%!PS", 0, "PostScript: convert it to PNG"),
+    (b"<!", 0, "a web page or XML: download the image again"),
+    (b"<html", 0, "a web page: download the image again"),
+    (b"<svg", 0, "SVG: convert it to PNG"),
+)
+
+# Programs keep whole workflows and editing histories in PNGs. Pillow unpacks at most this much text
+# of a chunk, by default 1 MiB, and of all chunks together 64 MiB.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+
+
+class PictureError(ValueError):
+    """Why an image cannot be used: `what` in two or three words, and `detail`, with its name."""
+
+    def __init__(self, what: str, detail: str) -> None:
+        super().__init__(what, detail)
+        self.what, self.detail = what, detail
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.detail}"
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is hidden, or was left by an operating system or an archive."""
+    return name.startswith(".") or name in LITTER
 
 
 def open_picture(file: Path) -> Image.Image:
-    """A picture file, upright and RGB; what is transparent becomes white.
+    """An image file, upright and RGB; what is transparent becomes white.
 
     Raises:
-        ValueError: there is no such file, or it is not a picture that Pillow can read.
+        PictureError: the file is missing, or not an image that can be used.
     """
     if not file.is_file():
-        raise ValueError(f"there is no picture {file}")
+        raise PictureError("missing picture", f"there is no picture {file}{dead_link(file)}")
     try:
-        with Image.open(file) as opened:
-            upright = ImageOps.exif_transpose(opened)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{file} is not a picture that can be read: {error}") from error
-    return on_white(upright)
+        stream = file.open("rb")
+    except OSError as error:
+        raise PictureError("unreadable picture", f"{file}: {error.strerror}") from error
+    with stream, opened(stream, str(file)) as picture:
+        check_mode(picture, str(file))
+        return on_white(decoded(picture, str(file)))
+
+
+def dead_link(file: Path) -> str:
+    """ " (a link to …, which is not there)", or nothing if `file` is not such a link."""
+    if not file.is_symlink() or file.exists():
+        return ""
+    return f" (a link to {file.readlink()}, which is not there)"
+
+
+@contextmanager
+def opened(stream: BinaryIO, name: str) -> Iterator[Image.Image]:
+    """The image with its header read.
+
+    Args:
+        name: For messages.
+
+    Raises:
+        PictureError: it is not an image of a known format, its header is damaged, or it is huge.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(stream, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError("huge picture", f"{name}: {error}") from error
+    except UnidentifiedImageError as error:
+        raise _unknown(stream, name) from error
+    except Exception as error:  # on damaged headers, Pillow raises almost anything
+        raise _damaged(error, name) from error
+    with picture:
+        yield picture
+
+
+def decoded(picture: Image.Image, name: str) -> Image.Image:
+    """The image upright, in its own mode.
+
+    Raises:
+        PictureError: the file is damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture.load()
+    except Exception as error:  # as above
+        raise _damaged(error, name) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ImageOps.exif_transpose(picture)
+    except Exception:  # the pixels are intact; which way up they are meant is not known
+        return picture
+
+
+def check_mode(picture: Image.Image, name: str) -> None:
+    """Raises PictureError where pixels are not what a photo has: float, 32 bits, LAB, HSV."""
+    if picture.mode not in MODES:
+        raise PictureError(
+            "wrong mode",
+            f"{name} has mode {picture.mode}, which no photo has: save it as 8-bit RGB",
+        )
+
+
+def ends_well(picture: Image.Image) -> bool:
+    """Whether the file's end is there; False also where that cannot be seen."""
+    stream: BinaryIO | None = getattr(picture, "fp", None)  # only pictures from files have one
+    wanted = _ENDS.get(picture.format or "")
+    if stream is None or (wanted is None and picture.format != "WEBP"):
+        return False
+    place = stream.tell()
+    try:
+        length = stream.seek(0, io.SEEK_END)
+        if wanted is None:  # RIFF: the file's own length is in its header, but for 8 bytes
+            stream.seek(4)
+            return int.from_bytes(stream.read(4), "little") + 8 <= length
+        stream.seek(max(0, length - _TAIL))
+        return wanted in stream.read()
+    finally:
+        stream.seek(place)
 
 
 def on_white(picture: Image.Image) -> Image.Image:
@@ -33,3 +169,22 @@ def on_white(picture: Image.Image) -> Image.Image:
     layer = picture.convert("RGBA")
     white = Image.new("RGBA", layer.size, "white")
     return Image.alpha_composite(white, layer).convert("RGB")
+
+
+def _unknown(stream: BinaryIO, name: str) -> PictureError:
+    stream.seek(0)
+    head = stream.read(64)
+    if not head:
+        return PictureError("truncated picture", f"{name} is empty")
+    for mark, place, what in _IMPOSTORS:
+        if head[place:].lower().startswith(mark.lower()):
+            return PictureError("not a picture", f"{name} is {what}")
+    return PictureError("not a picture", f"{name} is none of {', '.join(FORMATS)}")
+
+
+def _damaged(error: Exception, name: str) -> PictureError:
+    if "MAX_TEXT" in str(error) or "Too much memory used in text" in str(error):
+        limit = PngImagePlugin.MAX_TEXT_MEMORY // 2**20
+        text = f"{name} has more than {limit} MiB of text beside its pixels: save it without"
+        return PictureError("huge metadata", text)
+    return PictureError("truncated picture", f"{name}: {error}")

@@ -73,6 +73,7 @@ def test_training_refuses_bad_data_or_logs_what_it_skips(tmp_path: Path) -> None
     (tmp_path / "photos" / "3-0.png").write_bytes(b"no picture")
     words = [*TINY, "~data", "data.kind=jsonl", f"data.path={file}", "data.workers=1"]
     words += ["data.held_out=null", "rollout.tasks=3", "run.iterations=2"]
+    words += ["rewards.identity.segment=false"]
     result = run("train", *words, "--run-dir", tmp_path / "refused")
     assert result.exit_code == 2
     assert "tasks.jsonl has bad rows: 1 empty prompt (tasks.jsonl, line 2" in said(result)
@@ -108,6 +109,7 @@ def test_a_hundred_thousand_rows_are_checked_and_started_on_in_time(tmp_path: Pa
     assert (report.rows, report.bad) == (MANY, 0)
 
     words = ["~data", "data.kind=jsonl", f"data.path={file}", "data.workers=2"]
+    words += ["rewards.identity.segment=false"]
     recipe = load_recipe("stickers", words)
     before = process_time()
     build_stream(recipe)(0)

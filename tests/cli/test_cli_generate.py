@@ -145,12 +145,17 @@ def test_errors_about_pictures_and_prompts(photo: Path, tmp_path: Path) -> None:
     text.write_text("not a picture")
     cut = tmp_path / "cut.png"
     cut.write_bytes(photo.read_bytes()[:200])
+    bomb, script = tmp_path / "bomb.png", tmp_path / "script.png"
+    Image.new("1", (12_000, 12_000)).save(bomb)
+    script.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n")
     small = tmp_path / "small.png"
     Image.new("RGB", (64, 9)).save(small)
     for reference, prompt, out, message in (
         (tmp_path / "no.png", "a", "o.png", f"there is no picture {tmp_path / 'no.png'}"),
-        (text, "a", "o.png", f"{text} is not a picture"),
-        (cut, "a", "o.png", f"{cut} is not a picture"),
+        (text, "a", "o.png", f"not a picture: {text} is none of JPEG, PNG"),
+        (cut, "a", "o.png", f"truncated picture: {cut}"),
+        (bomb, "a", "o.png", f"huge picture: {bomb}"),
+        (script, "a", "o.png", f"not a picture: {script} is PostScript: convert it to PNG"),
         (small, "a", "o.png", "64×9 pixels: each side must have at least 16"),
         (photo, "  ", "o.png", "the prompt is empty"),
         (photo, "a", "o.txt", "does not end like a picture"),

@@ -184,6 +184,30 @@ def test_override_takes_yaml(override: str, value: object) -> None:
     assert found == value
 
 
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("description=my photos #2", "my photos #2"),
+        ("description=#2", "#2"),
+        ("description=a #b #c", "a #b #c"),
+        ("description='my photos #2'", "my photos #2"),
+        ("description=a#b", "a#b"),
+    ],
+)
+def test_a_hash_in_an_override_is_no_comment(override: str, value: str) -> None:
+    assert load_recipe("stickers", [override]).description == value
+
+
+@pytest.mark.parametrize("value", ["'a' # b", "[a, b] # c", "{kind: lora} #"])
+def test_a_comment_beside_other_values_is_refused(value: str) -> None:
+    assert "'#' begins a comment there" in error("stickers", f"description={value}")
+
+
+@pytest.mark.parametrize("escape", ["\\0", "\\ud83d"])
+def test_text_that_no_file_can_hold_is_refused(escape: str) -> None:
+    assert "half of a surrogate pair, or a NUL" in error("stickers", f'description="a{escape}"')
+
+
 def test_the_later_override_counts() -> None:
     assert load_recipe("stickers", ["seed=1", "seed=2"]).seed == 2
 

@@ -126,6 +126,23 @@ LINES: dict[str, tuple[dict[str, Any] | str, str, str]] = {
     "bad JSON": ('{"id": "row-2", ', "bad JSON", "line 1"),
     "not UTF-8": ("\udcff\udcfe", "bad JSON", ""),
     "deep": ("[" * 100_000, "bad JSON", ""),
+    "key twice": (
+        '{"id": "a", "prompt": "a", "references": ["a.png"], "prompt": "b"}',
+        "bad JSON",
+        "the key 'prompt' occurs twice",
+    ),
+    "half a character": ({"prompt": "a \ud83d b"}, "bad JSON", "half of a surrogate pair"),
+    "alias": (
+        {"class_name": "duck"},
+        "bad field",
+        "class_name: unknown key; did you mean 'class'?",
+    ),
+    "file_name": ({"file_name": "a.png"}, "bad field", "did you mean 'references'?"),
+    "caption": ({"caption": "a"}, "bad field", "did you mean 'prompt'?"),
+    "many references": ({"references": ["photos/a.png"] * 100_000}, "huge record", "2 MiB for"),
+    "some references": ({"references": ["a.png"] * 1000}, "bad field", "at most 64 items"),
+    "long": ({"prompt": "a" * 20_000_000}, "huge record", "19 MiB for one task"),
+    "many keys": ({str(n): 1 for n in range(50_000)}, "bad field", "and 49,"),
     "no object": ("[1, 2]", "bad field", ""),
     "wrong type": ({"references": "a.png"}, "bad field", "references"),
     "number": ({"prompt": 7}, "bad field", "prompt"),
@@ -266,3 +283,83 @@ def test_examples_are_the_first_and_every_row_counts_once(tmp_path: Path) -> Non
     assert one.problems.counts == {"empty prompt": 100, "truncated picture": 240}
     assert [problem.row for problem in one.problems.first["empty prompt"]] == [0, 13, 26]
     assert [problem.row for problem in one.problems.first["truncated picture"]] == [3, 8, 18]
+
+
+def test_every_documented_format_is_a_photo_of_a_folder(tmp_path: Path) -> None:
+    root = photosets.folder(tmp_path)
+    for place, suffix in enumerate(["bmp", "tif", "tiff", "gif", "jfif", "WEBP", "JPEG"]):
+        photosets.save(root / "cat" / f"{place}.{suffix}", place)
+    source = open_source(KINDS["folder"](path=str(root)))
+    names = {entry.subject: len(entry.pictures) for entry in source.entries(0, len(source), False)}
+    assert names["cat"] == 7
+    assert check(root).bad == 0 and not source.notes
+
+
+def test_litter_is_skipped_and_other_files_are_reported(tmp_path: Path) -> None:
+    root = photosets.folder(tmp_path)
+    good = check(root)
+    junk = b"\x00\x05\x16\x07" + bytes(80)
+    for name in ("dog/._0.jpg", "dog/.DS_Store", "dog/Thumbs.db", "._dog", ".hidden/0.png"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(junk)
+    (root / "__MACOSX" / "dog").mkdir(parents=True)
+    (root / "__MACOSX" / "dog" / "._0.jpg").write_bytes(junk)
+    (root / "red_teapot2" / "masks" / "._0.png").write_bytes(junk)
+    assert check(root) == good
+    (root / "dog" / "2.heic").write_bytes(junk)
+    (root / "notes.md").write_bytes(b"#")
+    report = check(root)
+    assert (report.rows, report.bad) == (good.rows, 0)
+    (note,) = report.notes
+    assert note.startswith("2 files are left out") and note.endswith("notes.md, dog/2.heic")
+
+
+def test_litter_in_other_layouts_is_skipped(tmp_path: Path) -> None:
+    junk = b"\x00\x05\x16\x07" + bytes(80)
+    for layout in (photosets.syncd, photosets.subjects200k):
+        root = tmp_path / layout.__name__
+        root.mkdir()
+        path = layout(root)
+        good = check(path)
+        (root / "._metadata.json").write_bytes(junk)
+        for folder in (root, root / "data"):
+            folder.mkdir(exist_ok=True)
+            (folder / "._train.parquet").write_bytes(junk)
+        assert check(path) == good
+
+
+def test_dead_links_are_missing_pictures_not_absent_ones(tmp_path: Path) -> None:
+    root = photosets.folder(tmp_path)
+    (root / "dog" / "0.jpg").unlink()
+    (root / "dog" / "0.jpg").symlink_to("../cache/blob")
+    (root / "cat").symlink_to("gone")
+    report = check(root)
+    assert report.problems.counts == {"missing picture": 4}
+    details = [problem.detail for problem in report.problems.first["missing picture"]]
+    assert "a link to gone, which is not there" in details[0]
+    assert details[1] == "no file dog/0.jpg (a link to ../cache/blob, which is not there)"
+    (root / "prompts.txt").unlink()
+    (root / "prompts.txt").symlink_to("gone.txt")
+    with pytest.raises(ValueError, match=r"no .*prompts\.txt \(a link to gone\.txt"):
+        check(root)
+
+
+def test_photos_without_a_folder_around_them_are_told_apart(tmp_path: Path) -> None:
+    photosets.save(tmp_path / "0.png", 0)
+    with pytest.raises(ValueError, match="holds photos itself: give the folder around it"):
+        open_source(KINDS["folder"](path=str(tmp_path)))
+
+
+def test_folders_in_the_layout_of_sd_scripts_are_noted(tmp_path: Path) -> None:
+    """Repeats before the class, and a caption beside each photo."""
+    photosets.save(tmp_path / "10_dog" / "0.png", 0)
+    (tmp_path / "10_dog" / "0.txt").write_text("a photo of a dog", "utf-8")
+    (tmp_path / "10_dog" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "prompts.txt").write_text("a {} asleep\n", "utf-8")
+    report = check(tmp_path)
+    assert (report.rows, report.bad) == (1, 0)
+    captions, repeats = report.notes
+    assert captions.endswith("10_dog/0.txt")
+    assert "the class of 10_dog begins with a number, as in '10 dog'" in repeats
+    (tmp_path / "10_dog" / "class.txt").write_text("dog", "utf-8")
+    assert len(check(tmp_path).notes) == 1

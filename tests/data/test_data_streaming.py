@@ -14,7 +14,7 @@ import numpy as np
 import photosets
 import pytest
 
-from likewise.build.data import build_evaluation_tasks, build_stream, open_source
+from likewise.build.data import build_evaluation_tasks, build_stream, open_source, prompts_of
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
 from likewise.config.recipe import Recipe
@@ -24,6 +24,7 @@ from likewise.types import Task
 
 def recipe_of(kind: str, path: Path, **settings: Any) -> Recipe:
     words = [f"data.kind={kind}", f"data.path={path}", "rollout.tasks=2", "run.evaluation.tasks=6"]
+    words += ["rewards.identity.segment=false"]  # there are no masks
     settings = {"workers": 0, **settings}
     words += [f"data.{name}={json.dumps(value)}" for name, value in settings.items()]
     return load_recipe("stickers", ["~data", *words])
@@ -205,3 +206,35 @@ time.sleep(600)
     while status.is_file() and "State:\tZ" not in status.read_text() and time.monotonic() < end:
         time.sleep(0.1)
     assert not status.is_file() or "State:\tZ" in status.read_text()
+
+
+def test_rewards_that_need_masks_are_refused_without_any(tmp_path: Path) -> None:
+    file = photosets.jsonl(tmp_path, rows=4, subjects=4)
+    words = ["data.kind=jsonl", f"data.path={file}", "data.workers=0", "data.held_out=null"]
+    with pytest.raises(ValueError, match=r"rewards\.identity: segment is true.*no row .* a mask"):
+        build_stream(load_recipe("stickers", words))
+    build_stream(load_recipe("stickers", [*words, "rewards.identity.segment=false"]))
+    build_stream(load_recipe("stickers", [*words, "rewards.identity.segmenter=a:b"]))
+
+
+def test_some_rows_without_masks_are_counted(tmp_path: Path, caplog: Any) -> None:
+    root = photosets.folder(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        build_stream(load_recipe("stickers", ["data.kind=folder", f"data.path={root}"]))
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["data: 3 of 5 rows have no mask: there, rewards.identity is missing"]
+
+
+def test_damage_found_on_opening_names_the_check_that_finds_it(tmp_path: Path) -> None:
+    file = photosets.jsonl(tmp_path, rows=2, subjects=1)
+    (tmp_path / "photos" / "0-0.png").write_bytes(b"no picture")
+    stream = build_stream(recipe_of("jsonl", file, held_out=None))
+    with pytest.raises(ValueError, match=r"data check \S+ --kind jsonl --decode"):
+        stream(0)
+
+
+def test_prompts_of_a_stream_are_those_of_its_rows(tmp_path: Path) -> None:
+    file = photosets.jsonl(tmp_path, rows=3, subjects=3)
+    stream = build_stream(recipe_of("jsonl", file, held_out=None))
+    assert prompts_of(stream) == [f"a duck, number {number}" for number in range(3)]
+    assert prompts_of(build_stream(load_recipe("stickers"))) == []

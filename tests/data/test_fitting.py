@@ -37,5 +37,6 @@ def test_large_held_out_photos_are_scaled_down(tmp_path: Path) -> None:
         file, [{**row, "heldout_references": ["photos/large.png"]} for row in rows]
     )
     data = ["data.kind=jsonl", f"data.path={file}", "data.workers=0", "data.held_out=null"]
+    data += ["rewards.identity.segment=false"]
     task = build_stream(load_recipe("stickers", data))(0)
     assert [each.size for each in task.other_photos] == [(1024, 512)]

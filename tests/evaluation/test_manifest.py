@@ -60,8 +60,28 @@ def test_pictures_find_their_tasks_and_are_read_when_asked_for(tmp_path: Path) -
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "0.png")
     assert items[0].picture().mode == "RGB"
     assert items[0].picture().getpixel((0, 0)) == (255, 255, 255)
-    with pytest.raises(ValueError, match=r"1\.png is not a picture that can be read"):
+    with pytest.raises(ValueError, match=r"1\.png is none of JPEG"):
         items[1].picture()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"file": "0.png", "subject": "duck", "prompt": "a", "prompt": "b"}', "occurs twice"),
+        ('{"file": "0.png", "subject": "duck", "prompt": "\\ud83d"}', "half of a surrogate pair"),
+        ({"file_name": "0.png", "subject": "duck", "prompt": "a"}, "did you mean 'file'"),
+    ],
+)
+def test_lines_that_python_would_read_silently_are_refused(line, message, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(written(tmp_path, line))
+
+
+def test_a_byte_order_mark_and_windows_lines_are_fine(tmp_path: Path) -> None:
+    file = written(tmp_path, SNOW, {**SNOW, "file": "1.png"})
+    rows = read_manifest(file)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_manifest(file) == rows
 
 
 def test_planned_pictures_need_not_exist_but_foreign_ones_must(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from likewise.api.targets import find_target
 from likewise.build.data import build_stream
@@ -23,7 +22,7 @@ from likewise.records.checkpoints import NAME
 from likewise.records.files import write_atomically
 from likewise.rollout.scoring import single_rewards
 from likewise.rollout.steps import plan_steps
-from likewise.trainer.launch import auto_device
+from likewise.trainer.launch import find_device
 
 FILE = "attribution.json"
 DIGITS = 3  # of shares in recipes: more would be noise
@@ -124,7 +123,7 @@ def attribute(
     found = find_target(target, recipe, best=best)
     if found.recipe is None or not found.draws:
         raise ValueError(f"{target} draws nothing: give a run or a model")
-    own, place = found.recipe, torch.device(device or auto_device())
+    own, place = found.recipe, find_device(device)
     file = Path(out or (Path(target) / FILE if found.adapter else found.out + FILE))
     if file.is_dir():
         raise ValueError(f"{file} is a folder: name a file in it, as {file / FILE}")

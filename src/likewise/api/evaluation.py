@@ -20,7 +20,7 @@ from likewise.evaluation.items import read_items
 from likewise.evaluation.protocols import find_protocol
 from likewise.evaluation.settings import Settings
 from likewise.evaluation.summary import Summary
-from likewise.trainer.launch import auto_device
+from likewise.trainer.launch import find_device
 
 USUAL_TASKS = 150  # of sticker bench, where pictures are drawn
 
@@ -118,7 +118,7 @@ def evaluate(
         limit=tasks,
         settings=settings,
         metrics=metrics,
-        device=device or auto_device(),
+        device=str(find_device(device)),
         processes=processes,
     )
     return Evaluation(job.out, carry_out(job, chosen, progress))

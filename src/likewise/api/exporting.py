@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from likewise.build.policies import FORMATS, Facts, build_policy, export_adapter
 from likewise.config.adapters import Full
 from likewise.config.problems import nearest
 from likewise.config.recipe import Recipe
-from likewise.trainer.launch import auto_device
+from likewise.trainer.launch import find_device
 from likewise.trainer.state import ADAPTER, AVERAGE
 
 
@@ -74,7 +73,7 @@ def export(
     _check_place(place, full)
     settings = recipe.policy.model_copy(update={"compile": False})  # for the few forwards here
     recipe = recipe.model_copy(update={"policy": settings})
-    policy = build_policy(recipe, torch.device(device or auto_device()), trainable=False)
+    policy = build_policy(recipe, find_device(device), trainable=False)
     policy.load_adapter(folder)
     condition = policy.encode([bare_task(fit_reference(_noise(), settings), "a picture")])
     sigmas = policy.sigmas(recipe.rollout.num_steps, recipe.rollout.shift)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from likewise.build.data import fit_reference
-from likewise.build.policies import build_policy, build_sampler
+from likewise.build.policies import build_policy, build_sampler, long_prompts
+from likewise.config.json_text import check_text
 from likewise.config.loading import load_recipe
 from likewise.config.recipe import Recipe
 from likewise.pictures import open_picture
@@ -20,10 +21,11 @@ from likewise.records.run_directory import RECIPE, RunDirectory
 from likewise.rollout.scoring import to_pil
 from likewise.rollout.trajectories import draw_pictures
 from likewise.seeding import derive_seed
-from likewise.trainer.launch import auto_device
+from likewise.trainer.launch import find_device
 from likewise.trainer.state import adapter_folder
 from likewise.types import Task
 
+LOG = logging.getLogger(__name__)
 SUFFIX = ".safetensors"
 _INSIDE_RUN = 3  # an adapter is at RUN/checkpoints/ITERATION/adapter
 
@@ -58,6 +60,7 @@ def generate(
     """
     if not prompt.strip():
         raise ValueError("the prompt is empty: say what to draw, as in 'a duck in the snow'")
+    check_text(prompt)
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
     picture = reference if isinstance(reference, Image.Image) else open_picture(Path(reference))
@@ -65,9 +68,11 @@ def generate(
     task = bare_task(fit_reference(picture, recipe.policy), prompt)
     # Without an adapter of its own it gets a fresh one, which changes nothing but the roundings
     # of 16-bit models: so pictures before and after training compare.
-    policy = build_policy(recipe, torch.device(device or auto_device()), trainable=folder is None)
+    policy = build_policy(recipe, find_device(device), trainable=folder is None)
     if folder is not None:
         policy.load_adapter(folder)
+    for message in long_prompts(policy, [prompt]):
+        LOG.warning(message)
     return _draw(policy, recipe, [replace(task, id=str(i)) for i in range(count)], seed)
 
 

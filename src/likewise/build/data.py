@@ -16,7 +16,7 @@ from likewise.data.checking import Report as Report
 from likewise.data.checking import check_source as check_source
 from likewise.data.dreambench import dreambench_tasks
 from likewise.data.dreambench_source import DreamBenchSource
-from likewise.data.entries import Source
+from likewise.data.entries import Entry, Source
 from likewise.data.epochs import Epochs
 from likewise.data.fitting import fit_held_out
 from likewise.data.fitting import fit_reference as fit_reference
@@ -24,14 +24,18 @@ from likewise.data.folder import FolderSource
 from likewise.data.guessing import guess_kind as guess_kind
 from likewise.data.index import index_rows
 from likewise.data.jsonl import JsonlSource
+from likewise.data.masking import check_masks
 from likewise.data.opener import Opener
 from likewise.data.stickers import bench_subset, training_task
 from likewise.data.streaming import PhotoStream, first_tasks, refuse_or_log
+from likewise.data.streaming import log_notes as log_notes
 from likewise.data.subjects200k import Subjects200kSource
 from likewise.data.subsets import spread
 from likewise.data.syncd import SynCdSource
 from likewise.protocols import TaskStream
 from likewise.types import Task
+
+PROMPTS_LOOKED_AT = 10_000  # to count those that are too long, within a second
 
 # Data sets of people's own by `kind`.
 SOURCES: dict[str, Callable[[Any], Source]] = {
@@ -54,16 +58,30 @@ def build_stream(recipe: Recipe) -> TaskStream:
         return lambda index: training_task(index, data.seed)
     if isinstance(data, DreamBench):
         tasks = dreambench_tasks(Path(data.path))
+        check_masks(recipe, unmasked=len(tasks), rows=len(tasks))
         return Epochs(fitted_tasks(tasks, recipe.policy), data.seed)
     source = open_source(data)
     index = index_rows(source, None if data.evaluation else data.held_out)
     if index.problems.counts:
         refuse_or_log(index.problems, data)
+    log_notes(source.notes)
+    check_masks(recipe, index.unmasked, len(index.training) + len(index.held_out))
     if not len(index.training):
         raise ValueError(f"{data.path} has no good row to train on")
     opener = Opener(source, recipe.policy, data.workers)
     rows = Epochs(index.training.tolist(), data.seed)
     return PhotoStream(opener, rows, data, ahead=recipe.rollout.tasks)
+
+
+def prompts_of(stream: TaskStream) -> list[str]:
+    """Prompts of a dataset's first rows, good and bad, each once; none of the sticker world."""
+    if isinstance(stream, PhotoStream):
+        source = stream.opener.source
+        entries = source.entries(0, min(len(source), PROMPTS_LOOKED_AT), content=False)
+        return list({entry.prompt: None for entry in entries if isinstance(entry, Entry)})
+    if isinstance(stream, Epochs):
+        return list({task.prompt: None for task in stream.tasks})
+    return []
 
 
 def build_evaluation_tasks(recipe: Recipe) -> Sequence[Task]:

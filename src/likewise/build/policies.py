@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from likewise.build.models import model_path
+from likewise.build.models import model_path, require_model
 from likewise.config.adapters import Lora
 from likewise.config.policies import Custom, PolicySection
 from likewise.config.recipe import Recipe
@@ -53,6 +55,20 @@ def add_adapter(recipe: Recipe, policy: PipelinePolicy) -> None:
         policy.train_all(keep_reference=recipe.objective.kl > 0)
 
 
+def long_prompts(policy: Policy, prompts: Sequence[str]) -> list[str]:
+    """A message about prompts that are cut, if there are any; see `PipelinePolicy.cut_prompts`."""
+    limit = policy.text_limit() if isinstance(policy, PipelinePolicy) else None
+    if limit is None:
+        return []
+    cut = policy.cut_prompts(prompts)  # type: ignore[attr-defined]
+    if not cut:
+        return []
+    return [
+        f"{len(cut):,} of {len(prompts):,} prompts are longer than the {limit[1]} tokens that the "
+        f"text encoder reads: the rest has no effect, as in {cut[0]!r:.60}"
+    ]
+
+
 def policy_class(settings: PolicySection) -> type[PipelinePolicy]:
     """The class that a recipe's policy section names.
 
@@ -82,9 +98,15 @@ def _policy(settings: PolicySection, device: torch.device) -> PipelinePolicy:
     options = settings.model_dump(exclude=apart)
     if isinstance(settings, Custom):
         options |= settings.options
-    return policy_class(settings).from_pretrained(
-        model_path(settings.model),
-        dtype=dtype_of(settings.dtype, device.type),
-        device=device,
-        **options,
-    )
+    chosen = policy_class(settings)
+    if not isinstance(settings, Custom):  # a custom policy may name its models as it likes
+        require_model(settings.model, "policy.model")
+    try:
+        return chosen.from_pretrained(
+            model_path(settings.model),
+            dtype=dtype_of(settings.dtype, device.type),
+            device=device,
+            **options,
+        )
+    except OSError as error:
+        raise ValueError(f"policy.model: cannot load {settings.model!r}: {error}") from error

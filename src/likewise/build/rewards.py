@@ -26,7 +26,7 @@ from likewise.rewards.pickscore import PickScoreReward
 from likewise.rewards.remote import RemoteReward
 from likewise.rewards.segmenters import load_segmenter
 from likewise.rewards.vlm_judge import VlmJudgeReward
-from likewise.trainer.launch import auto_device
+from likewise.trainer.launch import find_device
 
 
 def build_rewards(recipe: Recipe, device: torch.device) -> dict[str, AnyReward]:
@@ -59,7 +59,7 @@ def build_reward(kind: str, settings: Mapping[str, Any], device: str | None = No
         raise RecipeError(describe(error, _One, lambda path: "")) from None
     if isinstance(section, sections.InGroupDiversity):
         raise RecipeError(f"{kind} compares the pictures of a group, and says nothing of one alone")
-    reward = _named(kind, section, _Encoders(torch.device(device or auto_device())))
+    reward = _named(kind, section, _Encoders(find_device(device)))
     assert not isinstance(reward, GroupReward)
     return reward
 

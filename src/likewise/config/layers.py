@@ -13,7 +13,7 @@ from functools import reduce
 from typing import Any
 
 from likewise.config.problems import Path, RecipeError, dotted, nearest
-from likewise.config.yaml_text import parse
+from likewise.config.yaml_text import parse_value
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def parse_override(text: str) -> Override:
         raise RecipeError(
             f"override {text!r} has an empty key; write dotted keys, as in rollout.group_size=8"
         )
-    return Override(text, path, parse(value, f"override {text}"))
+    return Override(text, path, parse_value(value, f"override {text}"))
 
 
 def merge(parent: Mapping[Any, Any], child: Mapping[Any, Any]) -> dict[Any, Any]:

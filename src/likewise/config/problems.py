@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 Path = tuple[str | int, ...]
+MOST_PROBLEMS = 100  # in one message; whoever has more reads no further
 
 _WANTS_MAPPING = {"model_type", "model_attributes_type", "dict_type"}
 
@@ -46,14 +47,16 @@ def describe(error: ValidationError, root: type[BaseModel], source: Callable[[Pa
     """
     found: dict[Path, list[str]] = {}  # a plain union has one problem per member: one line
     given: dict[Path, str] = {}
-    for detail in error.errors(include_url=False):
+    for detail in error.errors(include_url=False)[:MOST_PROBLEMS]:
         path, message = _explain(detail, _locate(root, detail["loc"]))
         found.setdefault(path, []).append(message)
         given[path] = f", not {_short(detail['input'])}" if message.startswith("should ") else ""
-    return "\n".join(
+    lines = [
         ": ".join(filter(None, [source(path), dotted(path), " or ".join(messages) + given[path]]))
         for path, messages in found.items()
-    )
+    ]
+    more = error.error_count() - MOST_PROBLEMS
+    return "\n".join(lines) + (f"\nand {more:,} more" if more > 0 else "")
 
 
 def dotted(path: Path) -> str:
@@ -65,7 +68,7 @@ def _explain(detail: Any, place: _Place) -> tuple[Path, str]:
     error, given, path, wanted = detail["type"], detail["input"], place.path, place.wanted
     if error == "extra_forbidden":
         of_kind = f" of kind {place.kind!r}" if place.kind else ""
-        return path, f"unknown key{of_kind}; {nearest(path[-1], place.section.model_fields)}"
+        return path, f"unknown key{of_kind}; {_meant(path[-1], place.section)}"
     if error == "missing":
         return path, "required, but missing"
     if error == "union_tag_not_found":
@@ -81,6 +84,14 @@ def _explain(detail: Any, place: _Place) -> tuple[Path, str]:
             return path, f"{given!r} is a kind; write {dotted(path)}.kind={given}"
         return path, "should be a mapping of keys"
     return path, re.sub(r"^(Value error, |(Input|String) (?=should ))", "", detail["msg"])
+
+
+def _meant(key: str | int, section: type[BaseModel]) -> str:
+    """As `nearest`, of a section's keys as they are written, and of what others call them."""
+    known = [field.alias or name for name, field in section.model_fields.items()]
+    names = {name: field.alias for name, field in section.model_fields.items() if field.alias}
+    names |= getattr(section, "ALIASES", {})
+    return f"did you mean {names[key]!r}?" if key in names else nearest(key, known)
 
 
 def _locate(root: Any, loc: Path) -> _Place:

@@ -9,11 +9,13 @@ with them a short text can stand for an endless structure, and recipes have `ext
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
 import yaml
 
+from likewise.config.json_text import check_text
 from likewise.config.problems import RecipeError
 
 # tag → what a plain scalar must look like, and its possible first characters ("" is an empty one)
@@ -75,10 +77,13 @@ def parse(text: str, label: str) -> Any:
         label: Where the text is from, for messages.
 
     Raises:
-        RecipeError: invalid YAML, a key that occurs twice, an alias, or a tag.
+        RecipeError: invalid YAML, a key that occurs twice, an alias, a tag, or a text that no file
+            could hold.
     """
     try:
-        return yaml.load(text, _Loader)
+        value = yaml.load(text, _Loader)
+        check_text(value)
+        return value
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or str(error)
         mark = getattr(error, "problem_mark", None)
@@ -86,6 +91,25 @@ def parse(text: str, label: str) -> Any:
         raise RecipeError(f"{label}{line}: {problem}") from error
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits; [[[[…
         raise RecipeError(f"{label}: no value that a recipe could hold: {error}") from error
+
+
+def parse_value(text: str, label: str) -> Any:
+    """The value of an override: as `parse`, but nothing of it is a comment.
+
+    A plain text is meant as it stands: ``my photos #2`` is the name of a folder, not ``my photos``.
+
+    Raises:
+        RecipeError: as `parse`, or there is a comment beside another value than a plain text.
+    """
+    value = parse(text, label)
+    tokens = list(yaml.scan(text))
+    gaps = itertools.pairwise(tokens)
+    if not any("#" in text[one.end_mark.index : other.start_mark.index] for one, other in gaps):
+        return value
+    scalars = [token for token in tokens if isinstance(token, yaml.ScalarToken)]
+    if len(tokens) > 2 + len(scalars) or not all(token.plain for token in scalars):
+        raise RecipeError(f"{label}: '#' begins a comment there: leave it out, or quote the text")
+    return text.strip()
 
 
 def dump(value: Any) -> str:

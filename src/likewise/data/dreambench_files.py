@@ -18,10 +18,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from likewise.pictures import SUFFIXES, is_litter
+
 PROMPTS = "prompts_and_classes.txt"
 REFERENCES = "single_reference.json"
 OBJECT, LIVE = "Object Prompts", "Live Subject Prompts"
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 HOW_TO_GET = f"""\
 DreamBench is the folder `dataset` of https://github.com/google/dreambooth: get it with
@@ -107,15 +108,20 @@ def photo_files(root: Path, subject: str) -> list[Path]:
     folder = around / subject
     if not folder.is_dir():
         raise FileNotFoundError(f"subject {subject!r} of {root / PROMPTS} has no folder {folder}")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    files = sorted(file for file in folder.iterdir() if is_photo(file))
     if not files:
         raise FileNotFoundError(
-            f"subject {subject!r} has no photos ({', '.join(SUFFIXES)}) in {folder}"
+            f"subject {subject!r} has no photos ({', '.join(sorted(SUFFIXES))}) in {folder}"
         )
     reference = folder / read_references(root).get(subject, files[0].name)
     if reference not in files:
         raise FileNotFoundError(f"{root / REFERENCES} names {reference}, which is not there")
     return [reference, *(file for file in files if file != reference)]
+
+
+def is_photo(file: Path) -> bool:
+    """Whether a name is a photo's; that of a link which leads nowhere is one too."""
+    return file.suffix.lower() in SUFFIXES and not is_litter(file.name) and not file.is_dir()
 
 
 def read_references(root: Path) -> dict[str, str]:
@@ -128,7 +134,7 @@ def read_references(root: Path) -> dict[str, str]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))["reference"]
+        found = json.loads(file.read_text(encoding="utf-8-sig"))["reference"]
         return {str(subject): str(name) for subject, name in found.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -9,7 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+
+from likewise.config.json_text import check_text
+from likewise.pictures import dead_link
 
 
 class DamageError(ValueError):
@@ -62,6 +66,11 @@ class Stored:
         """Whether it is in a file, and there is none."""
         return self.file is not None and not os.path.isfile(self.file)
 
+    @property
+    def problem(self) -> str:
+        """Why it is absent, for people."""
+        return f"no file {self.name}{dead_link(Path(self.file)) if self.file else ''}"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -89,6 +98,12 @@ class Entry:
     masks: tuple[Stored | None, ...] = ()
     others: tuple[Stored, ...] = ()
     family: str = ""
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether there is a mask of the first reference."""
+        mask = self.masks[0] if self.masks else None
+        return mask is not None and not (mask.optional and mask.absent)
 
     @property
     def pictures(self) -> tuple[Stored, ...]:
@@ -141,9 +156,13 @@ def checked_prompt(prompt: str | None) -> str:
     """Without space around it.
 
     Raises:
-        DamageError: nothing is left.
+        DamageError: nothing is left, or it is not text that a tokenizer could read.
     """
     text = (prompt or "").strip()
     if not text:
         raise DamageError("empty prompt", "say what to draw")
+    try:
+        check_text(text)
+    except ValueError as error:
+        raise DamageError("bad field", f"prompt: {error}") from None
     return text

@@ -7,6 +7,9 @@
         prompts.txt        optional: further prompts about this subject
         class.txt          optional: its class, where the name does not say it
 
+Hidden files and what operating systems leave (``._0.png``, ``__MACOSX``, ``Thumbs.db``) are
+skipped; other files that are neither are left out, and `notes` says which.
+
 Blank lines, and lines that begin with #, are no prompts. What a prompt asks for (kind, complexity)
 follows from the words after the class, as on DreamBench.
 """
@@ -23,8 +26,9 @@ from pathlib import Path
 
 from likewise.config.data import Folder
 from likewise.data.dreambench import kind_and_complexity
-from likewise.data.dreambench_files import SUFFIXES
+from likewise.data.dreambench_files import is_photo
 from likewise.data.entries import DamageError, Entry, Problem, Stored
+from likewise.pictures import SUFFIXES, dead_link, is_litter
 
 PROMPTS, CLASS, MASKS = "prompts.txt", "class.txt", "masks"
 SLOT = "{}"
@@ -39,6 +43,7 @@ class Subject:
     photos: Sequence[str]
     masks: dict[str, str]  # name of the photo without suffix → name of the mask's file
     prompts: Sequence[tuple[str, str]]
+    others: Sequence[str]  # names of files that are left out
 
     @property
     def rows(self) -> int:
@@ -53,21 +58,19 @@ class FolderSource:
         ValueError, OSError: there is no such folder, it has no subjects, or a text is no UTF-8.
     """
 
-    notes: Sequence[str] = ()
-
     def __init__(self, settings: Folder) -> None:
         self.root, self.references = os.path.abspath(settings.path), settings.references
         if not os.path.isdir(self.root):
             raise ValueError(f"there is no folder {settings.path}")
         shared = read_prompts(Path(self.root, PROMPTS))
-        folders = sorted(
-            entry.name
-            for entry in os.scandir(self.root)
-            if entry.is_dir() and not entry.name.startswith(".")
-        )
-        self.subjects = [_subject(Path(self.root, name), shared) for name in folders]
+        found = _visible(Path(self.root))
+        folders = [file for file in found if file.is_dir() or dead_link(file)]
+        self.subjects = [_subject(folder, shared) for folder in folders]
         if not self.subjects:
-            raise ValueError(f"{settings.path} has no folders: it needs one per subject")
+            own = " (it holds photos itself: give the folder around it)" * any(map(is_photo, found))
+            raise ValueError(f"{settings.path} has no folders: it needs one per subject{own}")
+        aside = [file.name for file in found if file not in folders and file.name != PROMPTS]
+        self.notes: Sequence[str] = [*_left_out(aside, self.subjects), *_counted(self.subjects)]
         self.ends = list(accumulate(max(1, subject.rows) for subject in self.subjects))
 
     def __len__(self) -> int:
@@ -81,14 +84,19 @@ class FolderSource:
             where = subject.name
             try:
                 if not subject.photos:
-                    names = ", ".join(sorted(SUFFIXES))
-                    raise DamageError("missing picture", f"no photo ({names}) of this subject")
+                    raise DamageError("missing picture", self._no_photo(subject))
                 if not subject.prompts:
                     raise DamageError("empty prompt", f"no {PROMPTS} here or beside it has any")
                 where = f"{subject.name}, {subject.prompts[number][0]}"
                 yield self._entry(row, where, subject, number)
             except DamageError as damage:
                 yield Problem(row, where, damage.what, damage.detail)
+
+    def _no_photo(self, subject: Subject) -> str:
+        link = dead_link(Path(self.root, subject.name))
+        names = ", ".join(sorted(SUFFIXES))
+        others = f", but {_some(subject.others)}" if subject.others else ""
+        return f"no photo ({names}) of this subject{link}{others}"
 
     def _entry(self, row: int, where: str, subject: Subject, number: int) -> Entry:
         template = subject.prompts[number][1]
@@ -133,6 +141,8 @@ def read_prompts(file: Path) -> list[tuple[str, str]]:
 
 
 def _text(file: Path) -> str:
+    if link := dead_link(file):
+        raise ValueError(f"there is no {file}{link}")
     if not file.is_file():
         return ""
     try:
@@ -147,17 +157,58 @@ def _subject(folder: Path, shared: Sequence[tuple[str, str]]) -> Subject:
     return Subject(
         name=folder.name,
         class_name=_text(folder / CLASS).strip() or re.sub(r"[\s_-]+", " ", plain),
-        photos=_pictures(folder),
-        masks={os.path.splitext(name)[0]: name for name in _pictures(folder / MASKS)},
+        photos=_photos(folder),
+        masks={os.path.splitext(name)[0]: name for name in _photos(folder / MASKS)},
         prompts=[*shared, *own],
+        others=_others(folder),
     )
 
 
-def _pictures(folder: Path) -> list[str]:
+def _visible(folder: Path) -> list[Path]:
+    """All that is in a folder, by name, but litter; nothing if there is no such folder."""
     if not folder.is_dir():
         return []
-    names = (entry.name for entry in os.scandir(folder) if entry.is_file())
-    return sorted(name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES)
+    return sorted(file for file in folder.iterdir() if not is_litter(file.name))
+
+
+def _photos(folder: Path) -> list[str]:
+    return [file.name for file in _visible(folder) if is_photo(file)]
+
+
+def _others(folder: Path) -> list[str]:
+    """Files of a subject that are neither photos nor texts with a meaning, and masks likewise."""
+    files = [file for file in _visible(folder) if not file.is_dir()]
+    masks = [file for file in _visible(folder / MASKS) if not file.is_dir()]
+    return [
+        str(file.relative_to(folder))
+        for file in (*files, *masks)
+        if not is_photo(file) and file.name not in (PROMPTS, CLASS)
+    ]
+
+
+def _left_out(aside: Sequence[str], subjects: Sequence[Subject]) -> Sequence[str]:
+    """A note about files that nothing reads; none if there are none."""
+    names = [*aside, *(f"{one.name}/{other}" for one in subjects for other in one.others)]
+    if not names:
+        return ()
+    kinds = ", ".join(sorted(SUFFIXES))
+    return (f"{len(names)} files are left out, being no photos ({kinds}): {_some(names)}",)
+
+
+def _counted(subjects: Sequence[Subject]) -> Sequence[str]:
+    """A note about names like 10_dog, by which sd-scripts means a dog that is repeated 10 times."""
+    odd = [one for one in subjects if re.match(r"\d+ ", one.class_name)]
+    if not odd:
+        return ()
+    return (
+        f"the class of {_some([one.name for one in odd])} begins with a number, as in "
+        f"{odd[0].class_name!r}: if that counts repeats, say the class in {CLASS}",
+    )
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _stored(folder: str, name: str) -> Stored:

@@ -7,6 +7,7 @@ from pathlib import Path
 from likewise.data.dreambench_files import PROMPTS as DREAMBENCH_PROMPTS
 from likewise.data.folder import PROMPTS as FOLDER_PROMPTS
 from likewise.data.syncd import PATTERN as SYNCD_METADATA
+from likewise.pictures import is_litter
 
 
 def guess_kind(path: Path) -> str:
@@ -28,7 +29,8 @@ def guess_kind(path: Path) -> str:
         if path.suffix in kinds:
             return kinds[path.suffix]
     for kind, patterns in signs.items():
-        if any(True for pattern in patterns for _ in path.glob(pattern)):
+        found = (file.relative_to(path) for pattern in patterns for file in path.glob(pattern))
+        if any(not any(map(is_litter, file.parts)) for file in found):
             return kind
     known = "; ".join(f"{kind}: {' or '.join(patterns)}" for kind, patterns in signs.items())
     raise ValueError(

@@ -45,11 +45,16 @@ class Problems:
 
 @dataclass(frozen=True)
 class Index:
-    """Good rows, int64, in ascending order; and the bad ones."""
+    """Good rows, int64, in ascending order; and the bad ones.
+
+    Attributes:
+        unmasked: How many of the good rows have no mask of their first reference.
+    """
 
     training: np.ndarray
     held_out: np.ndarray
     problems: Problems
+    unmasked: int = 0
 
 
 def index_rows(source: Source, held_out: int | None, examples: int = 3) -> Index:
@@ -63,17 +68,18 @@ def index_rows(source: Source, held_out: int | None, examples: int = 3) -> Index
         examples: How many problems of each sort to keep.
     """
     problems, ids = Problems(examples), set[int]()
-    rows, families = [], []
+    rows, families, unmasked = [], [], 0
     for entry in source.entries(0, len(source), content=False):
         found = _problem(entry, ids)
         if found is not None:
             problems.add(found)
         elif isinstance(entry, Entry):
             rows.append(entry.row)
+            unmasked += not entry.has_mask
             families.append(derive_seed("held out", entry.family or entry.subject))
     good, marks = np.array(rows, np.int64), np.array(families, np.int64)
     out = _held_out(marks, held_out) if held_out and len(marks) else np.zeros(len(good), bool)
-    return Index(good[~out], good[out], problems)
+    return Index(good[~out], good[out], problems, unmasked)
 
 
 def _problem(entry: Entry | Problem, ids: set[int]) -> Problem | None:
@@ -82,7 +88,7 @@ def _problem(entry: Entry | Problem, ids: set[int]) -> Problem | None:
         return entry
     for stored in entry.stored:
         if not stored.optional and stored.absent:
-            return Problem(entry.row, entry.where, "missing picture", f"no file {stored.name}")
+            return Problem(entry.row, entry.where, "missing picture", stored.problem)
     mark = hash(entry.id)  # 64 bits instead of the text
     if mark in ids:
         return Problem(entry.row, entry.where, "duplicate id", f"{entry.id!r} is taken")

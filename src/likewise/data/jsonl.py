@@ -11,29 +11,46 @@ subject are about one subject where their first references are one file.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from likewise.config.data import Jsonl
 from likewise.data.entries import DamageError, Entry, Problem, Stored, checked_prompt, inside
 from likewise.data.spans import line_spans, parse, read_spans
 
+MOST_REFERENCES = 64  # of one task; policies take ten at most
+MOST_PHOTOS = 1024
 Text = Annotated[str, Field(min_length=1)]
 
 
 class Row(BaseModel):
-    """One line."""
+    """One line.
+
+    Attributes:
+        ALIASES: What other programs call a field → the field, for hints. Their meaning differs
+            (Hugging Face's `file_name` is the image that `text` describes), so they are not read.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    ALIASES: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("text", "caption", "instruction"), "prompt"),
+        **dict.fromkeys(
+            ("file_name", "image", "images", "image_path", "input_image", "reference"), "references"
+        ),
+        **dict.fromkeys(("mask", "mask_path"), "masks"),
+        **dict.fromkeys(("target", "target_image"), "heldout_references"),
+        **dict.fromkeys(("class_word", "object"), "class"),
+    }
+
     id: Text
     prompt: str
-    references: list[Text] = Field(min_length=1)
-    masks: list[Text | None] = []
-    heldout_references: list[Text] = []
+    references: Annotated[list[Text], FailFast()] = Field(min_length=1, max_length=MOST_REFERENCES)
+    masks: Annotated[list[Text | None], FailFast()] = Field([], max_length=MOST_REFERENCES)
+    heldout_references: Annotated[list[Text], FailFast()] = Field([], max_length=MOST_PHOTOS)
     subject: Text | None = None
     class_name: str = Field("", alias="class")
     category: str = "other"

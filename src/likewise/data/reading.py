@@ -1,32 +1,21 @@
-"""Stored pictures → pictures; what is damaged says how.
-
-Pillow's limit on pixels holds (`Image.MAX_IMAGE_PIXELS`, 89 million): a small file can claim to be
-a picture that fills the memory.
-"""
+"""Stored pictures → pictures; what is damaged says how."""
 
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from likewise import pictures
 from likewise.data.entries import DamageError, Stored
 from likewise.data.fitting import SMALLEST_SIDE
-from likewise.pictures import on_white
+from likewise.pictures import PictureError, on_white
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # others may run programs, as EPS
-MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr"}
-MODES |= {"I;16", "I;16B", "I;16L"}
 MASK_MODES = {"1", "L", "P", "RGB"}  # with alpha it would not be clear which channel is the mask
 SAME_SHAPE = 0.02  # by how much width ÷ height of a mask may differ, as rounding makes it
-
-# What the end of an intact file holds; after a file without it, only decoding can tell.
-_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-_TAIL = 4096  # bytes; some writers append a few of their own
 
 
 def read_picture(stored: Stored) -> Image.Image:
@@ -37,7 +26,7 @@ def read_picture(stored: Stored) -> Image.Image:
     """
     with _opened(stored) as picture:
         box = _checked_box(stored, picture)
-        upright = _decoded(stored, picture)
+        upright = pictures.decoded(picture, stored.name)
     return on_white(upright if box is None else upright.crop(box))
 
 
@@ -51,7 +40,7 @@ def read_mask(stored: Stored, size: tuple[int, int]) -> Image.Image | None:
         return None
     with _opened(stored) as mask:
         _check_mask(stored, mask, size)
-        return _decoded(stored, mask)
+        return pictures.decoded(mask, stored.name)
 
 
 def check_picture(stored: Stored, decode: bool) -> tuple[int, int]:
@@ -62,13 +51,11 @@ def check_picture(stored: Stored, decode: bool) -> tuple[int, int]:
     """
     with _opened(stored) as picture:
         box = _checked_box(stored, picture)
-        if decode or not _ends_well(stored, picture):
-            _decoded(stored, picture)
+        if decode or not pictures.ends_well(picture):
+            pictures.decoded(picture, stored.name)
         if box is not None:
             return box[2] - box[0], box[3] - box[1]
-        # Without the condition, Pillow would decode a PNG to look for it at the end.
-        turned = "exif" in picture.info and picture.getexif().get(0x0112, 1) >= 5  # on its side
-        return picture.size[::-1] if turned else picture.size
+        return picture.size[::-1] if _is_on_its_side(picture) else picture.size
 
 
 def check_mask(stored: Stored, size: tuple[int, int], decode: bool) -> None:
@@ -81,33 +68,22 @@ def check_mask(stored: Stored, size: tuple[int, int], decode: bool) -> None:
         return
     with _opened(stored) as mask:
         _check_mask(stored, mask, size)
-        if decode or not _ends_well(stored, mask):
-            _decoded(stored, mask)
+        if decode or not pictures.ends_well(mask):
+            pictures.decoded(mask, stored.name)
 
 
 @contextmanager
 def _opened(stored: Stored) -> Iterator[Image.Image]:
-    """The picture with its header read.
+    """The picture with its header read; within this context, what is wrong with it is damage.
 
     Raises:
         DamageError: it is missing, not a picture, or huge.
     """
-    with _stream(stored) as stream:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                picture = Image.open(stream, formats=FORMATS)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise DamageError("huge picture", f"{stored.name}: {error}") from error
-        except UnidentifiedImageError as error:
-            if not stream.seek(0, io.SEEK_END):
-                raise DamageError("truncated picture", f"{stored.name} is empty") from error
-            kinds = ", ".join(FORMATS)
-            raise DamageError("not a picture", f"{stored.name} is none of {kinds}") from error
-        except Exception as error:  # on damaged headers, Pillow raises almost anything
-            raise DamageError("truncated picture", f"{stored.name}: {error}") from error
-        with picture:
+    try:
+        with _stream(stored) as stream, pictures.opened(stream, stored.name) as picture:
             yield picture
+    except PictureError as error:
+        raise DamageError(error.what, error.detail) from error
 
 
 def _stream(stored: Stored) -> BinaryIO:
@@ -125,21 +101,19 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _decoded(stored: Stored, picture: Image.Image) -> Image.Image:
+def _is_on_its_side(picture: Image.Image) -> bool:
+    if "exif" not in picture.info:  # else Pillow would decode a PNG to look for it at the end
+        return False
     try:
-        picture.load()
-        return ImageOps.exif_transpose(picture)
-    except Exception as error:  # as above
-        raise DamageError("truncated picture", f"{stored.name}: {error}") from error
+        return picture.getexif().get(0x0112, 1) >= 5
+    except Exception:  # of a damaged EXIF; decoding ignores it too
+        return False
 
 
 def _checked_box(stored: Stored, picture: Image.Image) -> tuple[int, int, int, int] | None:
     box = stored.box(picture.size)
     width, height = picture.size if box is None else (box[2] - box[0], box[3] - box[1])
-    if picture.mode not in MODES:
-        raise DamageError(
-            "wrong mode", f"{stored.name} has mode {picture.mode}, which no photo has"
-        )
+    pictures.check_mode(picture, stored.name)
     if min(width, height) < SMALLEST_SIDE:
         text = f"{stored.name} is {width}×{height} pixels: each side must have {SMALLEST_SIDE}"
         raise DamageError("tiny picture", text)
@@ -155,21 +129,3 @@ def _check_mask(stored: Stored, mask: Image.Image, size: tuple[int, int]) -> Non
             "mask does not fit",
             f"{stored.name} is {mask.width}×{mask.height}, its picture {size[0]}×{size[1]}",
         )
-
-
-def _ends_well(stored: Stored, picture: Image.Image) -> bool:
-    """Whether the file's end is there; False also where that cannot be seen."""
-    stream: BinaryIO | None = getattr(picture, "fp", None)  # only pictures from files have one
-    wanted = _ENDS.get(picture.format or "")
-    if stream is None or (wanted is None and picture.format != "WEBP"):
-        return False
-    place = stream.tell()
-    try:
-        length = stream.seek(0, io.SEEK_END)
-        if wanted is None:  # RIFF: the file's own length is in its header, but for 8 bytes
-            stream.seek(4)
-            return int.from_bytes(stream.read(4), "little") + 8 <= length
-        stream.seek(max(0, length - _TAIL))
-        return wanted in stream.read()
-    finally:
-        stream.seek(place)

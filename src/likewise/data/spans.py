@@ -10,10 +10,12 @@ from typing import TypeVar
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from likewise.config import json_text
 from likewise.config.problems import describe
 from likewise.data.entries import DamageError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+LONGEST_RECORD = 2**20  # bytes; thousands of names
 Spans = np.ndarray  # int64 [N, 2]: first byte of each record, and the one after its last
 
 
@@ -82,12 +84,15 @@ def parse(record: bytes, model: type[ModelT]) -> ModelT:
     """A record as what it should be.
 
     Raises:
-        DamageError: it is not JSON, or not that.
+        DamageError: it is larger than any record has reason to be, not JSON, or not that.
     """
+    if len(record) > LONGEST_RECORD:
+        sizes = [f"{size / 2**20:.0f} MiB" for size in (len(record), LONGEST_RECORD)]
+        raise DamageError("huge record", f"{sizes[0]} for one task; at most {sizes[1]} are read")
     try:
-        return model.model_validate(json.loads(record))
+        return model.model_validate(json_text.parse(record))
     except ValidationError as error:
         wrong = describe(error, model, lambda _: "").replace("\n", "; ")
         raise DamageError("bad field", wrong) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DamageError("bad JSON", str(error)) from None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from likewise.config.data import Photos
 from likewise.data.entries import Problem
@@ -61,6 +63,12 @@ def first_tasks(opener: Opener, rows: Epochs[int], count: int, settings: Photos)
     return tasks
 
 
+def log_notes(notes: Sequence[str]) -> None:
+    """Log what a source leaves out on purpose."""
+    for note in notes:
+        LOG.warning("data: %s", note)
+
+
 def refuse_or_log(found: Problem | Problems, settings: Photos) -> None:
     """Log what is wrong with a data set, if that is to be skipped.
 
@@ -68,9 +76,11 @@ def refuse_or_log(found: Problem | Problems, settings: Photos) -> None:
         ValueError: it is not.
     """
     if not settings.skip_bad:
+        decode = " --decode" if isinstance(found, Problem) else ""  # found by opening pictures
         raise ValueError(
             f"{settings.path} has bad rows: {found}\n"
-            f"see them all: likewise data check {settings.path} --kind {settings.kind}\n"
+            f"see them all: likewise data check {quote(settings.path)} --kind {settings.kind}"
+            f"{decode}\n"
             "or go on without them: data.skip_bad=true"
         )
     LOG.warning("data: skipped %s", found)

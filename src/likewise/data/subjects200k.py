@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from likewise.config.data import Subjects200k
 from likewise.data.entries import DamageError, Entry, Problem, Stored, checked_prompt
+from likewise.pictures import is_litter
 
 RATINGS = ("compositeStructure", "objectConsistency", "imageQuality")
 SIDES = ("left", "right")
@@ -130,7 +131,7 @@ def find_files(path: Path) -> list[Path]:
 
 
 def _parquets(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.parquet"))
+    return sorted(file for file in folder.glob("*.parquet") if not is_litter(file.name))
 
 
 def _kept(file: Path, place: int, quality: int) -> tuple[np.ndarray, int]:

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from likewise.config.data import SynCd
 from likewise.data.entries import DamageError, Entry, Problem, Stored, checked_prompt, inside
 from likewise.data.spans import array_spans, parse, read_spans
+from likewise.pictures import is_litter
 
 PATTERN = "*metadata.json"
 
@@ -52,13 +53,14 @@ class SynCdSource:
 
     def __init__(self, settings: SynCd) -> None:
         self.root, self.references = os.path.abspath(settings.path), settings.references
-        self.files = sorted(Path(self.root).glob(PATTERN))
+        found = Path(self.root).glob(PATTERN)
+        self.files = sorted(file for file in found if not is_litter(file.name))
         if not self.files:
             raise ValueError(f"{settings.path} has no {PATTERN}: give SynCD's folder")
-        found = [_scan(file) for file in self.files]
-        self.spans = [spans for spans, _ in found]
+        scanned = [_scan(file) for file in self.files]
+        self.spans = [spans for spans, _ in scanned]
         self.firsts = np.cumsum([0] + [len(spans) for spans in self.spans])  # sets before each file
-        self.ends = np.cumsum(np.concatenate([counts for _, counts in found]))
+        self.ends = np.cumsum(np.concatenate([counts for _, counts in scanned]))
         if not len(self.ends):
             raise ValueError(f"the metadata in {settings.path} is empty")
 

@@ -9,11 +9,13 @@ any system can be scored.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
+from likewise.config import json_text
 from likewise.config.problems import describe
 from likewise.records.files import write_atomically
 
@@ -25,9 +27,18 @@ class ManifestError(ValueError):
 
 
 class Row(BaseModel):
-    """One line of a manifest: one picture."""
+    """One line of a manifest: one picture.
+
+    Attributes:
+        ALIASES: What other programs call a field → the field, for hints.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    ALIASES: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("text", "caption"), "prompt"),
+        **dict.fromkeys(("file_name", "image", "image_path"), "file"),
+    }
 
     file: str
     subject: str
@@ -45,7 +56,7 @@ def read_manifest(file: Path) -> list[Row]:
             or has an unknown one (the message has file, line, field and the nearest name).
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ManifestError(
             f"there is no {file}: a folder of pictures needs one, with a line like "
@@ -61,7 +72,7 @@ def read_manifest(file: Path) -> list[Row]:
 
 def _row(line: str, where: str) -> Row:
     try:
-        return Row.model_validate(json.loads(line))
+        return Row.model_validate(json_text.parse(line))
     except ValidationError as error:
         raise ManifestError(describe(error, Row, lambda _: where)) from None
     except ValueError as error:

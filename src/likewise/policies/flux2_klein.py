@@ -100,6 +100,17 @@ class Flux2KleinPolicy(PipelinePolicy):
         )
         return {"states": states[0]}
 
+    def text_limit(self) -> tuple[Any, int] | None:
+        return self.pipeline.tokenizer, self.max_sequence_length
+
+    def tokenized(self, prompt: str) -> str:
+        return self.pipeline.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+
     def encode_references(self, references: Sequence[Image.Image]) -> tuple[Tensors, ...]:
         """VAE tokens [h, w, C] of each, at its own size or `reference_area`."""
         return tuple(self._encode_reference(image) for image in self._fitted(references))

@@ -115,6 +115,9 @@ class SdIpAdapterPolicy(PipelinePolicy):
             states, pooled = torch.zeros_like(states), torch.zeros_like(pooled)
         return {"states": states[0], "pooled": pooled[0]}
 
+    def text_limit(self) -> tuple[Any, int] | None:
+        return self.pipeline.tokenizer, self.pipeline.tokenizer.model_max_length
+
     def encode_references(self, references: Sequence[Image]) -> tuple[Tensors, ...]:
         """CLIP's embedding of each picture, and of none: [D], or states [S, D] by the adapter."""
         shown, none = self.pipeline.encode_image(

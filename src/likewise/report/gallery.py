@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from likewise.pictures import open_picture
 from likewise.report.document import Card, Gallery, Picture
 from likewise.report.reading import Drawn
 from likewise.report.wording import number, plain
@@ -49,11 +50,12 @@ def data_address(picture: Image.Image, side: int = SIDE) -> str:
 
 
 def read_address(file: Path, side: int = SIDE) -> str | None:
-    """As `data_address`; None if the file is not there."""
-    if not file.is_file():
-        return None
-    with Image.open(file) as picture:
-        return data_address(picture, side)
+    """As `data_address`; None if the file is not there.
+
+    Raises:
+        ValueError: it is there, but not an image that can be used.
+    """
+    return data_address(open_picture(file), side) if file.is_file() else None
 
 
 def sample_gallery(

@@ -35,6 +35,14 @@ class Scores:
     counts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def silent(self, names: Sequence[str]) -> list[str]:
+        """Which of the rewards, given in order, are missing for every image without a failure."""
+        return [
+            name
+            for name, known in zip(names, self.valid, strict=True)
+            if name not in self.failures and not bool(known.any())
+        ]
+
 
 def single_rewards(rewards: Mapping[str, AnyReward]) -> dict[str, Reward]:
     """Those that score a picture by itself, as evaluations of one picture per task need."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class TrainingError(RuntimeError):
@@ -39,9 +39,15 @@ class Patience:
         self.count = 0 if taught else self.count + 1
         return self.count >= self.limit
 
-    def error(self, failures: Mapping[str, str]) -> TrainingError:
-        """What to raise then; `failures` say what rewards failed with in the last iteration."""
-        reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
+    def error(self, failures: Mapping[str, str], silent: Sequence[str] = ()) -> TrainingError:
+        """What to raise then.
+
+        Args:
+            failures: What rewards failed with in the last iteration.
+            silent: Rewards that were missing for every image of it without having failed.
+        """
+        known = {name: "missing for every image" for name in silent}
+        reasons = "; ".join(f"{name}: {why}" for name, why in {**known, **failures}.items())
         return TrainingError(
             f"nothing was learned in {self.count} iterations in a row (run.patience = "
             f"{self.limit}). {reasons or NO_CREDIT}"

@@ -45,6 +45,27 @@ def auto_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def find_device(name: str | None) -> torch.device:
+    """The device of that name; None: cuda where there is one, else cpu.
+
+    Raises:
+        ValueError: there is no such device, or not on this machine.
+    """
+    if name is None:
+        return torch.device(auto_device())
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"no device {name!r} here; this machine has {auto_device()}: {reason}"
+        ) from error
+    if device.type == "meta":
+        raise ValueError("the device meta holds no numbers: use cpu, or cuda where there is one")
+    return device
+
+
 def dtype_of(name: str, device: str) -> torch.dtype:
     """The dtype of that name; for ``auto`` bfloat16 where the device has instructions for it.
 

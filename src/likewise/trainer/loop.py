@@ -57,7 +57,7 @@ def train(session: Session, recorder: Recorder, interrupts: Interrupts) -> bool:
         if looks or stop or hopeless or last or iteration % recipe.run.checkpoints.every == 0:
             session.save(iteration, session.gain(looks))
         if hopeless:
-            raise session.patience.error(scores.failures)
+            raise session.patience.error(scores.failures, scores.silent(list(recipe.rewards)))
         if stop:
             break
     else:

@@ -25,6 +25,7 @@ class Recorder:
         self, recipe: Recipe, run: RunDirectory, processes: Processes, progress: Progress
     ) -> None:
         self.recipe, self.run, self.processes, self.progress = recipe, run, processes, progress
+        self.silent: set[str] = set()  # rewards that this process has warned of
 
     def base(self, numbers: metrics.Numbers) -> None:
         """The evaluation before training, as iteration 0."""
@@ -63,6 +64,11 @@ class Recorder:
             self.progress.warn(f"iteration {iteration} was skipped: its gradient is not finite")
         for name, reason in scores.failures.items():
             self.progress.warn(f"reward {name!r} failed in iteration {iteration}: {reason}")
+        for name in set(scores.silent(names)) - self.silent:
+            self.silent.add(name)
+            self.progress.warn(
+                f"reward {name!r} is missing for every image of iteration {iteration}"
+            )
 
     def _write(self, iteration: int, row: metrics.Numbers, timings: Mapping[str, float]) -> None:
         if not self.processes.is_main:

@@ -191,6 +191,27 @@ class PipelinePolicy(TrainablePolicy):
         """Pictures float32 [B, 3, H, W] in [0, 1]; the VAE is on the device."""
         raise NotImplementedError
 
+    def text_limit(self) -> tuple[Any, int] | None:
+        """The tokenizer whose tokens are cut, and how many fit, special ones included.
+
+        None where prompts of any length are read.
+        """
+        return None
+
+    def tokenized(self, prompt: str) -> str:
+        """What the tokenizer is given for a prompt."""
+        return prompt
+
+    def cut_prompts(self, prompts: Sequence[str]) -> list[str]:
+        """The prompts that are longer than the text encoder reads: their ends have no effect."""
+        limit = self.text_limit()
+        if limit is None or not prompts:
+            return []
+        tokenizer, most = limit
+        texts = [self.tokenized(prompt) for prompt in prompts]
+        rows = tokenizer(texts, truncation=False, verbose=False).input_ids
+        return [prompt for prompt, row in zip(prompts, rows, strict=True) if len(row) > most]
+
     # --- what follows from it --------------------------------------------------------------------
 
     def blank_condition(self, references: Sequence[tuple[int, int]]) -> Rows:

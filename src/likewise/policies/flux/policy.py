@@ -79,6 +79,9 @@ class FluxPolicy(PipelinePolicy):
         )
         return {"states": states[0], "pooled": pooled[0]}
 
+    def text_limit(self) -> tuple[Any, int] | None:
+        return self.pipeline.tokenizer_2, self.max_sequence_length
+
     def encode_picture(self, image: Image, height: int, width: int) -> Tensors:
         """VAE tokens [h, w, 4C] of a reference, resized to these pixels."""
         vae = self.pipeline.vae

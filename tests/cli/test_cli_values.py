@@ -1,0 +1,58 @@
+"""Plain values that fit nothing are one line of error, whatever they are given for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from running import run, said
+
+LONG = "x" * 300  # more than a file system takes
+PHOTO = Path(__file__).parents[2] / "examples" / "penguin.png"
+DRAW = ["generate", "--reference", PHOTO, "--prompt", "a penguin"]
+
+
+@pytest.mark.parametrize("value", [LONG, f"{LONG}/x", "a\0b"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "{}"],
+        ["train", "stickers", "seed=1", "--run-dir", "{}"],
+        ["train", "--resume", "{}"],
+        ["train", "stickers", "--dry-run", "data.kind=folder", "data.path={}"],
+        ["train", "stickers", "--dry-run", "policy.model={}"],
+        ["generate", "--reference", "{}", "--prompt", "a"],
+        ["generate", "--reference", PHOTO, "--prompt", "{}\0"],
+        [*DRAW, "--out", "{}.png"],
+        [*DRAW, "--adapter", "{}"],
+        [*DRAW, "--recipe", "{}"],
+        ["export", "{}"],
+        ["evaluate", "{}"],
+        ["evaluate", "real", "--benchmark", "{}"],
+        ["attribute", "{}"],
+        ["report", "{}"],
+        ["recipes", "{}"],
+        ["data", "check", "{}"],
+        ["data", "check", "{}", "--kind", "folder"],
+        ["compare", "{}"],
+    ],
+    ids=lambda words: " ".join(map(str, words[:5])).replace(str(PHOTO), "photo"),
+)
+def test_names_that_no_file_can_have(words: list[str | Path], value: str, tmp_path: Path) -> None:
+    filled = [word.format(value) if isinstance(word, str) else word for word in words]
+    result = run(*filled)
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize("device", ["cudda", "cuda:99", "meta"])
+@pytest.mark.parametrize(
+    "words", [DRAW, ["export", "{run}"], ["evaluate", "{run}"], ["attribute", "{run}"]]
+)
+def test_devices_that_are_not_here(
+    words: list[str | Path], device: str, finished_run: Path, tmp_path: Path
+) -> None:
+    filled = [str(word).format(run=finished_run) for word in words]
+    result = run(*filled, "--device", device, "--out", tmp_path / "x.safetensors")
+    assert result.exit_code == 2, result.output
+    assert "device" in said(result) and isinstance(result.exception, SystemExit)

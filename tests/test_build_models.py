@@ -1,0 +1,41 @@
+"""Names of models and devices, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from likewise.build.policies import build_policy
+from likewise.config.loading import load_recipe
+from likewise.trainer.launch import find_device
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", r"policy\.model: there is no folder nowhere, .*nano-kontext.* owner/name"),
+        ("{tmp}/model", r"policy\.model: there is no folder /"),
+        ("a/b/c", r"policy\.model: there is no folder a/b/c"),
+        ("{tmp}/flux.gguf", r"policy\.model: .*flux\.gguf is a single file; wanted a folder"),
+        ("{tmp}/flux.safetensors", r"policy\.model: .* is a single file; wanted a folder"),
+    ],
+)
+def test_a_model_that_is_none_is_told_by_its_field(name: str, message: str, tmp_path: Path) -> None:
+    for file in ("flux.gguf", "flux.safetensors"):
+        (tmp_path / file).touch()
+    model = name.format(tmp=tmp_path)
+    with pytest.raises(ValueError, match=message):
+        build_policy(load_recipe("stickers", [f"policy.model={model}"]), torch.device("cpu"))
+
+
+def test_devices_have_names() -> None:
+    assert find_device("cpu") == torch.device("cpu")
+    assert find_device(None).type in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize("name", ["cudda", "cuda:99", "meta", "", "cpu:x"])
+def test_a_device_that_is_not_here_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="device"):
+        find_device(name)

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import uvicorn
 from PIL import Image
 
+from likewise.serve.app import DEFAULT_LIMITS
+from likewise.serve.limits import Limits
+from likewise.serve.running import make_server
 from likewise.types import Task
 
 
@@ -25,11 +27,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(app: Any, port: int | None = None) -> Iterator[str]:
-    """The address of an ASGI application, while it runs in a thread."""
+def served(app: Any, port: int | None = None, limits: Limits = DEFAULT_LIMITS) -> Iterator[str]:
+    """The address of an ASGI application, while it runs in a thread, as the command runs it."""
     port = port or free_port()
-    config = uvicorn.Config(app, "127.0.0.1", port, access_log=False, log_level="warning")
-    server = uvicorn.Server(config)
+    server = make_server(app, "127.0.0.1", port, limits)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

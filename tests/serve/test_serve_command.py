@@ -80,6 +80,26 @@ def test_a_lean_service_ends_well(tmp_path: Path) -> None:
         assert TOKEN not in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    """Also while the reward is busy for a long time."""
+    (tmp_path / "mine.py").write_text(REWARD)
+    words = ["serve-reward", "mine:size"]
+    with (
+        command(*words, folder=tmp_path, code=LEAN) as (process, url),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        slow = pool.submit(post, url, constraints={"seconds": "100"})
+        wait_for(lambda: httpx2.get(f"{url}/health", trust_env=False).json()["requests"] == 1)
+        process.send_signal(number)
+        wait_for(lambda: not healthy(url))
+        assert process.poll() is None  # it waits for the answer
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=10)
+        assert process.returncode == 128 + number and "Traceback" not in said
+        assert isinstance(slow.exception(30), httpx2.TransportError)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -311,3 +311,44 @@ def test_a_request_that_is_cancelled_holds_nobody_up() -> None:
             return [await asyncio.wait_for(one, 30) for one in (first, ask(3, 60))]
 
     assert asyncio.run(main()) == [mean([picture(n)], []) for n in (1, 3)]
+
+
+# ── what a reward may do, and a request may ask ──
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()]
+)
+def test_a_reward_cannot_end_the_service(error: BaseException) -> None:
+    answers: list[BaseException | None] = [error, error, None]
+
+    def reward(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:
+        if (now := answers.pop(0)) is not None:
+            raise now
+        return mean(images, tasks)
+
+    files = parts(document([row()]), png(picture(1)))
+    with served(create_app(reward)) as url:
+        for _ in range(2):
+            got = httpx2.post(f"{url}/score", files=files, trust_env=False, timeout=30)
+            assert got.status_code == 500
+            assert f"tried to end the service: {type(error).__name__}" in got.json()["detail"]
+        got = httpx2.post(f"{url}/score", files=files, trust_env=False, timeout=30)
+        assert got.json() == {"values": mean([picture(1)], [])}
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        ([row()] * 4, 200),
+        ([row()] * 5, 413),
+        ([row(other_photos=[0] * 4, more_references=[0] * 4)], 200),
+        ([row(other_photos=[0] * 5)], 413),
+        ([row(more_references=[0] * 5)], 413),
+    ],
+)
+def test_rows_are_limited_as_files_are(rows: list[dict[str, Any]], status: int) -> None:
+    files = parts(document(rows), png(picture(1)))
+    with served(create_app(mean, limits=Limits(pictures=4))) as url:
+        got = httpx2.post(f"{url}/score", files=files, trust_env=False, timeout=30)
+    assert got.status_code == status, got.text

@@ -45,14 +45,21 @@ def serve_reward(
         int, typer.Option(min=1, help="In progress at once; more are told to come back.")
     ] = 64,
     max_request_mb: Annotated[float, typer.Option(min=0.001, help="Size of one request.")] = 32.0,
+    max_connections: Annotated[
+        int, typer.Option(min=1, help="Open at once; a new one replaces one that shows no token.")
+    ] = 256,
     max_pictures: Annotated[
-        int, typer.Option(min=1, help="In one request, references and masks included.")
+        int,
+        typer.Option(
+            min=1, help="Images in one request, references and masks included; tasks likewise."
+        ),
     ] = 256,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of one picture.")] = 2048 * 2048,
 ) -> None:
     """Serve a reward to training runs elsewhere; their recipes name it with `kind: remote`.
 
-    SIGTERM or Ctrl-C: requests that are in progress are answered, new ones are refused.
+    SIGTERM or Ctrl-C: requests that are in progress are answered, new ones are refused. A second
+    signal ends it at once.
     More: docs/rewards.md.
     """
     with readable_errors():
@@ -68,6 +75,7 @@ def serve_reward(
             pictures=max_pictures,
             pixels=max_pixels,
             requests=max_requests,
+            connections=max_connections,
         )
         app = create_app(
             _reward(target, words or [], device),
@@ -76,7 +84,7 @@ def serve_reward(
             max_batch=max_batch,
             max_wait=wait_ms / 1000,
         )
-        run(app, host, port)
+        run(app, host, port, limits)
 
 
 def _reward(target: str, words: Sequence[str], device: str | None) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ from likewise.serve.batching import Batcher, RewardError
 from likewise.serve.bodies import BoundedBodies
 from likewise.serve.counters import Counters
 from likewise.serve.documents import Document, parse_document, pictures_and_tasks
-from likewise.serve.limits import DOCUMENT_BYTES, Limits, Room
+from likewise.serve.limits import DOCUMENT_BYTES, KNOWN, Limits, Room
 from likewise.serve.pictures import decode, header_size
 
 DEFAULT_LIMITS = Limits()
@@ -57,6 +57,7 @@ def create_app(
         given = request.headers.get("authorization", "").encode()
         if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
             raise HTTPException(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+        setattr(request.state, KNOWN, True)
 
     app = FastAPI(title="likewise reward", lifespan=lifespan, openapi_url=None)
     app.add_middleware(BoundedBodies, limits=limits, answered=counters.answered)
@@ -106,9 +107,21 @@ async def _read(request: Request, limits: Limits) -> tuple[Document, list[bytes]
     if len(texts) != 1 or len(files) != len(items) - 1:
         raise HTTPException(400, "one field 'tasks' and files 'pictures' are wanted")
     try:
-        return parse_document(texts[0]), files
+        document = parse_document(texts[0])
     except ValueError as error:
         raise HTTPException(422, str(error)) from None
+    _check_rows(document, limits)
+    return document, files
+
+
+def _check_rows(document: Document, limits: Limits) -> None:
+    """Rows may share files, so that their number has to be looked at beside that of the files."""
+    named = [len(row.other_photos) for row in document.tasks]
+    named += [len(row.more_references) for row in document.tasks]
+    if max(len(document.tasks), *named) > limits.pictures:
+        raise HTTPException(
+            413, f"a request may have {limits.pictures} tasks, and each as many photos, at most"
+        )
 
 
 def _size(place: int, data: bytes, limits: Limits) -> tuple[int, int]:

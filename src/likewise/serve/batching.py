@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -110,7 +110,9 @@ class Batcher:
                 for one in requests:
                     await self._answer([place for place in batch if place.request is one])
                 return
-            numbers = [RewardError(f"{type(error).__name__}: {error}")] * len(batch)
+            if not isinstance(error, RewardError):
+                error = RewardError(f"{type(error).__name__}: {error}")
+            numbers = [error] * len(batch)
         for place, number in zip(batch, numbers, strict=True):
             if place.answer.done():  # its request was given up
                 continue
@@ -120,6 +122,21 @@ class Batcher:
                 place.answer.set_result(number)
 
     def _ask(self, batch: Sequence[_Waiting]) -> list[float | None]:
-        with self.counters.batch(len(batch)):
+        with self.counters.batch(len(batch)), _contained():
             answer = self.reward([one.image for one in batch], [one.task for one in batch])
             return plain_numbers(answer, len(batch))
+
+
+@contextlib.contextmanager
+def _contained() -> Iterator[None]:
+    """Turn what would end the server, as ``sys.exit`` does, into a failure of this batch.
+
+    Raises:
+        RewardError: the reward raised something that is no Exception.
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RewardError(f"it tried to end the service: {type(error).__name__}: {error}") from None

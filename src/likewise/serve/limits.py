@@ -10,6 +10,7 @@ from fastapi import HTTPException
 
 RETRY_AFTER = {"Retry-After": "1"}  # seconds
 DOCUMENT_BYTES = 2**20  # of the part that describes the tasks
+KNOWN = "known"  # in the state of a request whose sender may use the service
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,14 @@ class Limits:
 
     Attributes:
         request_bytes: Of one request, everything in it.
-        pictures: In one request: drawn ones, references, masks and other photos.
+        pictures: Files in one request: drawn ones, references, masks and other photos. Also the
+            most tasks that it may describe, and the most photos of each kind that a task may name.
         pixels: Of one picture, by its header, before anything is decoded.
         held_pixels: Of all pictures of all requests in progress.
         requests: In progress at once, waiting ones included; more are told to come back.
         seconds: That a client may take to send a request.
+        header_seconds: Of these, for its headers.
+        connections: Open at once; see `connections.BoundedConnection`.
     """
 
     request_bytes: int = 32 * 2**20
@@ -31,6 +35,8 @@ class Limits:
     held_pixels: int = 2**27
     requests: int = 64
     seconds: float = 30.0
+    header_seconds: float = 10.0
+    connections: int = 256
 
 
 class Room:

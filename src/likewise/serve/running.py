@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+
+from likewise.serve.connections import BACKLOG, ensure_descriptors, protocol
+from likewise.serve.limits import Limits
+from likewise.serve.logs import keep_short
 
 TOKEN = "LIKEWISE_SERVICE_TOKEN"  # name of the environment variable
 SHORTEST = 16  # characters; `openssl rand -hex 32` makes 64
@@ -40,9 +45,38 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def run(app: FastAPI, host: str, port: int) -> None:
+class Server(uvicorn.Server):
+    """uvicorn's, which a second signal ends at once, whatever the reward is doing."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            os._exit(128 + sig)  # threads of the reward cannot be ended in any other way
+        super().handle_exit(sig, frame)
+
+
+def make_server(app: FastAPI, host: str, port: int, limits: Limits) -> Server:
+    """The server of an application, with bounded connections and a log that stays short."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=protocol(limits),
+        ws="none",
+        backlog=BACKLOG,
+        access_log=False,
+        server_header=False,
+    )
+    keep_short()
+    return Server(config)
+
+
+def run(app: FastAPI, host: str, port: int, limits: Limits) -> None:
     """Until SIGTERM or Ctrl-C: then no connection is accepted, and what was accepted is answered.
 
-    A second signal ends it at once.
+    A second signal ends it at once, with exit code 128 + its number.
+
+    Raises:
+        ValueError: the system does not allow so many connections.
     """
-    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False)
+    ensure_descriptors(limits.connections)
+    make_server(app, host, port, limits).run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import threading
@@ -484,6 +485,20 @@ def test_the_key_is_nowhere_to_be_found(
     for text in found:
         assert KEY not in text and "SECRET" not in text
     assert all(asked.headers["authorization"] == f"Bearer {KEY}" for asked in server.asked)
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 429, 500])
+def test_the_key_is_not_found_in_another_form(
+    status: int, server: Server, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    judge = make(attempts=1)
+    forms = [KEY[::-1], KEY.encode().hex(), base64.b64encode(KEY.encode()).decode()]
+    server.script = [error(status, f"{'x' * 190} {form}, a bad key: {form}") for form in forms]
+    answers = [ask(judge, [question(prompt=form)], "prompt") for form in forms]
+    judge.close()
+    said = repr(answers) + caplog.text
+    assert f"HTTP {status}: …, a bad key: …" in said
+    assert not any(form[i : i + 8] in said for form in forms for i in range(len(form) - 7))
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", f"{KEY} {KEY}", f"{KEY}\nX: y", f"{KEY}é"])

@@ -130,3 +130,26 @@ class Front:
 
     async def _few(self, head: bytes, reader: Any, writer: Any) -> None:
         await self._said(b"200 OK", b'{"values": [0.5]}', reader, writer)
+
+
+class Answering:
+    """Says the same bytes to every request; a context manager that gives its address."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+
+    def __enter__(self) -> str:
+        self.background = Background("answering")
+        self.server = self.background.run(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        return f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+
+    def __exit__(self, *error: object) -> None:
+        self.background.loop.call_soon_threadsafe(self.server.close)
+        self.background.stop()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(self.answer)
+        await writer.drain()
+        await asyncio.sleep(0.2)  # or what the client still sends would reset the connection
+        writer.close()

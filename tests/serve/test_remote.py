@@ -13,7 +13,7 @@ import pytest
 import torch
 
 pytest.importorskip("fastapi")
-from faults import FAULTS, HANG, Front
+from faults import FAULTS, HANG, Answering, Front
 from PIL import Image
 from pydantic import ValidationError
 from serving import full_task, mean, picture, served
@@ -99,6 +99,23 @@ def test_a_request_that_is_refused_is_not_repeated(monkeypatch: pytest.MonkeyPat
         valid, counts, pending = ask(remote(url, token_env="MY_TOKEN", retries=0))
         assert counts == {"error": 1}
         assert SECRET not in pending.problem and "[key]" in pending.problem
+
+
+@pytest.mark.parametrize("echo", [SECRET[::-1], SECRET.encode().hex()])
+def test_an_echo_in_another_form_is_not_quoted(echo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a body, and where the answer is no HTTP and quoted by the HTTP library."""
+
+    def talkative(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:
+        raise RuntimeError(f"no {echo}")
+
+    monkeypatch.setenv("MY_TOKEN", SECRET)
+    with served(create_app(talkative)) as url:
+        _, counts, pending = ask(remote(url, token_env="MY_TOKEN", retries=0))
+    assert counts == {"error": 1} and "the reward failed" in pending.problem
+    assert echo[:8] not in pending.problem
+    with Answering(f"{echo} 200 OK\r\nX-Key: {echo}\r\n\r\n".encode()) as url:
+        _, counts, pending = ask(remote(url, token_env="MY_TOKEN", retries=0))
+    assert counts == {"unreachable": 1} and echo[:8] not in pending.problem
 
 
 def test_settings_hold_no_secrets() -> None:

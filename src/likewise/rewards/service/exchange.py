@@ -11,7 +11,7 @@ import httpx2
 from pydantic import SecretStr
 
 from likewise.config.rewards import Remote
-from likewise.rewards.requests.keys import hide
+from likewise.rewards.requests.keys import safe_head
 from likewise.rewards.requests.waiting import retry_after
 from likewise.rewards.service.wire import Part
 
@@ -69,9 +69,10 @@ class Service:
         except TimeoutError:
             raise ServiceError("timeout", f"no answer within {seconds:g} s") from None
         except httpx2.RequestError as error:
-            raise ServiceError("unreachable", f"{type(error).__name__}: {error}") from None
+            told = safe_head(str(error), self.token)  # what is no HTTP is quoted there
+            raise ServiceError("unreachable", f"{type(error).__name__}: {told}") from None
         if response.status_code != 200:
-            told = hide(content[:200].decode(errors="replace"), self.token)
+            told = safe_head(content.decode(errors="replace"), self.token)
             raise _refusal(response, f"status {response.status_code}: {told}")
         return _values(content, count)
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 from pydantic import SecretStr
 
-from likewise.rewards.requests.keys import hide
+from likewise.rewards.requests.keys import hide, safe_head
 from likewise.rewards.requests.waiting import retry_after
 from likewise.rewards.vlm.errors import JudgeError, TransientError, UnknownFormatError
 
@@ -66,7 +66,7 @@ class Endpoint:
         except TimeoutError:
             raise TransientError(f"no answer within {self.timeout:g} s") from None
         except httpx2.RequestError as error:
-            complaint = hide(f"{type(error).__name__}: {error}", self.key)
+            complaint = f"{type(error).__name__}: {safe_head(str(error), self.key)}"
             raise TransientError(complaint.removesuffix(": ")) from None
         if response.is_success:
             return self._reply(text)
@@ -88,9 +88,9 @@ class Endpoint:
     def _error(self, response: httpx2.Response, text: str) -> JudgeError:
         status = response.status_code
         what = f"HTTP {status}"
-        # Complaints about keys like to quote a part of them, which nothing here could find.
+        # Complaints about keys like to quote a part of them, however small.
         if status not in ABOUT_KEYS and (complaint := _complaint(text)):
-            what += ": " + hide(complaint, self.key)[:200]
+            what += ": " + safe_head(complaint, self.key)
         if status in PASSING or status >= 500:
             return TransientError(what, retry_after(response.headers.get("Retry-After")))
         if status in (400, 422) and any(word in text for word in FORMAT_WORDS):

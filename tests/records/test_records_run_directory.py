@@ -54,12 +54,55 @@ def test_create_never_touches_what_is_there(
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.tex").write_text("")
+    run.append_metrics({"iteration": 1})
     places = {"run": run.path, "stranger": tmp_path / "folder", "file": tmp_path / "folder"}
     path = places[what] / "thesis.tex" if what == "file" else places[what]
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(RunDirectoryError, match=r"--resume .*, or choose another --run-dir"):
+    words = "empty folder: go on .* --resume .*, or choose" if what == "run" else "folder: choose"
+    with pytest.raises(RunDirectoryError, match=f"{words} another --run-dir"):
         RunDirectory.create(path, recipe, {})
     assert sorted(tmp_path.rglob("*")) == before
+
+
+LEARNED = ["checkpoints/iteration-000001", "rewards/000001.parquet", "samples/000002.png"]
+LEARNED += ["checkpoints/damaged-iteration-000001", "evaluation", "photo.png", "torn metrics"]
+
+
+@pytest.mark.parametrize("where", LEARNED)
+def test_a_folder_with_anything_learned_is_kept(
+    run: RunDirectory, recipe: Recipe, where: str
+) -> None:
+    if where == "torn metrics":
+        (run.path / "metrics.jsonl").write_text("torn\n")
+    else:
+        (run.path / where).mkdir()
+    with pytest.raises(RunDirectoryError, match="is not an empty folder"):
+        RunDirectory.create(run.path, recipe, {})
+
+
+@pytest.mark.parametrize("with_recipe", [True, False])
+def test_a_folder_that_holds_nothing_learned_is_started_in_again(
+    run: RunDirectory, recipe: Recipe, with_recipe: bool
+) -> None:
+    run.append_metrics({"iteration": 0})
+    run.log.write_text("warning: no photos\n")
+    run.sample_path(0).write_text("png")
+    for name in ("trackers", "rewards/.tmp-1", "checkpoints/.tmp-0-1"):
+        (run.path / name).mkdir()
+    if not with_recipe:
+        (run.path / "recipe.yaml").rename(run.path / ".tmp-recipe.yaml-1")
+    other = recipe.model_copy(update={"seed": 1})
+    again = RunDirectory.create(run.path, other, {})
+    assert again.recipe == other and again.environment == {} and again.read_metrics() == []
+    left = {str(path.relative_to(run.path)) for path in run.path.rglob("*")}
+    own = {"recipe.yaml", "environment.json", ".lock", "checkpoints", "rewards", "samples"}
+    assert left == own
+
+
+def test_a_folder_where_a_run_begins_is_not_started_in(run: RunDirectory, recipe: Recipe) -> None:
+    with run.lock(), pytest.raises(RunDirectoryError, match="is in use"):
+        RunDirectory.create(run.path, recipe.model_copy(update={"seed": 1}), {})
+    assert run.recipe == recipe
 
 
 def test_open_says_what_is_wrong(tmp_path: Path) -> None:
@@ -122,7 +165,12 @@ def test_a_file_that_is_one_torn_line(run: RunDirectory) -> None:
     assert run.read_metrics() == [{"iteration": 1}]
 
 
-@pytest.mark.parametrize("bad", ['{"iteration": 2, "lo', "", "17", '{"loss": 1}', "NaN"])
+BAD = ['{"iteration": 2, "lo', "17", '{"loss": 1}', "NaN", '{"iteration": true}', "[" * 9**5]
+BAD += ['{"iteration": 1e400}', '{"iteration": -1}', '{"iteration": 2, "loss": [1]}', "\x00\x00"]
+BAD += ['{"iteration": 1, "loss": 2}', '{"iteration": 2, "loss": "1"}', '{"iteration": 0}']
+
+
+@pytest.mark.parametrize("bad", BAD, ids=range(len(BAD)))
 def test_a_bad_line_elsewhere_is_an_error(run: RunDirectory, bad: str) -> None:
     text = f'{{"iteration": 1}}\n{bad}\n{{"iteration": 3}}\n'
     (run.path / "metrics.jsonl").write_text(text)
@@ -130,6 +178,46 @@ def test_a_bad_line_elsewhere_is_an_error(run: RunDirectory, bad: str) -> None:
         with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: "):
             read()
     assert (run.path / "metrics.jsonl").read_text() == text
+
+
+def test_what_editors_and_copying_do_is_read_over_and_repaired(run: RunDirectory) -> None:
+    rows = [{"iteration": 1, "loss": 0.5}, {"iteration": 2, "loss": 0.25}]
+    one, two = (json.dumps(row) for row in rows)
+    file = run.path / "metrics.jsonl"
+    file.write_bytes(f"\ufeff{one}\r\n\r\n{one}\r\n{two}\r\n{one}\n\n{two}\n".encode())
+    assert run.read_metrics() == rows
+    run.forget_after(2)
+    assert file.read_text() == f"{one}\n{two}\n"
+
+
+def test_numbers_that_no_float_can_hold_are_missing(run: RunDirectory) -> None:
+    text = f'{{"iteration": 1, "a": 1e400, "b": NaN, "c": {10**400}, "d": 2}}\n'
+    (run.path / "metrics.jsonl").write_text(text)
+    assert run.read_metrics() == [{"iteration": 1, "a": None, "b": None, "c": None, "d": 2}]
+
+
+@pytest.mark.parametrize(("reached", "left"), [(2, [1, 2]), (1, [1])])
+def test_a_last_row_without_its_newline_is_mended_if_learned(
+    run: RunDirectory, reached: int, left: list[int]
+) -> None:
+    """A checkpoint of its iteration says that it was written whole once."""
+    (run.path / "metrics.jsonl").write_text('{"iteration": 1}\n{"iteration": 2}')
+    run.forget_after(reached)
+    assert [row["iteration"] for row in run.read_metrics()] == left
+
+
+def test_gaps_are_named(run: RunDirectory) -> None:
+    fill(run, range(8))
+    assert run.gaps(7) == run.gaps(0) == []
+    rows = (run.path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run.path / "metrics.jsonl").write_text("".join([*rows[:2], *rows[4:6], rows[7][:9]]))
+    (run.path / "timings.jsonl").unlink()
+    (run.path / "rewards" / "000004.parquet").unlink()
+    assert run.gaps(7) == [
+        "metrics.jsonl lacks iterations 2–3, 6–7",
+        "timings.jsonl lacks all 7 iterations",
+        "rewards/ lacks iteration 4",
+    ]
 
 
 # --- rewards -------------------------------------------------------------------------------------

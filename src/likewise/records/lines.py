@@ -1,7 +1,8 @@
 """Rows of numbers as JSON lines: appended one by one, safe against a crash in between.
 
 A line counts once its newline is written. What follows the last newline was torn by a crash:
-reading ignores it, and the next row takes its place.
+reading ignores it, and the next row takes its place. What editors and copying do to such a file
+(CRLF, a byte order mark, empty lines, a row twice) is read as if it were not there.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -40,40 +42,85 @@ def append_row(file: Path, row: Mapping[str, Number]) -> None:
         fsync_path(file.parent)
 
 
-def read_rows(file: Path) -> list[dict[str, Any]]:
-    """All rows in order; none if there is no file.
+def read_rows(file: Path) -> list[dict[str, Number]]:
+    """All rows in order, each iteration once; none if there is no file.
+
+    Values that no float can hold (1e400) are None, as NaN is.
 
     Raises:
-        ValueError: a line is not a JSON object with an iteration; the message says which.
+        ValueError: a line is not a JSON object of numbers with an iteration, or iterations do not
+            rise, or a row comes twice with different numbers; the message says which line.
     """
     return [row for _, row in _read(file)]
 
 
 def drop_rows_after(file: Path, iteration: int) -> None:
-    """Rewrite the file without rows of later iterations, and without a torn last line.
+    """Rewrite the file without rows of later iterations, and repaired.
+
+    A last row that lacks only its newline is kept: a crash that left it so left no checkpoint of
+    that iteration, so this one was damaged later.
 
     Raises:
         ValueError: as `read_rows`.
     """
-    kept = b"".join(line + b"\n" for line, row in _read(file) if row["iteration"] <= iteration)
+    rows = _read(file, with_last=True)
+    kept = b"".join(line + b"\n" for line, row in rows if row["iteration"] <= iteration)
     if file.exists() and kept != file.read_bytes():
         write_atomically(file, kept)
 
 
-def _read(file: Path) -> list[tuple[bytes, dict[str, Any]]]:
+def _read(file: Path, with_last: bool = False) -> list[tuple[bytes, dict[str, Any]]]:
+    """Rows with their lines, without line ends; `with_last`: what has no newline too, if whole."""
     if not file.exists():
         return []
-    found = []
-    for count, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
+    *lines, last = file.read_bytes().removeprefix(BOM_UTF8).split(b"\n")
+    if with_last and isinstance(_parsed(last), dict):
+        lines.append(last)
+    found: list[tuple[bytes, dict[str, Any]]] = []
+    for count, line in enumerate(map(bytes.strip, lines), start=1):
+        if not line:
+            continue
         try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict) or not isinstance(row.get("iteration"), int):
+            row = _row(line)
+            if found and row["iteration"] <= found[-1][1]["iteration"]:
+                if any(row == earlier for _, earlier in found):
+                    continue
+                raise ValueError(f"iteration {row['iteration']} again, or out of order")
+        except ValueError as problem:
             text = line[:60].decode(errors="replace")
-            raise ValueError(f"{file}, line {count}: not a JSON row with an iteration: {text!r}")
+            raise ValueError(
+                f"{file}, line {count}: {problem}: {text!r}; correct or remove that line"
+            ) from None
         found.append((line, row))
     return found
+
+
+def _row(line: bytes) -> dict[str, Number]:
+    """Raises:
+    ValueError: it is no row.
+    """
+    row = _parsed(line)
+    iteration = row.get("iteration") if isinstance(row, dict) else None
+    if not isinstance(row, dict) or type(iteration) is not int or not 0 <= iteration < 2**63:
+        raise ValueError("not a JSON row with an iteration")
+    for key, value in row.items():
+        if not isinstance(value, int | float | None):
+            raise ValueError(f"{key!r:.60} is not a number")
+    return {key: value if _is_finite(value) else None for key, value in row.items()}
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_finite(value: Number) -> bool:
+    try:
+        return value is not None and math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def _cut_torn_line(lines: BinaryIO) -> None:

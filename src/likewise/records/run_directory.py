@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likewise.records.files import fsync_path, remove, remove_leftovers, write_atomically
+from likewise.records.fresh import FOLDERS, LOCK, clear, holds_nothing_learned
+from likewise.records.gaps import lacking
 from likewise.records.lines import Number, append_row, drop_rows_after, read_rows
 from likewise.records.locks import exclusive
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:  # both load slowly, and most visitors need one of them at mos
     from likewise.config import Recipe
 
 RECIPE = "recipe.yaml"
-FOLDERS = ("checkpoints", "rewards", "samples")
 NUMBERED = re.compile(r"(\d{6,})(?!\d)")  # rewards and samples start with their iteration
 
 
@@ -37,29 +38,53 @@ class RunDirectory:
         self.log = path / "log.txt"
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe, environment: Mapping[str, Any]) -> RunDirectory:
-        """Make `path` (its parents too, or in an empty folder) with recipe and environment.
+    def check_free(cls, path: Path) -> None:
+        """A run can be started in `path`: nothing is there, or a folder that holds nothing learned.
 
         Raises:
-            RunDirectoryError: there is something at `path` already.
+            RunDirectoryError: something else is.
+        """
+        if (path.exists() or path.is_symlink()) and not holds_nothing_learned(path):
+            resumed = f"go on with that run by --resume {path}, or "
+            raise RunDirectoryError(
+                f"{path} exists and is not an empty folder: "
+                f"{resumed if (path / RECIPE).is_file() else ''}choose another --run-dir"
+            )
+
+    @classmethod
+    @contextmanager
+    def start(
+        cls, path: Path, recipe: Recipe, environment: Mapping[str, Any]
+    ) -> Iterator[RunDirectory]:
+        """Make `path`, and its parents, with recipe and environment; locked, as by :meth:`lock`.
+
+        What a run left there that ended before it learned anything is removed.
+
+        Raises:
+            RunDirectoryError: something else is at `path`, or another process trains there.
         """
         from likewise.config import to_yaml
 
         path = Path(path)
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise RunDirectoryError(
-                f"{path} exists and is not an empty folder: go on with that run by "
-                f"--resume {path}, or choose another --run-dir"
-            )
+        cls.check_free(path)
         recipe_text = to_yaml(recipe)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
-        run._make_folders()
-        text = json.dumps(dict(environment), indent=2, ensure_ascii=False)
-        write_atomically(path / "environment.json", text + "\n")
-        write_atomically(path / RECIPE, recipe_text)  # last: it makes a run directory
-        fsync_path(path.parent)
-        return run
+        with run._exclusive():
+            cls.check_free(path)  # what was there may have learned until now
+            clear(path)
+            run._make_folders()
+            text = json.dumps(dict(environment), indent=2, ensure_ascii=False)
+            write_atomically(path / "environment.json", text + "\n")
+            write_atomically(path / RECIPE, recipe_text)  # last: it makes a run directory
+            fsync_path(path.parent)
+            yield run
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe, environment: Mapping[str, Any]) -> RunDirectory:
+        """As :meth:`start`, without keeping the lock."""
+        with cls.start(path, recipe, environment) as run:
+            return run
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -179,6 +204,18 @@ class RunDirectory:
                 if number is not None and number > iteration:
                     remove(entry)
 
+    def gaps(self, iteration: int) -> list[str]:
+        """What is missing of the records of iterations 1 to `iteration`, a phrase per kind.
+
+        Raises:
+            ValueError: a metrics or timings file is unreadable; see `read_metrics`.
+        """
+        found = {name: read_rows(self.path / name) for name in ("metrics.jsonl", "timings.jsonl")}
+        have = {name: {row["iteration"] for row in rows} for name, rows in found.items()}
+        have["rewards/"] = {_number(file) for file in (self.path / "rewards").glob("*.parquet")}
+        phrases = [lacking(name, known, iteration) for name, known in have.items()]
+        return [phrase for phrase in phrases if phrase]
+
     @contextmanager
     def lock(self) -> Iterator[RunDirectory]:
         """Be the only process that trains here; see `locks.exclusive`.
@@ -187,12 +224,15 @@ class RunDirectory:
             RunDirectoryError: another process trains here, or another part of this one.
         """
 
+        with self._exclusive():
+            self._make_folders()  # a copy of a run directory may lack its empty folders
+            yield self
+
+    def _exclusive(self) -> AbstractContextManager[None]:
         def busy(process: str) -> RunDirectoryError:
             return RunDirectoryError(f"{self.path} is in use: process {process} trains there")
 
-        with exclusive(self.path / ".lock", busy):
-            self._make_folders()  # a copy of a run directory may lack its empty folders
-            yield self
+        return exclusive(self.path / LOCK, busy)
 
     def _make_folders(self) -> None:
         for name in FOLDERS:

@@ -11,8 +11,9 @@ from typing import Literal
 from likewise.config import Recipe, Study, to_yaml
 from likewise.config.study import study_yaml, unit_overrides, unit_recipe
 from likewise.records import CheckpointStore, RunDirectory
-from likewise.records.files import TEMPORARY, write_atomically
-from likewise.records.run_directory import FOLDERS, RECIPE
+from likewise.records.files import write_atomically
+from likewise.records.fresh import holds_nothing_learned
+from likewise.records.run_directory import RECIPE
 
 State = Literal["finished", "started", "new"]
 BASE = "base"  # the folder of the untrained model
@@ -146,11 +147,4 @@ class Plan:
 
 def is_unborn(path: Path) -> bool:
     """Whether `path` holds no more than what comes into a run directory before its recipe."""
-    if not path.is_dir() or (path / RECIPE).is_file():
-        return False
-    return all(
-        entry.name == "environment.json"
-        or entry.name.startswith(TEMPORARY)
-        or (entry.name in FOLDERS and not any(entry.iterdir()))
-        for entry in path.iterdir()
-    )
+    return not (path / RECIPE).is_file() and holds_nothing_learned(path)

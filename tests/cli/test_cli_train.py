@@ -74,8 +74,11 @@ def test_a_stopped_run_goes_on(finished_run: Path, tmp_path: Path) -> None:
     shutil.copytree(finished_run, folder)
     recipe = folder / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("iterations: 1", "iterations: 2"))
-    result = run("train", "--resume", folder)
+    refused = run("train", "--resume", folder)
+    assert refused.exit_code == 2 and "run.iterations was 1 and is 2" in said(refused)
+    result = run("train", "--resume", folder, "--accept-changes")
     assert result.exit_code == 0
+    assert "although run.iterations was 1 and is 2" in (folder / "log.txt").read_text()
     assert "goes on after iteration 1 of 2" in said(result) and "finished: 2" in said(result)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
 
@@ -103,6 +106,7 @@ def test_resume_takes_nothing_else(words: list[str], message: str, finished_run:
         (["rollout.group_size=1"], "rollout.group_size"),
         (["--resume", "nowhere"], "there is no run directory nowhere"),
         (["--resume", "."], "it has no recipe.yaml"),
+        (["--accept-changes"], "use it with --resume"),
     ],
 )
 def test_what_does_not_fit_is_one_message(

@@ -132,6 +132,18 @@ def test_runs_of_this_study_are_taken_over_wherever_they_were_made(plan: Plan) -
     check_folder(plan)
 
 
+def test_what_a_run_has_settled_is_of_this_study(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dtype that was auto, and the absolute path of a relative one."""
+    monkeypatch.chdir(tmp_path)
+    Path("nano").mkdir()
+    make_run(plan, TRAIN, "policy.dtype=bfloat16", f"rewards.prompt.model={tmp_path / 'nano'}")
+    overrides = ["rewards.prompt.model=nano", "policy.dtype=auto"]
+    study = plan.study.model_copy(update={"overrides": [*plan.study.overrides, *overrides]})
+    check_folder(Plan(study, plan.folder))
+
+
 def test_a_run_with_another_recipe_is_refused(plan: Plan) -> None:
     run = make_run(plan, TRAIN, "rollout.tasks=8", "credit.clip=4")
     with pytest.raises(RunDirectoryError) as caught:

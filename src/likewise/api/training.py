@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from rich.console import Console
 from likewise.build.parts import build_parts
 from likewise.config.comparing import leaves
 from likewise.config.loading import load_recipe
+from likewise.config.places import with_absolute_paths
 from likewise.config.recipe import Recipe
 from likewise.records.checkpoints import CheckpointStore
 from likewise.records.environment import collect_environment
@@ -32,6 +34,7 @@ from likewise.trainer.launch import (
     launch,
 )
 from likewise.trainer.loop import train as train_loop
+from likewise.trainer.origin import changes_since, refuse
 from likewise.trainer.processes import Processes
 from likewise.trainer.progress import Progress
 from likewise.trainer.recorder import Recorder
@@ -62,7 +65,8 @@ def train(
 
     Args:
         recipe: A recipe, or what :func:`load_recipe` takes.
-        run_dir: A new or empty folder; default ``runs/<recipe>-<time>``.
+        run_dir: A new or empty folder, or one that holds nothing learned; default
+            ``runs/<recipe>-<time>``.
         quiet: Print nothing but warnings.
 
     Raises:
@@ -71,17 +75,33 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    recipe = settle(recipe)
-    run_dir = default_run_dir(recipe) if run_dir is None else Path(run_dir)
-    return _sit(_create(run_dir, recipe), quiet)
+    recipe = with_absolute_paths(settle(recipe))
+    path = default_run_dir(recipe) if run_dir is None else Path(run_dir)
+    RunDirectory.check_free(path)  # and again once it is made, when models have loaded
+    path = _same_for_all(path, recipe)
+    return _carry_out(_Order(path, recipe, quiet, environment=collect_environment()))
 
 
-def resume(run_dir: str | Path, quiet: bool = False) -> Outcome:
+def resume(run_dir: str | Path, quiet: bool = False, accept_changes: bool = False) -> Outcome:
     """Go on with a run where its newest intact checkpoint ends; errors as :func:`train`.
 
     On the same machine the result is bit-identical to that of a run that was never interrupted.
+
+    Args:
+        run_dir: The run's folder.
+        quiet: Print nothing but warnings.
+        accept_changes: Go on although its recipe, or the dataset, is no longer what the newest
+            checkpoint was made with; that is a warning then.
+
+    Raises:
+        ValueError: recipe or dataset have changed, and that is not accepted.
     """
-    return _sit(RunDirectory.open(Path(run_dir)), quiet)
+    run = RunDirectory.open(Path(run_dir))
+    recipe = settle(run.recipe)
+    newest = CheckpointStore(run.checkpoints, 1).newest_listed()
+    if newest is not None and not accept_changes:  # before models load
+        refuse(changes_since(newest.folder, recipe), newest.iteration)
+    return _carry_out(_Order(run.path, recipe, quiet, accept_changes=accept_changes))
 
 
 def default_run_dir(recipe: Recipe) -> Path:
@@ -126,54 +146,74 @@ def flat(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _create(path: Path, recipe: Recipe) -> RunDirectory:
-    """A new run directory; where a launcher started several processes, one for all of them."""
+@dataclass(frozen=True)
+class _Order:
+    """What each process of a run is told.
+
+    Attributes:
+        environment: Of a run that starts; None where one goes on.
+    """
+
+    path: Path
+    recipe: Recipe
+    quiet: bool
+    environment: Mapping[str, Any] | None = None
+    accept_changes: bool = False
+
+
+def _same_for_all(path: Path, recipe: Recipe) -> Path:
+    """Where a launcher started several processes, the first one's path: default names hold the
+    time.
+    """
     if not is_launched():
-        return RunDirectory.create(path, recipe, collect_environment())
-    state = PartialState(cpu=recipe.run.device == "cpu")
-    (name,) = broadcast_object_list([str(path)])  # default names hold the time
-    if state.is_main_process:
-        RunDirectory.create(Path(name), recipe, collect_environment())
-    state.wait_for_everyone()
-    return RunDirectory.open(Path(name))
+        return path
+    PartialState(cpu=recipe.run.device == "cpu")
+    (name,) = broadcast_object_list([str(path)])
+    return Path(name)
 
 
-def _sit(run: RunDirectory, quiet: bool) -> Outcome:
-    count = run.recipe.run.processes
-    assert isinstance(count, int)
-    received = 0
-    if count == 1 or is_launched():
-        received = _work(run.path, quiet)
-    else:
-        received = launch(count, _work, run.path, quiet)
+def _carry_out(order: _Order) -> Outcome:
+    count, iterations = order.recipe.run.processes, order.recipe.run.iterations
+    assert isinstance(count, int)  # settled
+    received = _work(order) if count == 1 or is_launched() else launch(count, _work, order)
+    run = RunDirectory(order.path)
     newest = CheckpointStore(run.checkpoints, 1).newest()
     iteration = 0 if newest is None else newest.iteration
-    return Outcome(run, iteration, iteration >= run.recipe.run.iterations, received)
+    return Outcome(run, iteration, iteration >= iterations, received)
 
 
-def _work(path: Path, quiet: bool) -> int:
-    """One process of a run. Returns the signal that ended it, or 0."""
-    run = RunDirectory.open(path)
-    recipe = run.recipe
+def _work(order: _Order) -> int:
+    """One process of a run. Returns the signal that ended it, or 0.
+
+    Whatever does not fit is found before a folder is made. Until then signals act at once.
+    """
+    recipe = order.recipe
     accelerator = Accelerator(
         cpu=recipe.run.device == "cpu",
         log_with=list(recipe.run.trackers) or None,
-        project_config=ProjectConfiguration(logging_dir=str(path / "trackers")),
+        project_config=ProjectConfiguration(logging_dir=str(order.path / "trackers")),
     )
     processes = Processes(accelerator)
     assert isinstance(recipe.run.threads, int)
     torch.set_num_threads(recipe.run.threads)
     console = Console(quiet=not processes.is_main)
-    log = run.log if processes.is_main else None
-    progress = Progress(list(recipe.rewards), recipe.run.iterations, console, log, quiet)
-    lock = run.lock() if processes.is_main else nullcontext()
-    with lock, progress.heeding("likewise.data"), Interrupts() as interrupts:
+    progress = Progress(list(recipe.rewards), recipe.run.iterations, console, order.quiet)
+    with progress.heeding("likewise.data"), ExitStack() as stack:
+        if order.environment is None and processes.is_main:
+            stack.enter_context(RunDirectory.open(order.path).lock())
         parts = build_parts(recipe, processes.device)
+        if order.environment is not None and processes.is_main:
+            stack.enter_context(RunDirectory.start(order.path, recipe, order.environment))
+        processes.wait()
+        interrupts = stack.enter_context(Interrupts())
+        run = RunDirectory.open(order.path)
+        if processes.is_main:
+            progress.keep(run.log)
         accelerator.init_trackers("likewise", config=flat(recipe))
         session = Session(recipe, run, parts, processes)
         recorder = Recorder(recipe, run, processes, progress)
         try:
-            train_loop(session, recorder, interrupts)
+            train_loop(session, recorder, interrupts, order.accept_changes)
             return max(processes.gather([interrupts.received]))
         finally:
             accelerator.end_training()

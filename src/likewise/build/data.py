@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from likewise.data.fitting import fit_held_out
 from likewise.data.fitting import fit_reference as fit_reference
 from likewise.data.folder import FolderSource
 from likewise.data.guessing import guess_kind as guess_kind
-from likewise.data.index import index_rows
+from likewise.data.index import Index, index_rows
 from likewise.data.jsonl import JsonlSource
 from likewise.data.masking import check_masks
 from likewise.data.opener import Opener
@@ -47,30 +47,62 @@ SOURCES: dict[str, Callable[[Any], Source]] = {
 }
 
 
+@dataclass(frozen=True)
+class Datasets:
+    """What a run trains on and evaluates on meanwhile.
+
+    Attributes:
+        stream: Training tasks.
+        evaluation_tasks: As `build_evaluation_tasks`.
+        fingerprints: Dotted name in the recipe → of the dataset there; the sticker world is part of
+            the program and has none.
+    """
+
+    stream: TaskStream
+    evaluation_tasks: Sequence[Task]
+    fingerprints: Mapping[str, str]
+
+
+def build_datasets(recipe: Recipe, evaluates: bool) -> Datasets:
+    """Both, with each dataset indexed once.
+
+    Args:
+        evaluates: Whether evaluation tasks are wanted.
+
+    Raises:
+        ValueError, OSError: as `build_stream`.
+    """
+    data = recipe.data
+    if isinstance(data, Stickers):
+        return Datasets(
+            lambda index: training_task(index, data.seed),
+            bench_subset(recipe.run.evaluation.tasks) if evaluates else [],
+            {},
+        )
+    if isinstance(data, DreamBench):
+        tasks = dreambench_tasks(Path(data.path))
+        check_masks(recipe, unmasked=len(tasks), rows=len(tasks))
+        stream = Epochs(fitted_tasks(tasks, recipe.policy), data.seed)
+        evaluation = build_evaluation_tasks(recipe) if evaluates else []
+        index = index_rows(open_source(data), None)
+        return Datasets(stream, evaluation, {"data.path": index.fingerprint})
+    own = _indexed(data)
+    photos = _stream(recipe, data, *own)
+    other = _indexed_evaluation(data) if data.evaluation and evaluates else None
+    evaluation = _evaluation_tasks(recipe, data, own, other) if evaluates else []
+    fingerprints = {"data.path": own[1].fingerprint}
+    if other is not None:
+        fingerprints["data.evaluation"] = other[1].fingerprint
+    return Datasets(photos, evaluation, fingerprints)
+
+
 def build_stream(recipe: Recipe) -> TaskStream:
     """Training tasks.
 
     Raises:
         ValueError, OSError: the data are not there, or bad and not to be skipped.
     """
-    data = recipe.data
-    if isinstance(data, Stickers):
-        return lambda index: training_task(index, data.seed)
-    if isinstance(data, DreamBench):
-        tasks = dreambench_tasks(Path(data.path))
-        check_masks(recipe, unmasked=len(tasks), rows=len(tasks))
-        return Epochs(fitted_tasks(tasks, recipe.policy), data.seed)
-    source = open_source(data)
-    index = index_rows(source, None if data.evaluation else data.held_out)
-    if index.problems.counts:
-        refuse_or_log(index.problems, data)
-    log_notes(source.notes)
-    check_masks(recipe, index.unmasked, len(index.training) + len(index.held_out))
-    if not len(index.training):
-        raise ValueError(f"{data.path} has no good row to train on")
-    opener = Opener(source, recipe.policy, data.workers)
-    rows = Epochs(index.training.tolist(), data.seed)
-    return PhotoStream(opener, rows, data, ahead=recipe.rollout.tasks)
+    return build_datasets(recipe, evaluates=False).stream
 
 
 def prompts_of(stream: TaskStream) -> list[str]:
@@ -97,14 +129,52 @@ def build_evaluation_tasks(recipe: Recipe) -> Sequence[Task]:
     if isinstance(data, DreamBench):
         chosen = spread(dreambench_tasks(Path(data.path)), tasks)
         return fitted_tasks(chosen, recipe.policy)
-    other = data.evaluation and data.model_copy(update={"path": data.evaluation})
-    source = open_source(other or data)
-    index = index_rows(source, None if other else data.held_out)
+    if data.evaluation:
+        other = _indexed_evaluation(data)
+        return _evaluation_tasks(recipe, data, other, other)
+    return _evaluation_tasks(recipe, data, _indexed(data), None)
+
+
+Indexed = tuple[Source, Index]
+
+
+def _indexed(data: Photos) -> Indexed:
+    source = open_source(data)
+    return source, index_rows(source, None if data.evaluation else data.held_out)
+
+
+def _indexed_evaluation(data: Photos) -> Indexed:
+    source = open_source(_evaluation_section(data))
+    return source, index_rows(source, None)
+
+
+def _evaluation_section(data: Photos) -> Photos:
+    return data.model_copy(update={"path": data.evaluation})
+
+
+def _stream(recipe: Recipe, data: Photos, source: Source, index: Index) -> PhotoStream:
+    if index.problems.counts:
+        refuse_or_log(index.problems, data)
+    log_notes(source.notes)
+    check_masks(recipe, index.unmasked, len(index.training) + len(index.held_out))
+    if not len(index.training):
+        raise ValueError(f"{data.path} has no good row to train on")
+    opener = Opener(source, recipe.policy, data.workers)
+    rows = Epochs(index.training.tolist(), data.seed)
+    return PhotoStream(opener, rows, data, ahead=recipe.rollout.tasks)
+
+
+def _evaluation_tasks(
+    recipe: Recipe, data: Photos, own: Indexed, other: Indexed | None
+) -> list[Task]:
+    """Of `other`, the dataset of `data.evaluation`; None: of what is held out of the run's own."""
+    source, index = other or own
+    section = _evaluation_section(data) if other else data
     if other and index.problems.counts:
-        refuse_or_log(index.problems, other)
+        refuse_or_log(index.problems, section)
     rows = Epochs((index.training if other else index.held_out).tolist(), seed=0)
     opener = Opener(source, recipe.policy, workers=0)
-    return first_tasks(opener, rows, tasks, other or data)
+    return first_tasks(opener, rows, recipe.run.evaluation.tasks, section)
 
 
 def open_source(data: Photos | DreamBench) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from likewise.build.data import build_evaluation_tasks, build_stream, log_notes, prompts_of
+from likewise.build.data import build_datasets, log_notes, prompts_of
 from likewise.build.metrics import build_judges
 from likewise.build.policies import build_policy, build_sampler, long_prompts
 from likewise.build.rewards import build_rewards
@@ -20,14 +20,16 @@ def build_parts(recipe: Recipe, device: torch.device) -> Parts:
         ValueError, OSError: a model or function is not there, or does not fit (the message names
             the field).
     """
-    stream = build_stream(recipe)  # first: bad data are found faster than models are loaded
-    policy, evaluation = build_policy(recipe, device), recipe.run.evaluation
-    log_notes(long_prompts(policy, prompts_of(stream)))
+    # First: bad data are found faster than models are loaded.
+    datasets = build_datasets(recipe, evaluates=recipe.run.evaluation.every > 0)
+    policy = build_policy(recipe, device)
+    log_notes(long_prompts(policy, prompts_of(datasets.stream)))
     return Parts(
         policy=policy,
         sampler=build_sampler(recipe, policy),
         rewards=build_rewards(recipe, device),
-        stream=stream,
-        evaluation_tasks=build_evaluation_tasks(recipe) if evaluation.every else [],
+        stream=datasets.stream,
+        evaluation_tasks=datasets.evaluation_tasks,
         judges=build_judges(device) if isinstance(recipe.data, Stickers) else {},
+        fingerprints=datasets.fingerprints,
     )

@@ -32,11 +32,18 @@ def train(
         ),
     ] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="A new or empty folder; default: runs/<recipe>-<time>.")
+        Path | None, typer.Option(help="A new or empty folder (default: runs/<recipe>-<time>).")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run instead.")
     ] = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="With --resume: go on although recipe or dataset have changed since.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -65,9 +72,11 @@ def train(
     with readable_errors():
         if not dry_run and (gpus is not None or gpu_memory is not None):
             fail("--gpus and --gpu-memory plan a run: use them with --dry-run", USAGE)
+        if accept_changes and resume is None:
+            fail("--accept-changes goes on with a changed run: use it with --resume", USAGE)
         if resume is not None:
             _refuse_beside_resume(words, run_dir, dry_run)
-            _resume(resume, quiet)
+            _resume(resume, quiet, accept_changes)
         elif dry_run:
             from likewise.cli.estimate import print_plan
 
@@ -107,7 +116,7 @@ def _start(words: Sequence[str], run_dir: Path | None, quiet: bool) -> None:
     _end(api.train(recipe, path, quiet), quiet)
 
 
-def _resume(run_dir: Path, quiet: bool) -> None:
+def _resume(run_dir: Path, quiet: bool, accept_changes: bool) -> None:
     run = RunDirectory.open(run_dir)
     iterations = run.recipe.run.iterations
     newest = CheckpointStore(run.checkpoints, 1).newest()
@@ -119,7 +128,7 @@ def _resume(run_dir: Path, quiet: bool) -> None:
     from likewise import api
 
     _say(f"run directory: {run_dir} (goes on after iteration {done} of {iterations})", quiet)
-    _end(api.resume(run_dir, quiet), quiet)
+    _end(api.resume(run_dir, quiet, accept_changes), quiet)
 
 
 def _end(outcome: Outcome, quiet: bool) -> None:
@@ -138,11 +147,11 @@ def _end(outcome: Outcome, quiet: bool) -> None:
         )
         return
     name = f" ({signal.Signals(outcome.signal).name})" if outcome.signal else ""
-    _say(
-        f"stopped{name} after iteration {outcome.iteration}; "
-        f"go on with: likewise train --resume {path}",
-        quiet,
-    )
+    if path.is_dir():
+        how = f"after iteration {outcome.iteration}; go on with: likewise train --resume {path}"
+    else:
+        how = "before the run began; nothing was written"
+    _say(f"stopped{name} {how}", quiet)
     raise typer.Exit(128 + outcome.signal)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from likewise.config.problems import Path, dotted
@@ -12,6 +12,12 @@ from likewise.config.recipe import Recipe
 def leaves(recipe: Recipe) -> dict[str, Any]:
     """Dotted name → value of every field that is no section; lists are values."""
 
+    return flattened(recipe.model_dump())
+
+
+def flattened(content: Mapping[str, Any]) -> dict[str, Any]:
+    """As `leaves`, of a recipe's content."""
+
     def walk(path: Path, value: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict):
             for key, inner in value.items():
@@ -19,7 +25,12 @@ def leaves(recipe: Recipe) -> dict[str, Any]:
         else:
             yield dotted(path), value
 
-    return dict(walk((), recipe.model_dump()))
+    return dict(walk((), content))
+
+
+def is_under(name: str, sections: Sequence[str]) -> bool:
+    """Whether a dotted name is one of `sections`, or in one of them."""
+    return any(f"{name}.".startswith(f"{section}.") for section in sections)
 
 
 def differences(one: Recipe, other: Recipe, apart_from: Sequence[str]) -> list[str]:
@@ -32,6 +43,5 @@ def differences(one: Recipe, other: Recipe, apart_from: Sequence[str]) -> list[s
     return [
         f"{name} is {here.get(name, 'not set')!r}, not {there.get(name, 'not set')!r}"
         for name in dict.fromkeys([*here, *there])
-        if here.get(name) != there.get(name)
-        and not any(f"{name}.".startswith(f"{free}.") for free in apart_from)
+        if here.get(name) != there.get(name) and not is_under(name, apart_from)
     ]

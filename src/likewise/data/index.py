@@ -5,12 +5,15 @@ No picture is opened: paths, texts and types are looked at, and whether files ex
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from likewise.data.entries import Entry, Problem, Source
+from likewise.data.entries import Entry, Problem, Source, Stored
 from likewise.seeding import derive_seed
 
 
@@ -49,11 +52,14 @@ class Index:
 
     Attributes:
         unmasked: How many of the good rows have no mask of their first reference.
+        fingerprint: Of what the good rows say, and of their files' names and sizes; files are not
+            opened. Wherever the dataset lies, it is the same.
     """
 
     training: np.ndarray
     held_out: np.ndarray
     problems: Problems
+    fingerprint: str
     unmasked: int = 0
 
 
@@ -67,7 +73,7 @@ def index_rows(source: Source, held_out: int | None, examples: int = 3) -> Index
         held_out: One in so many families; None for none.
         examples: How many problems of each sort to keep.
     """
-    problems, ids = Problems(examples), set[int]()
+    problems, ids, digest = Problems(examples), set[int](), hashlib.sha256()
     rows, families, unmasked = [], [], 0
     for entry in source.entries(0, len(source), content=False):
         found = _problem(entry, ids)
@@ -77,9 +83,25 @@ def index_rows(source: Source, held_out: int | None, examples: int = 3) -> Index
             rows.append(entry.row)
             unmasked += not entry.has_mask
             families.append(derive_seed("held out", entry.family or entry.subject))
+            digest.update(_facts(entry))
     good, marks = np.array(rows, np.int64), np.array(families, np.int64)
     out = _held_out(marks, held_out) if held_out and len(marks) else np.zeros(len(good), bool)
-    return Index(good[~out], good[out], problems, unmasked)
+    return Index(good[~out], good[out], problems, digest.hexdigest(), unmasked)
+
+
+def _facts(entry: Entry) -> bytes:
+    """What a row asks for, in bytes."""
+    texts = (entry.id, entry.prompt, entry.class_name, entry.subject, entry.family)
+    files = [(stored.name, _size(stored)) for stored in entry.stored]
+    return json.dumps([texts, files]).encode()
+
+
+def _size(stored: Stored) -> int:
+    """Bytes of a stored picture's file; -1 where there is none."""
+    try:
+        return -1 if stored.file is None else os.stat(stored.file).st_size
+    except OSError:
+        return -1
 
 
 def _problem(entry: Entry | Problem, ids: set[int]) -> Problem | None:

@@ -18,6 +18,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from likewise.records.files import TEMPORARY, fsync_path, fsync_tree, remove, remove_leftovers
@@ -85,6 +86,13 @@ class CheckpointStore:
     def newest(self) -> Checkpoint | None:
         """The newest intact checkpoint; damaged ones are skipped with a warning."""
         return self._first_intact(self._readable())
+
+    def newest_listed(self) -> Checkpoint | None:
+        """The newest with a readable manifest, found quickly: its files may be damaged."""
+        for iteration, folder in self._listed():
+            with suppress(DamageError):
+                return read_checkpoint(folder, iteration)
+        return None
 
     def best(self) -> Checkpoint | None:
         """The intact checkpoint with the highest score, None if none has a score."""

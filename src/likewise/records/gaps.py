@@ -12,7 +12,7 @@ def lacking(name: str, known: Collection[int | None], last: int) -> str:
     missing = [iteration for iteration in range(1, last + 1) if iteration not in known]
     if not missing:
         return ""
-    if len(missing) == last:
+    if len(missing) == last > 1:
         return f"{name} lacks all {last} iterations"
     found = list(_ranges(missing))
     more = f" and {len(found) - SHOWN} more ranges" if len(found) > SHOWN else ""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from likewise.config import load_recipe
-from likewise.config.comparing import differences
+from likewise.config.comparing import differences, leaves
+from likewise.config.places import with_absolute_paths
 from likewise.records import RunDirectoryError
 from likewise.records.run_directory import RECIPE
 from likewise.study.plan import DECIDES, SETTINGS, Plan, Unit, is_unborn
@@ -36,7 +37,13 @@ def _check_run(plan: Plan, unit: Unit) -> None:
         if path.exists() and not is_unborn(path):
             raise RunDirectoryError(f"{path} is no run directory: move it away")
         return
-    found = differences(load_recipe(path / RECIPE), plan.recipe(unit), FREE)
+    planned = plan.recipe(unit)
+    settled = [name for name, value in leaves(planned).items() if value == "auto"]
+    found = differences(
+        with_absolute_paths(load_recipe(path / RECIPE)),
+        with_absolute_paths(planned),
+        [*FREE, *settled],
+    )
     if found:
         raise RunDirectoryError(
             f"{path} is another run than the study plans: {'; '.join(found)}: move it away, or "

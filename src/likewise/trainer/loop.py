@@ -15,16 +15,23 @@ from likewise.trainer.session import Session
 from likewise.trainer.state import seed_everything
 
 
-def train(session: Session, recorder: Recorder, interrupts: Interrupts) -> bool:
+def train(
+    session: Session, recorder: Recorder, interrupts: Interrupts, accept_changes: bool = False
+) -> bool:
     """Run to the last iteration of the recipe. False if a signal ended it early.
 
     Finished, stopped by a signal or out of patience: what was learned is in a checkpoint.
 
+    Args:
+        accept_changes: Go on although recipe or datasets are not those of the newest checkpoint.
+
     Raises:
         TrainingError: the run cannot go on; see `checks`.
+        ValueError: recipe or datasets have changed, and that is not accepted.
     """
     recipe, processes = session.recipe, session.processes
-    session.restore()
+    changes = session.restore(accept_changes)
+    recorder.resumed(session.iteration, changes)
     if session.iteration == 0 and session.evaluates:
         seed_everything(recipe.seed, 0, processes.index)
         recorder.base(session.evaluate(0))

@@ -20,7 +20,6 @@ class Progress:
     Args:
         rewards: Names, in the recipe's order.
         iterations: Of the whole run.
-        log: File to which every line is added too, whatever the console shows.
         quiet: Show warnings only.
     """
 
@@ -29,12 +28,23 @@ class Progress:
         rewards: Sequence[str],
         iterations: int,
         console: Console,
-        log: Path | None = None,
         quiet: bool = False,
     ) -> None:
-        self.rewards, self.iterations, self.console, self.log = rewards, iterations, console, log
+        self.rewards, self.iterations, self.console = rewards, iterations, console
         self.quiet = quiet
+        self.log: Path | None = None
+        self.early: list[str] = []  # lines from before there was a log
         self.seconds: list[float] = []
+
+    def keep(self, log: Path) -> None:
+        """From now on add every line to the file `log` too, whatever the console shows.
+
+        What was said before comes first.
+        """
+        self.log = log
+        for line in self.early:
+            self._write(line)
+        self.early = []
 
     def show(self, iteration: int, row: Numbers, timings: Mapping[str, float]) -> None:
         """One line: rewards of this iteration, conflict rate, evaluation if any, time left."""
@@ -78,9 +88,15 @@ class Progress:
         text = Text.from_markup(line)
         if always or not self.quiet:
             self.console.print(text, soft_wrap=True)
-        if self.log is not None:
-            with self.log.open("a", encoding="utf-8") as file:
-                file.write(text.plain + "\n")
+        if self.log is None:
+            self.early.append(text.plain)
+        else:
+            self._write(text.plain)
+
+    def _write(self, line: str) -> None:
+        assert self.log is not None
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
     def _left(self, iteration: int) -> str:
         """Time to the end at the mean pace of the last iterations: "12 min"."""

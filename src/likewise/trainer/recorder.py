@@ -13,6 +13,7 @@ from likewise.rollout.steps import StepPlan
 from likewise.trainer import metrics
 from likewise.trainer.clock import Clock
 from likewise.trainer.credit import Assignment
+from likewise.trainer.origin import Changes
 from likewise.trainer.processes import Processes
 from likewise.trainer.progress import Progress
 from likewise.types import Task
@@ -26,6 +27,17 @@ class Recorder:
     ) -> None:
         self.recipe, self.run, self.processes, self.progress = recipe, run, processes, progress
         self.silent: set[str] = set()  # rewards that this process has warned of
+
+    def resumed(self, iteration: int, changes: Changes) -> None:
+        """Say what is not as a resumed run left it after `iteration`."""
+        if not self.processes.is_main or not iteration:
+            return
+        for change in (*changes.learning, *changes.machine):
+            self.progress.warn(f"goes on after iteration {iteration} although {change}")
+        if changes.machine:
+            self.progress.warn("numbers may differ in their last bits from an undisturbed run's")
+        for gap in self.run.gaps(iteration):
+            self.progress.warn(f"{gap}, which this run has finished: they were lost or removed")
 
     def base(self, numbers: metrics.Numbers) -> None:
         """The evaluation before training, as iteration 0."""

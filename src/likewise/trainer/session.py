@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 from likewise.config.recipe import Recipe
 from likewise.protocols import AnyReward, Policy, Reward, TaskStream
@@ -24,7 +25,7 @@ from likewise.rollout.scoring import (
 )
 from likewise.rollout.steps import StepPlan
 from likewise.rollout.trajectories import Roller, Trajectory, iteration_seed
-from likewise.trainer import metrics, state
+from likewise.trainer import metrics, origin, state
 from likewise.trainer.checks import Patience, check_ratio
 from likewise.trainer.clock import Clock
 from likewise.trainer.credit import Assignment
@@ -46,6 +47,7 @@ class Parts:
         stream: Training tasks.
         evaluation_tasks: The fixed set; may be empty.
         judges: Scorers that training never sees, by name.
+        fingerprints: Of the datasets, by dotted name in the recipe.
     """
 
     policy: Policy
@@ -54,6 +56,7 @@ class Parts:
     stream: TaskStream
     evaluation_tasks: Sequence[Task]
     judges: Mapping[str, Reward]
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
 class Session:
@@ -79,16 +82,30 @@ class Session:
         self.iteration = 0
         self.ratio_checked = False
 
-    def restore(self) -> None:
-        """Go on from the newest intact checkpoint, if there is one; forget what came after it."""
-        checkpoint = self.store.newest()
+    def restore(self, accept_changes: bool = False) -> origin.Changes:
+        """Go on from the newest intact checkpoint, if there is one; forget what came after it.
+
+        Args:
+            accept_changes: Go on although recipe or datasets have changed since.
+
+        Returns:
+            Those changes.
+
+        Raises:
+            ValueError: there are some, and they are not accepted.
+        """
+        checkpoint, changes = self.store.newest(), origin.Changes()
         if checkpoint is not None:
+            changes = origin.changes_since(checkpoint.folder, self.recipe, self.parts.fingerprints)
+            if not accept_changes:
+                origin.refuse(changes, checkpoint.iteration)
             state.read_state(checkpoint.folder, self.parts.policy, self.learner)
             self.iteration = checkpoint.iteration
         self.processes.wait()  # until all have read, before the main process tidies up
         if self.processes.is_main:
             self.run.forget_after(self.iteration if checkpoint is not None else -1)
         self.processes.wait()
+        return changes
 
     @property
     def evaluates(self) -> bool:
@@ -214,7 +231,10 @@ class Session:
         return rows[0] if rows and rows[0]["iteration"] == 0 else {}
 
     def _write_checkpoint(self, iteration: int, score: float | None) -> None:
-        write = partial(state.write_state, policy=self.parts.policy, learner=self.learner)
+        def write(folder: Path) -> None:
+            state.write_state(folder, self.parts.policy, self.learner)
+            origin.write_origin(folder, self.recipe, self.parts.fingerprints)
+
         self.store.save(iteration, write, score)
 
     def _ask(self, trajectory: Trajectory, tasks: Sequence[Task]) -> Asked:

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 GROUND = {"assets", "types", "config", "seeding", "protocols", "sheets", "records", "quiet"}
-GROUND |= {"pictures", "imports", "hub", "tensors"}
+GROUND |= {"pictures", "imports", "hub", "tensors", "printable", "terminal"}
 PLUG_INS = {"policies", "rewards", "data"}
 MATHS = {"algorithm"}
-PAPERS = {"assets", "types", "config", "sheets", "records"}  # what can be read without torch
+PAPERS = {"assets", "types", "config", "sheets", "records", "printable"}  # read without torch
 SIBLINGS = {"trainer", "evaluation", "study", "report", "pretrain"}
 
 HOUSE: dict[str, set[str]] = {
@@ -36,8 +36,10 @@ HOUSE: dict[str, set[str]] = {
     "quiet": set(),
     "imports": set(),
     "hub": set(),
+    "printable": set(),
+    "terminal": {"printable"},
     "tensors": set(),
-    "records": {"config"},
+    "records": {"config", "printable"},
     # What numbers in files and arrays say: intervals, tests, fronts, diagnostics.
     "analysis": PAPERS,
     # Pure maths on tensors.
@@ -75,6 +77,7 @@ HOUSE: dict[str, set[str]] = {
 
 # These never import torch or what stands on it, so that commands and tools start at once.
 TORCH_FREE = {"__init__", "assets", "config", "pictures", "records", "sheets", "types"}
+TORCH_FREE |= {"printable", "terminal"}
 TORCH_FREE |= {"analysis", "study", "report", "serve"}
 TORCH = {"torch", "accelerate", "diffusers", "peft", "transformers"}
 

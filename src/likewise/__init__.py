@@ -8,7 +8,10 @@ Names load when first used, so that importing the package does not import torch.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+
+TYPE_CHECKING = False  # `typing` would load before Ctrl-C is quiet; see `__main__`
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 

@@ -208,6 +208,56 @@ def test_wrong_paths_are_refused(names: list[str], said: str, tmp_path: Path) ->
     assert not (tmp_path / "out.html").exists()
 
 
+def test_samples_that_are_no_images_are_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    run.sample_path(2).write_text("<script>")
+    (run.path / "samples" / "notes.png").write_text("mine")
+    write_report([run.path], tmp_path / "out.html", references)
+    assert "samples that are not images: 000002.png." in (tmp_path / "out.html").read_text()
+
+
+def test_a_dollar_in_a_label_is_no_formula(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "study")
+    study = folder / "study.yaml"
+    study.write_text(study.read_text().replace("label: naive", r"label: 'a $\frac{b$'"))
+    write_report([folder], tmp_path / "out.html", references)
+    assert r"a $\frac{b$" in (tmp_path / "out.html").read_text()
+
+
+def test_numbers_that_no_float_can_hold_are_unknown(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "study")
+    results = folder / "results.json"
+    results.write_text(results.read_text().replace('"p_seeds": 0.5', '"p_seeds": 1e400'))
+    write_report([folder], tmp_path / "out.html", references)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("results.json", '"mean": 0.02', '"mean": [[0.02]]', "mean: Input should be"),
+        ("results.json", '"label": "naive"', '"label": ["naive"]', "arms.naive.label: Input"),
+        ("results.json", '"n": 4, "judge', '"n": [4], "judge', "neither a label nor an estimate"),
+        ("attribution.json", "[0.6, 0.3, 0.1]", "[[0.6], 0.3]", "share"),
+        ("base/model/scores.parquet", None, "PAR1", "scores.parquet is damaged"),
+        ("runs/naive/seed-0/environment.json", None, "[1]", "environment.json is damaged"),
+        ("runs/naive/seed-0/rewards/000001.parquet", None, "", "000001.parquet is damaged"),
+        ("runs/naive/seed-0/metrics.jsonl", '"correlation": -0.2', '"correlation": [[1]]', "line"),
+    ],
+)
+def test_damaged_inputs_are_named(
+    file: str, old: str | None, new: str, said: str, tmp_path: Path
+) -> None:
+    folder = make_study(tmp_path / "study")
+    if old is not None:
+        text = (folder / file).read_text()
+        assert old in text
+        new = text.replace(old, new)
+    (folder / file).write_text(new)
+    with pytest.raises(ValueError, match=f"{Path(file).name}.*{re.escape(said)}"):
+        paths = [folder / "runs/naive/seed-0"] if "environment" in file else [folder]
+        write_report(paths, tmp_path / "out.html", references)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [("{", "results.json is damaged"), ("[]", "not a JSON object"), ("{}", "lacks aims, arms")],

@@ -99,6 +99,7 @@ def test_checkpoints_hold_all_of_the_state(undisturbed: tuple[dict[str, bytes], 
         "learner.safetensors",
         "learner.json",
         "manifest.json",
+        "origin.json",
     }
 
 

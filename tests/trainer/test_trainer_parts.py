@@ -282,11 +282,14 @@ def test_names_and_messages_are_no_markup() -> None:
 
 def test_the_log_has_every_line_without_colours(tmp_path: Path) -> None:
     console = Console(record=True, file=io.StringIO(), force_terminal=True, width=30)
-    progress = Progress(["text"], 10, console, tmp_path / "log.txt")
+    progress = Progress(["text"], 10, console)
+    progress.warn("from before there was a log")
+    progress.keep(tmp_path / "log.txt")
     row = {"reward/text/mean": 0.25, "conflict_rate": 0.5, "eval/text": 1.0, "eval/look": 2.0}
     progress.show(1, row, {"seconds/total": 1.0})
     progress.warn("a [long] line " * 5)
     lines = [
+        "warning: from before there was a log",
         "   1/10  text 0.2500  conflict 50%  1.0 s  9 s left",
         "      evaluation  text 1.0000  look 2.0000",
         "warning: " + "a [long] line " * 5,

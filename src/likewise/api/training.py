@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration, broadcast_object_list
-from rich.console import Console
 
 from likewise.build.parts import build_parts
 from likewise.config.comparing import leaves
@@ -24,6 +23,7 @@ from likewise.config.recipe import Recipe
 from likewise.records.checkpoints import CheckpointStore
 from likewise.records.environment import collect_environment
 from likewise.records.run_directory import RunDirectory
+from likewise.terminal import SafeConsole
 from likewise.trainer.interrupts import Interrupts
 from likewise.trainer.launch import (
     auto_device,
@@ -196,7 +196,7 @@ def _work(order: _Order) -> int:
     processes = Processes(accelerator)
     assert isinstance(recipe.run.threads, int)
     torch.set_num_threads(recipe.run.threads)
-    console = Console(quiet=not processes.is_main)
+    console = SafeConsole(quiet=not processes.is_main)
     progress = Progress(list(recipe.rewards), recipe.run.iterations, console, order.quiet)
     with progress.heeding("likewise.data"), ExitStack() as stack:
         if order.environment is None and processes.is_main:

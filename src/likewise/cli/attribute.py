@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from likewise.cli.errors import readable_errors
 from likewise.config.credit import Tdw
+from likewise.terminal import SafeConsole, say, shown
 
 if TYPE_CHECKING:  # imports torch
     from likewise.api.attribution import Attribution
@@ -48,7 +48,7 @@ def attribute(
     with readable_errors():
         from likewise import api
 
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with Progress(console=SafeConsole(stderr=True), transient=True) as progress:
             bar = progress.add_task("tasks", total=tasks)
             found = api.attribute(
                 target,
@@ -62,9 +62,9 @@ def attribute(
                 lambda done: progress.update(bar, completed=done),
             )
         section = found.time_weights()
-        Console().print(table(found, section))
-        typer.echo(f"all numbers: {found.file}")
-        typer.echo(f"\nas a recipe's section:\n\n{as_yaml(section)}" if section else _NO_SECTION)
+        SafeConsole().print(table(found, section))
+        say(f"all numbers: {found.file}")
+        say(f"\nas a recipe's section:\n\n{as_yaml(section)}" if section else _NO_SECTION)
 
 
 _NO_SECTION = "no measured time weights: each side needs a reward that varies"
@@ -83,7 +83,7 @@ def table(found: Attribution, section: Measured | None) -> Table:
     result = Table(title=title)
     columns = ["step", "σ", *found.scorers, *(f"w_p {name}" for name in curves)]
     for column in columns:
-        result.add_column(column, justify="right")
+        result.add_column(shown(column), justify="right")
     for t in range(steps):
         shares = [_share(profile, t, t in found.steps) for profile in found.scorers.values()]
         weights = [f"{float(curve[t]):.2f}" for curve in curves.values()]

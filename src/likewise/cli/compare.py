@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from likewise.cli.errors import FAILED, fail, readable_errors
@@ -24,6 +22,7 @@ from likewise.study.plan import BASE_UNIT, Plan, State, Unit
 from likewise.study.runner import Runner
 from likewise.study.taking_over import check_folder
 from likewise.study.workers import Worker, find_workers
+from likewise.terminal import SafeConsole, say, shown
 from likewise.trainer.interrupts import Interrupts
 
 
@@ -102,7 +101,7 @@ def _work(plan: Plan, only: Only | None) -> int:
             runner = Runner(plan, workers, progress.started, progress.ended)
             failed = runner.run(todo, finished, lambda: interrupts.received > 0)
     if interrupts.received:
-        typer.echo(f"stopped; go on with the same command: all is in {plan.folder}")
+        say(f"stopped; go on with the same command: all is in {plan.folder}")
         raise typer.Exit(128 + interrupts.received)
     return failed
 
@@ -129,20 +128,21 @@ def _write_results(plan: Plan) -> None:
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(plan.folder / "results.json", text + "\n")
     write_atomically(plan.folder / "results.md", results_markdown(results))
-    console = Console(soft_wrap=True, highlight=False)
+    console = SafeConsole(soft_wrap=True, highlight=False)
     if results["arms"]:
         console.print(_summary(results))
     if results["missing"]:
         console.print(f"{len(results['missing'])} of {len(plan.units)} units are missing")
-    console.print(f"all tables: {escape(str(plan.folder / 'results.md'))}")
+    console.print(f"all tables: {shown(str(plan.folder / 'results.md'))}")
 
 
 def _summary(results: dict[str, Any]) -> Table:
     """Means of both aims, and differences to the baseline with p over subjects."""
-    table = Table(title=f"{results['study']}: differences to {results['baseline']}, paired")
+    title = f"{results['study']}: differences to {results['baseline']}, paired"
+    table = Table(title=shown(title))
     table.add_column("arm")
     for name in results["aims"]:
-        table.add_column(name, justify="right")
+        table.add_column(shown(name), justify="right")
         table.add_column("difference", justify="right")
         table.add_column("p", justify="right")
     for arm in results["arms"].values():
@@ -153,7 +153,7 @@ def _summary(results: dict[str, Any]) -> Table:
             cells.append("–" if mean is None else f"{mean:.3f}")
             cells.append("" if versus is None else f"{versus['mean']:+.3f}")
             cells.append("" if versus is None else f"{versus['p_subjects']:.3f}")
-        table.add_row(escape(arm["label"]), *cells)
+        table.add_row(shown(arm["label"]), *cells)
     return table
 
 
@@ -167,9 +167,9 @@ def _print_plan(plan: Plan, only: Only | None) -> None:
         table.add_column(column)
     for unit in plan.units:
         about = minutes(seconds[unit.kind]) if unit in todo else ""
-        table.add_row(str(unit), states[unit], about)
+        table.add_row(shown(unit), states[unit], about)
     workers = _workers(plan)
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     console.print(table)
     left = minutes(estimate(todo, seconds, len(workers)))
     where = ", ".join(worker.name for worker in workers)

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from likewise.cli.errors import FAILED, readable_errors
+from likewise.terminal import SafeConsole, shown
 
 app = typer.Typer(no_args_is_help=True, help="Data sets of your own.")
 
@@ -42,19 +41,19 @@ def check(
     with readable_errors():
         from likewise.api.data import check_data
 
-        console = Console(soft_wrap=True, highlight=False)
-        with console.status(f"looking at {escape(str(path))}…"):
+        console = SafeConsole(soft_wrap=True, highlight=False)
+        with console.status(f"looking at {shown(str(path))}…"):
             checked = check_data(path, kind, decode, examples)
     report = checked.report
     for what, count in report.problems.counts.most_common():
-        console.print(f"[bold red]{count:>7,}[/] {escape(what)}")
+        console.print(f"[bold red]{count:>7,}[/] {shown(what)}")
         for problem in report.problems.first[what]:
-            console.print(f"        {escape(problem.where)}: {escape(problem.detail)}")
+            console.print(f"        {shown(problem.where)}: {shown(problem.detail)}")
     for note in report.notes:
-        console.print(escape(note))
+        console.print(shown(note))
     looked = "decoded" if decode else "headers read"
     console.print(
-        f"{escape(str(path))} ({checked.kind}): {report.rows:,} rows, {report.bad:,} bad "
+        f"{shown(str(path))} ({checked.kind}): {report.rows:,} rows, {report.bad:,} bad "
         f"(pictures: {looked})"
     )
     if report.bad:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from likewise.cli.errors import FAILED
+from likewise.terminal import SafeConsole, shown
 
 LOOKS = {"ok": "[green]OK[/]", "warning": "[yellow]warning[/]", "problem": "[bold red]problem[/]"}
 
@@ -16,16 +15,16 @@ def doctor() -> None:
     """Check this machine: libraries, cores, memory, shipped models. Exit code 1 on a problem."""
     from likewise.cli import checks
 
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     with console.status("looking around…"):
         findings = list(checks.all_findings())
     table = Table(box=None, pad_edge=False)
     for column in ("what", "", "found"):
         table.add_column(column, overflow="fold")
     for finding in findings:
-        text = escape(finding.text)
+        text = shown(finding.text)
         if finding.advice:
-            text += f"\n→ {escape(finding.advice)}"
+            text += f"\n→ {shown(finding.advice)}"
         table.add_row(finding.name, LOOKS[finding.status], text)
     console.print(table)
     problems = sum(finding.status == "problem" for finding in findings)

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from likewise.config import RecipeError
 from likewise.records import RunDirectoryError
+from likewise.terminal import SafeConsole, shown
 from likewise.trainer.checks import TrainingError
 
 FAILED = 1
@@ -26,8 +25,8 @@ TRACEBACK = "LIKEWISE_TRACEBACK"
 
 def fail(message: str, code: int) -> NoReturn:
     """Print `message` to stderr, and end the command with `code`."""
-    console = Console(stderr=True, soft_wrap=True)
-    console.print(f"[bold red]error:[/] {escape(message)}", highlight=False)
+    console = SafeConsole(stderr=True, soft_wrap=True)
+    console.print(f"[bold red]error:[/] {shown(message)}", highlight=False)
     raise typer.Exit(code)
 
 

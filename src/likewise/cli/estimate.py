@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 import torch
 from accelerate import Accelerator
 from psutil import virtual_memory
-from rich.console import Console
 
 from likewise.api.plan import Memory, Planner, for_gpus, missing
 from likewise.api.training import settle
@@ -18,6 +17,7 @@ from likewise.build.parts import build_parts
 from likewise.cli.memory import print_fit, print_memory, rows_table
 from likewise.cli.recipes import print_recipe
 from likewise.config import Recipe, load_recipe, to_yaml
+from likewise.terminal import SafeConsole
 from likewise.trainer.launch import is_launched, launch
 from likewise.trainer.plan import Plan, plan_of
 from likewise.trainer.probe import Speed, probe
@@ -41,7 +41,7 @@ def print_plan(recipe: Recipe, gpus: int | None = None, gpu_memory: float | None
     recipe = for_gpus(recipe, gpus) if elsewhere else settle(recipe)
     plan, planner = plan_of(recipe), Planner(gpu=recipe.run.device != "cpu")
     print_recipe(recipe)
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     console.print()
     console.print(rows_table(_work_rows(plan)))
     with console.status("adding up memory…"):

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from likewise.cli.errors import readable_errors
+from likewise.terminal import SafeConsole, say, shown
 
 if TYPE_CHECKING:  # imports torch
     from likewise.analysis.intervals import Estimate
@@ -98,7 +98,7 @@ def evaluate(
         from likewise.evaluation.summary import SUMMARY, read_summary
 
         others = {str(folder): read_summary(folder) for folder in beside or ()}
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with Progress(console=SafeConsole(stderr=True), transient=True) as progress:
             found = api.evaluate(
                 target,
                 benchmark,
@@ -117,13 +117,13 @@ def evaluate(
                 processes=processes,
                 progress=_shown(progress),
             )
-        Console().print(table(found.summary))
+        SafeConsole().print(table(found.summary))
         if others:
-            Console().print(joint_table({**others, str(found.folder): found.summary}))
+            SafeConsole().print(joint_table({**others, str(found.folder): found.summary}))
         sheet = found.folder / BEFORE_AFTER
         if sheet.exists():
-            typer.echo(f"before and after, as pictures: {sheet}")
-        typer.echo(f"all numbers: {found.folder / SUMMARY}, by picture in */scores.parquet")
+            say(f"before and after, as pictures: {sheet}")
+        say(f"all numbers: {found.folder / SUMMARY}, by picture in */scores.parquet")
 
 
 def _shown(progress: Progress) -> Callable[[str, int, int], None]:
@@ -132,7 +132,7 @@ def _shown(progress: Progress) -> Callable[[str, int, int], None]:
 
     def show(what: str, done: int, total: int) -> None:
         if what not in bars:
-            bars[what] = progress.add_task(what)
+            bars[what] = progress.add_task(shown(what))
         progress.update(bars[what], completed=done, total=total)
 
     return show
@@ -162,7 +162,7 @@ def table(summary: Summary) -> Table:
                 if metric in summary.change:
                     place = header.index("change") - 1
                     cells[place] = f"[{_colour(summary.change[metric])}]{cells[place]}[/]"
-                result.add_row(_explained(metric), *cells)
+                result.add_row(shown(_explained(metric)), *cells)
         result.add_section()
     return result
 
@@ -181,18 +181,18 @@ def joint_table(summaries: Mapping[str, Summary]) -> Table:
         f"{places[folder]}/{system}" for folder, _, system in (s.rpartition("/") for s in systems)
     ]
     result = _headed(next(iter(summaries.values())), [metric, *short])
-    result.caption = "\n".join(f"{place}: {folder}" for folder, place in places.items())
+    result.caption = "\n".join(f"{place}: {shown(folder)}" for folder, place in places.items())
     for metric, *cells in rows:
-        result.add_row(_explained(metric), *cells)
+        result.add_row(shown(_explained(metric)), *cells)
     return result
 
 
 def _headed(summary: Summary, header: Sequence[str]) -> Table:
     settings = summary.settings
     title = f"{settings.benchmark}, {settings.tasks} tasks, protocol {settings.protocol}"
-    result = Table(title=title)
+    result = Table(title=shown(title))
     for column in header:
-        result.add_column(column, justify="left" if column == header[0] else "right")
+        result.add_column(shown(column), justify="left" if column == header[0] else "right")
     return result
 
 

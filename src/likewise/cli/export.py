@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from likewise.cli.errors import readable_errors
+from likewise.terminal import say
 
 
 def export(
@@ -38,7 +39,7 @@ def export(
         from likewise import api
 
         found = api.export(adapter, file_format, out, recipe, best, device)
-        typer.echo(
+        say(
             f"{found.file}: read back by {found.reader}, its weights differ by "
             f"{found.weights:.1e} and its velocity by {found.velocity:.1e} from the run's "
             f"(at most {found.tolerance:g} is allowed)"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from likewise.cli.errors import readable_errors
+from likewise.terminal import say
 
 
 def generate(
@@ -40,7 +41,7 @@ def generate(
         out.parent.mkdir(parents=True, exist_ok=True)
         for file, picture in zip(files, pictures, strict=True):
             picture.save(file)
-            typer.echo(str(file))
+            say(str(file))
 
 
 def _files(out: Path, count: int) -> list[Path]:

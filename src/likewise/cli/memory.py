@@ -8,6 +8,7 @@ from rich.table import Table
 from likewise.api.plan import Memory, Planner
 from likewise.config import Recipe
 from likewise.footprint.phases import GB
+from likewise.terminal import shown
 
 PHASES = {
     "encode": "encoding tasks",
@@ -27,7 +28,9 @@ def print_memory(console: Console, recipe: Recipe, memory: Memory) -> None:
     console.print(_parts_table(recipe, memory))
     console.print(_phases_table(recipe, memory))
     if memory.uncounted:
-        console.print(f"Not counted, as nobody knows its size: {', '.join(memory.uncounted)}.")
+        console.print(
+            f"Not counted, as nobody knows its size: {shown(', '.join(memory.uncounted))}."
+        )
 
 
 def print_fit(
@@ -50,7 +53,7 @@ def print_fit(
     table.title_style, table.title_justify = "bold", "left"
     table.columns[0].overflow, table.columns[1].justify = "fold", "right"
     for change, needed in found:
-        table.add_row("\n".join(change), _gb(needed))
+        table.add_row(shown("\n".join(change)), _gb(needed))
     console.print(table)
     console.print()
 
@@ -119,5 +122,5 @@ def rows_table(rows: list[tuple[str, str]]) -> Table:
     table.add_column(style="bold", min_width=22)
     table.add_column(overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(shown, row))
     return table

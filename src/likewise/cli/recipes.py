@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
 from likewise.cli.errors import readable_errors
 from likewise.config import Recipe, load_recipe, shipped_recipes, to_yaml
+from likewise.printable import printable
+from likewise.terminal import SafeConsole
 
 
 def recipes(
@@ -28,13 +29,13 @@ def recipes(
         table.add_column("what it is", overflow="fold")
         for each, description in shipped_recipes().items():
             table.add_row(each, description)
-        Console(highlight=False).print(table)
+        SafeConsole(highlight=False).print(table)
 
 
 def print_recipe(recipe: Recipe) -> None:
     """Coloured on a terminal; elsewhere the very bytes of a recipe file."""
-    console, text = Console(), to_yaml(recipe)
+    console, text = SafeConsole(), to_yaml(recipe)
     if console.is_terminal:
         console.print(Syntax(text, "yaml", background_color="default"))
     else:
-        typer.echo(text, nl=False)
+        typer.echo(printable(text), nl=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from likewise.cli.errors import readable_errors
+from likewise.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +36,7 @@ def report(
         from likewise.report import write_report
 
         size = write_report(paths, out, _references)
-        typer.echo(f"{out}: {size / 1e6:.1f} MB; open it in a browser")
+        say(f"{out}: {size / 1e6:.1f} MB; open it in a browser")
 
 
 def _references(benchmark: str) -> Mapping[str, Image.Image]:
@@ -45,5 +46,5 @@ def _references(benchmark: str) -> Mapping[str, Image.Image]:
     try:
         return {task.id: task.reference for task in load_benchmark(benchmark)}
     except (ValueError, OSError) as error:
-        typer.echo(f"no reference pictures: {error}", err=True)
+        say(f"no reference pictures: {error}", err=True)
         return {}

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from likewise.cli.errors import USAGE, fail, readable_errors
 from likewise.config import load_recipe
 from likewise.records import CheckpointStore, RunDirectory
+from likewise.terminal import SafeConsole, shown
 
 if TYPE_CHECKING:  # imports torch
     from likewise.api import Outcome
@@ -158,4 +157,4 @@ def _end(outcome: Outcome, quiet: bool) -> None:
 def _say(message: str, quiet: bool) -> None:
     """Once, also where another launcher started this command several times."""
     if not quiet and os.environ.get("RANK", "0") == "0":
-        Console(soft_wrap=True, highlight=False).print(escape(message))
+        SafeConsole(soft_wrap=True, highlight=False).print(shown(message))

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from likewise.study.journal import Journal
 from likewise.study.plan import Plan, Unit
 from likewise.study.runner import Sitting
 from likewise.study.workers import Worker
+from likewise.terminal import SafeConsole, shown
 
 
 def minutes(seconds: float | None) -> str:
@@ -39,7 +38,7 @@ class UnitProgress:
     def __init__(self, plan: Plan, done: int, todo: Sequence[Unit], workers: int) -> None:
         self.journal, self.left, self.workers = Journal(plan), list(todo), workers
         self.busy: dict[Unit, Worker] = {}
-        console = Console(soft_wrap=True, highlight=False)
+        console = SafeConsole(soft_wrap=True, highlight=False)
         self.bar = Progress(
             BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
             console=console, disable=not console.is_terminal,
@@ -68,16 +67,16 @@ class UnitProgress:
         self.left.remove(sitting.unit)
         say = self.bar.console.print
         if sitting.end == "finished":
-            say(f"{escape(str(sitting.unit))}: {minutes(sitting.seconds)}")
+            say(f"{shown(str(sitting.unit))}: {minutes(sitting.seconds)}")
             self.bar.advance(self.task)
         elif sitting.end == "stopped":
-            say(f"{escape(str(sitting.unit))}: stopped")
+            say(f"{shown(str(sitting.unit))}: stopped")
         else:
-            say(f"[bold red]failed:[/] {escape(sitting.problem)}")
+            say(f"[bold red]failed:[/] {shown(sitting.problem)}")
         self._show()
 
     def _show(self) -> None:
         seconds = {kind: self.journal.typical_seconds(kind) for kind in ("train", "evaluate")}
         left = minutes(estimate(self.left, seconds, self.workers))
         running = ", ".join(f"{unit} on {worker.name}" for unit, worker in self.busy.items())
-        self.bar.update(self.task, description=escape(f"{left} left; {running}"))
+        self.bar.update(self.task, description=shown(f"{left} left; {running}"))

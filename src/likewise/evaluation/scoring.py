@@ -20,6 +20,7 @@ from likewise.evaluation.batches import Share, Told, cut, silent
 from likewise.evaluation.items import Item
 from likewise.evaluation.measures import Measures, diversity
 from likewise.evaluation.protocols import PHOTOS
+from likewise.printable import printable
 from likewise.protocols import Reward
 from likewise.records.files import remove, write_atomically
 from likewise.rollout.scoring import score_pictures
@@ -146,7 +147,7 @@ def _rewards(
         if name in scores.failures and not valid.any():
             if name not in scorers.optional:
                 raise ValueError(f"{name} failed: {scores.failures[name]}")
-            warnings.warn(f"{name} failed: {scores.failures[name]}", stacklevel=2)
+            warnings.warn(printable(f"{name} failed: {scores.failures[name]}"), stacklevel=2)
         found[name] = pa.array(values.numpy(), pa.float32(), mask=~valid.numpy())
     return found
 

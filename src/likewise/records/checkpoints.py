@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from likewise.printable import printable
 from likewise.records.files import TEMPORARY, fsync_path, fsync_tree, remove, remove_leftovers
 from likewise.records.manifest import (
     Checkpoint,
@@ -200,4 +201,4 @@ def _by_score(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
 
 def _warn(folder: Path, damage: DamageError) -> None:
     if folder.exists():  # else the process that trains has just pruned it
-        warnings.warn(f"checkpoint {folder} is skipped: {damage}", stacklevel=4)
+        warnings.warn(printable(f"checkpoint {folder} is skipped: {damage}"), stacklevel=4)

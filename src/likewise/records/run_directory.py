@@ -109,8 +109,16 @@ class RunDirectory:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """What the run was started on."""
-        return json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+        """What the run was started on.
+
+        Raises:
+            ValueError: its file is damaged.
+        """
+        file = self.path / "environment.json"
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{file} is damaged ({error}): restore or remove it") from error
 
     def append_metrics(self, row: Mapping[str, Number]) -> None:
         """Add an iteration's numbers; they are on the disk when this returns.
@@ -175,7 +183,12 @@ class RunDirectory:
             found = (self.path / "rewards").glob("*.parquet")
             numbered = [(_number(file), file) for file in found]
             files = [file for number, file in sorted(numbered) if number is not None]
-        tables = [pq.read_table(file) for file in files]
+        tables = []
+        for file in files:
+            try:
+                tables.append(pq.read_table(file))
+            except pa.ArrowException as error:
+                raise ValueError(f"{file} is damaged ({error}): restore or remove it") from error
         if not tables:
             return pa.table({"iteration": pa.array([], pa.int64())})
         return pa.concat_tables(tables, promote_options="permissive")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +16,11 @@ import pyarrow.parquet as pq
 from likewise.config import Study, load_study
 from likewise.records import RunDirectory
 from likewise.records.run_directory import RECIPE
+from likewise.report.shapes import Attribution, Results, misfit
 
 STUDY = "study.yaml"
 SCORES = "scores.parquet"
+DRAWN = {"file", "task", "prompt", "subject", "kind"}  # columns of scores.parquet
 NEEDED = {"aims", "arms", "base", "baseline", "metrics", "missing"}  # of results.json
 
 
@@ -139,7 +142,8 @@ def read_study(folder: Path) -> StudyFolder:
             f"{folder / 'results.json'} lacks {', '.join(sorted(lacking))}: likewise compare "
             "writes it again"
         )
-    attribution = _read_json(folder / "attribution.json")
+    _refuse_misfit(folder / "results.json", results, Results)
+    attribution = _attribution(folder)
     return StudyFolder(folder, study, results, attribution, arms)
 
 
@@ -151,7 +155,14 @@ def read_drawn(folder: Path) -> Drawn | None:
     """
     if not (folder / SCORES).is_file():
         return None
-    return Drawn(folder, pq.read_table(folder / SCORES))
+    try:
+        scores = pq.read_table(folder / SCORES)
+        lacking = DRAWN - set(scores.column_names)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{folder / SCORES} is damaged: {error}; evaluate again") from error
+    if lacking:
+        raise ValueError(f"{folder / SCORES} lacks {', '.join(sorted(lacking))}: evaluate again")
+    return Drawn(folder, scores)
 
 
 def read_settings(evaluation: Path) -> Mapping[str, Any]:
@@ -161,19 +172,40 @@ def read_settings(evaluation: Path) -> Mapping[str, Any]:
 
 def read_attribution(run: RunDirectory) -> dict[str, Any] | None:
     """What `likewise attribute` wrote into a run."""
-    return _read_json(run.path / "attribution.json")
+    return _attribution(run.path)
+
+
+def _attribution(folder: Path) -> dict[str, Any] | None:
+    found = _read_json(folder / "attribution.json")
+    _refuse_misfit(folder / "attribution.json", found, Attribution)
+    return found
+
+
+def _refuse_misfit(
+    file: Path, content: dict[str, Any] | None, shape: type[Results] | type[Attribution]
+) -> None:
+    problem = "" if content is None else misfit(content, shape)
+    if problem:
+        raise ValueError(f"{file} is damaged: {problem}; write it again or remove it")
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        text = file.read_text(encoding="utf-8")
+        found = json.loads(text, parse_float=_finite, parse_constant=lambda _: None)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged: {error}; write it again or remove it") from error
     if not isinstance(found, dict):
         raise ValueError(f"{file} is damaged: not a JSON object; write it again or remove it")
     return found
+
+
+def _finite(text: str) -> float | None:
+    """None for what no float can hold, as 1e400."""
+    value = float(text)
+    return value if math.isfinite(value) else None
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from likewise.analysis.curves import curve
@@ -78,21 +79,33 @@ def _gallery(arm: Arm, references: References) -> list[Block]:
 
 
 def _samples(arm: Arm) -> list[Block]:
-    files = sorted((arm.runs[0].path / "samples").glob("*.png"))
-    chosen = list(dict.fromkeys([*files[:1], *files[-1:]]))
-    if not chosen:
-        return [Text(f"{arm.label}: no pictures yet.")]
-    cards = []
-    for file in chosen:
-        title = f"iteration {int(file.stem)}"
+    grids = _grids(arm.runs[0].path / "samples")
+    chosen = dict([*grids[:1], *grids[-1:]])
+    cards, unreadable = [], []
+    for iteration, file in chosen.items():
+        title = f"iteration {iteration}"
         alt = f"fixed tasks, references above pictures, {title}"
-        address = read_address(file, SHEET)
+        try:
+            address = read_address(file, SHEET)
+        except ValueError:
+            unreadable.append(file.name)
+            continue
         assert address is not None
         cards.append(Card(title, {}, [Picture(address, "", alt)]))
+    if unreadable:
+        return [Text(f"{arm.label}: samples that are not images: {', '.join(unreadable)}.")]
+    if not cards:
+        return [Text(f"{arm.label}: no pictures yet.")]
     return [
         Text(f"{arm.label} has not been evaluated (likewise evaluate); samples from training:"),
         Pictures(arm.label, cards),
     ]
+
+
+def _grids(folder: Path) -> list[tuple[int, Path]]:
+    """Sample grids by iteration; files of other names are not the run's."""
+    found = [file for file in folder.glob("*.png") if file.stem.isdecimal()]
+    return sorted((int(file.stem), file) for file in found)
 
 
 def _costs(arms: Sequence[Arm]) -> Section:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from likewise.printable import markdown
+
 Row = dict[str, Any]
 NONE = "–"
 
 
 def results_markdown(results: Row) -> str:
-    """All tables, in the order in which they are read."""
+    """All tables, in the order in which they are read; names and texts are shown as they are."""
+    results = _escaped(results)
     parts = [
         f"# {results['study']}",
         results["description"],
@@ -156,7 +159,16 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(value: Any) -> Any:
+    """The same, with every text (names are keys too) such that Markdown shows it as it is."""
+    if isinstance(value, dict):
+        return {_escaped(key): _escaped(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_escaped(inner) for inner in value]
+    return markdown(value) if isinstance(value, str) else value
 
 
 def _estimate(found: Row | None, form: str = ".3f") -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from PIL import Image
 
+from likewise.printable import printable
 from likewise.protocols import Policy, Reward
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.scoring import score_pictures, to_pil
@@ -36,7 +37,7 @@ def evaluate(
     scores = score_pictures(scorers, pictures, own)
     rows = list(zip(pictures, scores.values.T.tolist(), scores.valid.T.tolist(), strict=True))
     for name, reason in scores.failures.items():
-        warnings.warn(f"{name} failed in an evaluation: {reason}", stacklevel=2)
+        warnings.warn(printable(f"{name} failed in an evaluation: {reason}"), stacklevel=2)
     shares = processes.gather([rows])
     ordered = [shares[i % len(shares)][i // len(shares)] for i in range(len(tasks))]
     numbers: Numbers = {}

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from likewise.printable import printable
 from likewise.trainer.metrics import Numbers
 
 
@@ -71,7 +72,9 @@ class Progress:
             self._print(f"      [cyan]evaluation  {text}[/]")
 
     def warn(self, message: str) -> None:
-        self._print(f"[yellow]warning:[/] {escape(message)}", always=True)
+        """One line, whatever is in the message."""
+        text = " ".join(message.splitlines())
+        self._print(f"[yellow]warning:[/] {escape(text)}", always=True)
 
     @contextmanager
     def heeding(self, room: str) -> Iterator[None]:
@@ -85,7 +88,7 @@ class Progress:
             logger.removeHandler(handler)
 
     def _print(self, line: str, always: bool = False) -> None:
-        text = Text.from_markup(line)
+        text = Text.from_markup(printable(line))
         if always or not self.quiet:
             self.console.print(text, soft_wrap=True)
         if self.log is None:

@@ -26,6 +26,7 @@ LINES = ("-", "--", ":", "-.")  # beside colours, for those who do not see them
 WIDTH, HEIGHT = 370.0, 270.0  # points = pixels of a phone
 _SETTINGS: Any = {  # matplotlib types every key
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a $ in a name is a $
     "svg.hashsalt": "likewise",
     "font.family": "sans-serif",
     "font.size": 11,

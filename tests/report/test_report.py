@@ -227,7 +227,7 @@ def test_a_dollar_in_a_label_is_no_formula(tmp_path: Path) -> None:
 def test_numbers_that_no_float_can_hold_are_unknown(tmp_path: Path) -> None:
     folder = make_study(tmp_path / "study")
     results = folder / "results.json"
-    results.write_text(results.read_text().replace('"p_seeds": 0.5', '"p_seeds": 1e400'))
+    results.write_text(results.read_text().replace('"high": 0.6', '"high": 1e400'))
     write_report([folder], tmp_path / "out.html", references)
 
 
@@ -235,12 +235,13 @@ def test_numbers_that_no_float_can_hold_are_unknown(tmp_path: Path) -> None:
     ("file", "old", "new", "said"),
     [
         ("results.json", '"mean": 0.02', '"mean": [[0.02]]', "mean: Input should be"),
+        ("results.json", '"p_seeds": 0.5', '"p_seeds": 1e400', "p_seeds: Input should be"),
         ("results.json", '"label": "naive"', '"label": ["naive"]', "arms.naive.label: Input"),
         ("results.json", '"n": 4, "judge', '"n": [4], "judge', "neither a label nor an estimate"),
         ("attribution.json", "[0.6, 0.3, 0.1]", "[[0.6], 0.3]", "share"),
-        ("base/model/scores.parquet", None, "PAR1", "scores.parquet is damaged"),
-        ("runs/naive/seed-0/environment.json", None, "[1]", "environment.json is damaged"),
-        ("runs/naive/seed-0/rewards/000001.parquet", None, "", "000001.parquet is damaged"),
+        ("base/model/scores.parquet", None, "PAR1", " is damaged"),
+        ("runs/naive/seed-0/environment.json", None, "[1]", " is damaged"),
+        ("runs/naive/seed-0/rewards/000001.parquet", None, "", " is damaged"),
         ("runs/naive/seed-0/metrics.jsonl", '"correlation": -0.2', '"correlation": [[1]]', "line"),
     ],
 )

@@ -163,16 +163,24 @@ def test_overhead_is_relative_to_the_baseline(results: dict[str, Any]) -> None:
     }
 
 
+def test_texts_of_a_study_are_no_markup(results: dict[str, Any]) -> None:
+    evil = "<img src=x> | *b* \x1b[31m"
+    text = results_markdown({**results, "study": evil, "description": f"# {evil}"})
+    shown = r"&lt;img src=x&gt; \| \*b\* \\x1b\[31m"
+    assert f"# {shown}\n" in text and rf"\# {shown}" in text
+    assert "<img" not in text and "\x1b" not in text
+
+
 def test_tables_show_the_numbers_and_what_is_missing(results: dict[str, Any]) -> None:
     text = results_markdown(results)
     for part in (
         "| untrained | – | 0.400 [0.340 … 0.460] |",
-        "| Ours / the best | 2 | 0.650 [0.590 … 0.710] | 0.800",
-        "| judge/identity | Ours / the best | +0.2000 | +0.2000 … +0.2000 | 0.2500 | -1.07",
+        "| Ours \\| the best | 2 | 0.650 [0.590 … 0.710] | 0.800",
+        "| judge/identity | Ours \\| the best | +0.2000 | +0.2000 … +0.2000 | 0.2500 | -1.07",
         "| judge/prompt | worst | -0.5000 | -0.5000 … -0.5000 | 0.2500 | – | 1.0000 | 1 |",
-        "| Ours / the best | 80.00 [",
+        "| Ours \\| the best | 80.00 [",
         "| animal | 1 | 2 | 0.650 | 0.450 | 0.300 |",
-        "| Ours / the best | 3 (1.50) | 6 (1.50) | 100 (1.00) |",
+        "| Ours \\| the best | 3 (1.50) | 6 (1.50) | 100 (1.00) |",
         "- evaluate worst seed 1",
     ):
         assert part in text

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-Number = Annotated[float, Field(strict=True)] | None
+Known = Annotated[float, Field(strict=True)]
+Number = Known | None
 Pair = Annotated[list[Number], Field(min_length=2, max_length=2)]
 Text = Annotated[str, Field(strict=True)]
 
@@ -23,11 +24,11 @@ class Estimate(_Shape):
 
 
 class Difference(_Shape):
-    mean: Number
+    mean: Known
     over_seeds: Pair
     over_subjects: Pair
-    p_subjects: Number
-    p_seeds: Number
+    p_subjects: Known
+    p_seeds: Known
 
 
 class Cost(_Shape):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,3 +84,34 @@ def test_doctor_names_what_rebuilds_a_missing_model(
     findings = list(checks.check_models())
     assert [finding.status for finding in findings] == ["problem"] * 5
     assert "likewise pretrain generator" in findings[0].advice
+
+
+INTERRUPTED = """
+import importlib.abc, os, signal, sys
+
+class Interrupt(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == wanted:
+            os.kill(os.getpid(), signal.SIGINT)
+
+wanted = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupt())
+from likewise.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [("likewise.cli", -signal.SIGINT), ("pydantic", -signal.SIGINT), ("torch", 130)],
+)
+def test_ctrl_c_while_something_is_imported_is_quiet(module: str, code: int) -> None:
+    """Before the command has loaded, and inside of it."""
+    command = [sys.executable, "-c", INTERRUPTED, module, "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=_heed_interrupts)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+def _heed_interrupts() -> None:
+    """Whoever runs the tests in the background has them ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import photosets
@@ -117,6 +120,27 @@ def test_lost_records_are_noticed(home: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "metrics.jsonl lacks iteration 1, which" in said(result)
     assert "warning: rewards/ lacks iteration 1" in log(home)
+
+
+def test_ctrl_c_while_a_run_is_built_acts_at_once(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import os, signal, time\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "time.sleep(60)\n"
+        "def reward(images, tasks): ...\n"
+    )
+    words = ["rewards.slow.kind=function", "rewards.slow.target=slow:reward"]
+    words += ["rewards.slow.side=diagnostic"]
+    done = subprocess.run(
+        [sys.executable, "-m", "likewise", "train", *TINY, *words, "--run-dir", "run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert done.returncode == 130, done.stderr
+    assert "stopped (SIGINT) before the run began; nothing was written" in done.stdout
+    assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
 
 
 def test_a_refused_start_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:

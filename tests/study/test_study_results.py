@@ -186,7 +186,7 @@ def test_tables_show_the_numbers_and_what_is_missing(results: dict[str, Any]) ->
         assert part in text
     widths = {
         block: {line.count("|") for line in block.splitlines()}
-        for block in text.split("\n\n")
+        for block in text.replace(r"\|", "/").split("\n\n")
         if block.startswith("|")
     }
     assert widths and all(len(counts) == 1 for counts in widths.values())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -112,7 +113,8 @@ def _start(words: Sequence[str], run_dir: Path | None, quiet: bool) -> None:
 
     path = run_dir or default_run_dir(recipe)
     _say(f"run directory: {path}", quiet)
-    _end(api.train(recipe, path, quiet), quiet)
+    with _quiet_interrupts(path, quiet):
+        _end(api.train(recipe, path, quiet), quiet)
 
 
 def _resume(run_dir: Path, quiet: bool, accept_changes: bool) -> None:
@@ -127,7 +129,28 @@ def _resume(run_dir: Path, quiet: bool, accept_changes: bool) -> None:
     from likewise import api
 
     _say(f"run directory: {run_dir} (goes on after iteration {done} of {iterations})", quiet)
-    _end(api.resume(run_dir, quiet, accept_changes), quiet)
+    with _quiet_interrupts(run_dir, quiet):
+        _end(api.resume(run_dir, quiet, accept_changes), quiet)
+
+
+@contextmanager
+def _quiet_interrupts(path: Path, quiet: bool) -> Iterator[None]:
+    """Ctrl-C before the run heeds it, or a second one, without a traceback.
+
+    Raises:
+        typer.Exit: there was one.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(f"stopped ({signal.SIGINT.name}) {_how_it_stands(path)}", quiet)
+        raise typer.Exit(128 + signal.SIGINT) from None
+
+
+def _how_it_stands(path: Path) -> str:
+    if path.is_dir():
+        return f"at once; go on with: likewise train --resume {path}"
+    return "before the run began; nothing was written"
 
 
 def _end(outcome: Outcome, quiet: bool) -> None:
@@ -149,7 +172,7 @@ def _end(outcome: Outcome, quiet: bool) -> None:
     if path.is_dir():
         how = f"after iteration {outcome.iteration}; go on with: likewise train --resume {path}"
     else:
-        how = "before the run began; nothing was written"
+        how = _how_it_stands(path)
     _say(f"stopped{name} {how}", quiet)
     raise typer.Exit(128 + outcome.signal)
 

@@ -224,7 +224,9 @@ class RunDirectory:
             ValueError: a metrics or timings file is unreadable; see `read_metrics`.
         """
         found = {name: read_rows(self.path / name) for name in ("metrics.jsonl", "timings.jsonl")}
-        have = {name: {row["iteration"] for row in rows} for name, rows in found.items()}
+        have: dict[str, set[Any]] = {
+            name: {row["iteration"] for row in rows} for name, rows in found.items()
+        }
         have["rewards/"] = {_number(file) for file in (self.path / "rewards").glob("*.parquet")}
         phrases = [lacking(name, known, iteration) for name, known in have.items()]
         return [phrase for phrase in phrases if phrase]

@@ -14,8 +14,10 @@ from likewise.config.recipe import Recipe
 ORIGIN = "origin.json"
 
 # Fields that change no number of a run.
-FREE = ("name", "description", "data.workers", "policy.cache", "run.checkpoints", "run.patience")
-FREE += ("run.trackers", "data.path", "data.evaluation")  # datasets may move: fingerprints tell
+FREE = (
+    *("name", "description", "data.workers", "policy.cache", "run.checkpoints", "run.patience"),
+    *("run.trackers", "data.path", "data.evaluation"),  # datasets may move: fingerprints tell
+)
 # Fields that change the last bits of its numbers, by the order of sums.
 MACHINE = ("run.device", "run.processes", "run.threads")
 

@@ -216,6 +216,16 @@ def test_samples_that_are_no_images_are_named(tmp_path: Path) -> None:
     assert "samples that are not images: 000002.png." in (tmp_path / "out.html").read_text()
 
 
+def test_a_recipe_is_shown_without_the_folders_of_its_paths(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    text = (run.path / "recipe.yaml").read_text()
+    photos = "kind: jsonl\n  path: /home/somebody/photos/tasks.jsonl"
+    (run.path / "recipe.yaml").write_text(text.replace("kind: stickers", photos))
+    write_report([run.path], tmp_path / "out.html", references)
+    html = (tmp_path / "out.html").read_text()
+    assert "path: tasks.jsonl" in html and "somebody" not in html
+
+
 def test_a_dollar_in_a_label_is_no_formula(tmp_path: Path) -> None:
     folder = make_study(tmp_path / "study")
     study = folder / "study.yaml"

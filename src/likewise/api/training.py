@@ -21,7 +21,7 @@ from likewise.config.loading import load_recipe
 from likewise.config.places import with_absolute_paths
 from likewise.config.recipe import Recipe
 from likewise.records.checkpoints import CheckpointStore
-from likewise.records.environment import collect_environment
+from likewise.records.environment import collect_environment, without_folders
 from likewise.records.run_directory import RunDirectory
 from likewise.terminal import SafeConsole
 from likewise.trainer.interrupts import Interrupts
@@ -139,9 +139,12 @@ def settle(recipe: Recipe) -> Recipe:
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
-    """Dotted names → values that every tracker can store as hyperparameters."""
+    """Dotted names → values that every tracker can store as hyperparameters.
+
+    Trackers may be elsewhere: absolute paths are cut to their last part.
+    """
     return {
-        name: value if isinstance(value, int | float | str) else str(value)
+        name: value if isinstance(value, int | float) else without_folders(str(value))
         for name, value in leaves(recipe).items()
     }
 

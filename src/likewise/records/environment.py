@@ -43,7 +43,12 @@ def collect_environment() -> dict[str, Any]:
 def command_line(arguments: Sequence[str]) -> list[str]:
     """`arguments` without the folders of absolute paths."""
     program, *others = arguments or [""]
-    return [PurePath(program).name, *(ABSOLUTE.sub("", each) for each in others)]
+    return [PurePath(program).name, *map(without_folders, others)]
+
+
+def without_folders(text: str) -> str:
+    """`text` with absolute paths cut to their last part: what leads there is nobody's business."""
+    return "\n".join(ABSOLUTE.sub("", line) for line in text.split("\n"))
 
 
 def git_state(package: Path) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any
 from likewise.analysis.curves import curve
 from likewise.analysis.overhead import run_cost
 from likewise.config import to_yaml
+from likewise.records.environment import without_folders
 from likewise.report import sections, tables
 from likewise.report.document import Block, Bullets, Card, Picture, Section, Text
 from likewise.report.document import Gallery as Pictures
@@ -118,6 +119,6 @@ def _environment(number_: int, arm: Arm, named: bool) -> Section:
     facts: dict[str, Any] = dict(run.environment)
     words = facts.pop("command", None) or ["likewise", "train", run.recipe.name]
     command = shlex.join(["likewise", *map(str, words[1:])])
-    part = sections.environment(facts, [command], to_yaml(run.recipe))
+    part = sections.environment(facts, [command], without_folders(to_yaml(run.recipe)))
     title = f"{part.title}: {arm.label}" if named else part.title
     return Section(f"{part.slug}{number_ or ''}", title, part.blocks)

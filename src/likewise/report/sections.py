@@ -103,7 +103,7 @@ def environment(facts: Mapping[str, Any], commands: Sequence[str], recipes: str 
         if commands[4:]:
             blocks.append(Code("\n".join(commands), f"all {len(commands)} commands"))
     if recipes:
-        blocks.append(Code(recipes, "recipe, with every default"))
+        blocks.append(Code(recipes, "recipe, with every default; of absolute paths the last part"))
     blocks.append(tables.facts_table("Environment", facts))
     return Section("environment", "Commands and environment", blocks)
 

@@ -1,19 +1,17 @@
 """The command `likewise`, also ``python -m likewise``.
 
 Until the command has loaded, Ctrl-C ends it as it ends other programs: Python's own handler would
-print a traceback from inside whatever import it meets.
+print a traceback from inside whatever import it meets. Shells have the background jobs of a script
+ignore SIGINT; runs and studies heed it all the same, and so it must not be lost before they do.
 """
 
 import signal
 
-_handler = signal.getsignal(signal.SIGINT)
-if _handler is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from likewise.cli import app  # noqa: E402
 
-if _handler is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _handler)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def main() -> None:

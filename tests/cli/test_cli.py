@@ -101,17 +101,19 @@ main()
 """
 
 
+@pytest.mark.parametrize("at_first", [signal.SIG_DFL, signal.SIG_IGN])
 @pytest.mark.parametrize(
     ("module", "code"),
     [("likewise.cli", -signal.SIGINT), ("pydantic", -signal.SIGINT), ("torch", 130)],
 )
-def test_ctrl_c_while_something_is_imported_is_quiet(module: str, code: int) -> None:
-    """Before the command has loaded, and inside of it."""
-    command = [sys.executable, "-c", INTERRUPTED, module, "doctor"]
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=_heed_interrupts)
+def test_ctrl_c_while_something_is_imported_is_quiet(
+    module: str, code: int, at_first: signal.Handlers
+) -> None:
+    """Before the command has loaded, and inside of it; ignored as in a script's background too."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, module, "doctor"],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, at_first),
+    )
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
-
-
-def _heed_interrupts() -> None:
-    """Whoever runs the tests in the background has them ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from likewise.terminal import say
+
 app = typer.Typer(no_args_is_help=True, help="Rebuild and measure the shipped nano models.")
 
 WorkOption = Annotated[Path, typer.Option(help="Where states, logs and contact sheets go.")]
@@ -75,7 +77,7 @@ def _train(
         except (FileNotFoundError, ValueError) as error:
             raise typer.BadParameter(str(error), param_hint="--work, --models") from error
         if not finished:
-            typer.echo(f"{name}: time is up; run the same command again to go on")
+            say(f"{name}: time is up; run the same command again to go on")
             raise typer.Exit(code=3)
 
 
@@ -98,7 +100,7 @@ def report(
     print_report(numbers)
     if cards:
         write_cards(folder, work, numbers)
-    typer.echo(f"report.json and contact sheets are in {out}")
+    say(f"report.json and contact sheets are in {out}")
 
 
 def _package_models() -> Path:

@@ -46,6 +46,19 @@ def save_mask(file: Path, size: tuple[int, int] = (40, 30)) -> None:
     mask.save(file)
 
 
+def scene(seed: int, size: tuple[int, int] = (240, 180)) -> Image.Image:
+    """Blobs of colour: structure, as a photo has it."""
+    cells = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    return Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
+
+
+def compressed(image: Image.Image, quality: int) -> Image.Image:
+    """As JPEG makes it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "jpeg", quality=quality)
+    return Image.open(buffer).convert("RGB")
+
+
 def jsonl(folder: Path, rows: int = 12, subjects: int = 6) -> Path:
     """Row n is about subject n % subjects, whose photos have the shades 2 n and 2 n + 1."""
     lines = []
@@ -96,7 +109,7 @@ def syncd(root: Path, sets: int = 4) -> Path:
             save_mask(root / str(number) / "masks" / f"{Path(name).stem}.jpg", (8, 6))
         prompts = [f"a clock {number} in place {picture}" for picture in range(3)]
         record = {"filenames": names, "prompts": prompts, "category": "rigid"}
-        records.append({**record, "category_description": "a clock", "objaverse_id": "x"})
+        records.append({**record, "category_description": "a clock", "objaverse_id": f"x{number}"})
     (root / "metadata.json").write_text(json.dumps(records), encoding="utf-8")
     return root
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 GROUND = {"assets", "types", "config", "seeding", "protocols", "sheets", "records", "quiet"}
-GROUND |= {"pictures", "imports", "hub", "tensors", "printable", "terminal"}
+GROUND |= {"pictures", "fingerprints", "imports", "hub", "tensors", "printable", "terminal"}
 PLUG_INS = {"policies", "rewards", "data"}
 MATHS = {"algorithm"}
 PAPERS = {"assets", "types", "config", "sheets", "records", "printable"}  # read without torch
@@ -33,6 +33,7 @@ HOUSE: dict[str, set[str]] = {
     "protocols": {"types"},
     "sheets": {"types"},
     "pictures": set(),
+    "fingerprints": set(),
     "quiet": set(),
     "imports": set(),
     "hub": set(),
@@ -77,7 +78,7 @@ HOUSE: dict[str, set[str]] = {
 
 # These never import torch or what stands on it, so that commands and tools start at once.
 TORCH_FREE = {"__init__", "assets", "config", "pictures", "records", "sheets", "types"}
-TORCH_FREE |= {"printable", "terminal"}
+TORCH_FREE |= {"fingerprints", "printable", "terminal"}
 TORCH_FREE |= {"analysis", "study", "report", "serve"}
 TORCH = {"torch", "accelerate", "diffusers", "peft", "transformers"}
 

@@ -135,3 +135,14 @@ def test_the_readmes_commands_about_data_run(
     table = RunDirectory.open(tmp_path / "run").read_rewards()
     assert set(table["subject"].to_pylist()) <= {"penguin", "teapot"}
     assert table["reward/identity"].null_count == 0  # segmented by the example's own masks
+
+
+def test_images_of_two_subjects_are_a_warning_with_names(tmp_path: Path) -> None:
+    for subject in ("mug", "cup"):
+        (tmp_path / subject).mkdir()
+        photosets.scene(0).save(tmp_path / subject / "0.png")
+    (tmp_path / "prompts.txt").write_text("a {} in the snow")
+    result = run("data", "check", tmp_path, "--decode")
+    assert result.exit_code == 0, result.output
+    assert "1 times the same image, or nearly, of two subjects" in said(result)
+    assert "cup (cup/0.png) and mug (mug/0.png)" in said(result)

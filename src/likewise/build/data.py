@@ -18,7 +18,7 @@ from likewise.data.dreambench import dreambench_tasks
 from likewise.data.dreambench_source import DreamBenchSource
 from likewise.data.entries import Entry, Source
 from likewise.data.epochs import Epochs
-from likewise.data.fitting import fit_held_out
+from likewise.data.fitting import fit_held_out as fit_held_out
 from likewise.data.fitting import fit_reference as fit_reference
 from likewise.data.folder import FolderSource
 from likewise.data.guessing import guess_kind as guess_kind

@@ -30,12 +30,12 @@ def check(
     decode: Annotated[
         bool,
         typer.Option(
-            "--decode", help="Decode all pictures, instead of reading their headers and ends."
+            "--decode",
+            help="Decode all images, instead of reading their headers and ends; and warn of those "
+            "that are the same, or nearly, for different subjects.",
         ),
     ] = False,
-    examples: Annotated[
-        int, typer.Option(min=1, help="How many bad rows of each sort to name.")
-    ] = 3,
+    examples: Annotated[int, typer.Option(min=1, help="How many of each sort to name.")] = 3,
 ) -> None:
     """Look at every row and picture of a data set. Exit code 1 if any is bad."""
     with readable_errors():
@@ -49,6 +49,13 @@ def check(
         console.print(f"[bold red]{count:>7,}[/] {shown(what)}")
         for problem in report.problems.first[what]:
             console.print(f"        {shown(problem.where)}: {shown(problem.detail)}")
+    if report.twins:
+        console.print(
+            f"[bold yellow]{len(report.twins):>7,}[/] times the same image, or nearly, of two "
+            "subjects: one may be held out while the other is trained on"
+        )
+        for one, other in report.twins[:examples]:
+            console.print(f"        {shown(str(one))} and {shown(str(other))}")
     for note in report.notes:
         console.print(shown(note))
     looked = "decoded" if decode else "headers read"

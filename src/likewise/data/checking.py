@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +14,7 @@ from likewise.data.entries import DamageError, Entry, Problem, Source
 from likewise.data.index import Problems, index_rows
 from likewise.data.opening import check_entry
 from likewise.data.pool import start_pool, state
+from likewise.data.twins import Look, find_twins, looks_of
 
 CHUNK = 500  # rows that a process takes at a time
 
@@ -23,11 +27,14 @@ class Report:
         rows: How many there are, good and bad.
         problems: Of the bad ones.
         notes: What was left out on purpose, and so is not among the rows.
+        twins: Images that are the same, or nearly, though of different subjects; looked for only
+            where all are decoded.
     """
 
     rows: int
     problems: Problems
     notes: Sequence[str]
+    twins: Sequence[tuple[Look, Look]] = ()
 
     @property
     def bad(self) -> int:
@@ -37,22 +44,20 @@ class Report:
 def check_source(
     source: Source, decode: bool = False, processes: int = 1, examples: int = 3
 ) -> Report:
-    """Check rows, then the headers of all pictures, or every pixel if `decode`.
+    """Check rows, then the headers of all pictures, or every pixel if `decode`; then for twins too.
 
     The report does not depend on the number of processes.
     """
     index = index_rows(source, None, examples)
     problems, good = index.problems, index.training
     chunks = [good[start : start + CHUNK] for start in range(0, len(good), CHUNK)]
-    if processes == 1 or len(chunks) < 2:
-        found = (check_rows(source, chunk, decode, examples) for chunk in chunks)
-        for part in found:
+    looks: list[Look] = []
+    with _mapping(source, min(processes, len(chunks))) as mapped:
+        for part in mapped(partial(check_rows, decode=decode, examples=examples), chunks):
             problems.merge(part)
-    else:
-        with start_pool(min(processes, len(chunks)), source) as pool:
-            for part in pool.map(_check, chunks, [decode] * len(chunks), [examples] * len(chunks)):
-                problems.merge(part)
-    return Report(len(source), problems, source.notes)
+        if decode:
+            looks = [look for part in mapped(looks_of, chunks) for look in part]
+    return Report(len(source), problems, source.notes, find_twins(looks))
 
 
 def check_rows(source: Source, rows: np.ndarray, decode: bool, examples: int) -> Problems:
@@ -71,6 +76,16 @@ def check_rows(source: Source, rows: np.ndarray, decode: bool, examples: int) ->
     return problems
 
 
-def _check(rows: np.ndarray, decode: bool, examples: int) -> Problems:
+@contextmanager
+def _mapping(source: Source, processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """What does `work(source, chunk)` for every chunk, in order, in so many processes."""
+    if processes < 2:
+        yield lambda work, chunks: (work(source, chunk) for chunk in chunks)
+        return
+    with start_pool(processes, source) as pool:
+        yield lambda work, chunks: pool.map(partial(_in_process, work), chunks)
+
+
+def _in_process(work: Callable[..., Any], rows: np.ndarray) -> Any:
     (source,) = state()
-    return check_rows(source, rows, decode, examples)
+    return work(source, rows)

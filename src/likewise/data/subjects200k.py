@@ -13,7 +13,7 @@ from (p, p) and from (s + 2p, p); p = 8 there. description_0 is of the left one.
 data set of its own with sides of 1024, is cut with padding 0 by others who use it.
 
 Each half makes a task: its description, conditioned by the other half; the half itself is held
-out. Pairs about an item of the same name are held out together.
+out. Pairs about an item of the same name, however it is written, are held out together.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Subjects200kSource:
             complexity=1,
             references=(halves[1 - side],),
             others=(halves[side],),
-            family=item,
+            family=" ".join(item.casefold().split()),
         )
 
 

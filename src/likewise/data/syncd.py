@@ -11,7 +11,8 @@ Sources: method/data/data.py and dataset/gen_deformable.py of github.com/nupurkm
 ``category_description`` from users of the published file.
 
 Each picture makes a task: its prompt, conditioned by the next pictures of its set; the picture
-itself, which the prompt describes, is held out.
+itself, which the prompt describes, is held out. Rigid objects are Objaverse's, and many sets show
+the same one: all of them are held out together, by their ``objaverse_id``.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ class Record(BaseModel):
     prompts: list[str]
     category: str = "other"
     category_description: str = ""
+    objaverse_id: str | int | None = None
+
+    @property
+    def family(self) -> str:
+        """Of the object; empty where it is not known to be in other sets too."""
+        known = self.objaverse_id not in (None, "")
+        return f"objaverse {self.objaverse_id}" if known else ""
 
 
 class SynCdSource:
@@ -112,6 +120,7 @@ class SynCdSource:
             references=tuple(Stored(name, inside(self.root, name)) for name in turned),
             masks=tuple(self._mask(name) for name in turned),
             others=(Stored(names[number], inside(self.root, names[number])),),
+            family=record.family,
         )
 
     def _mask(self, name: str) -> Stored:

@@ -14,7 +14,7 @@ from rewards.hpsv3_tiny import write_base, write_checkpoint
 from tiny import a_task, photo
 
 from likewise import assets
-from likewise.build.rewards import REWARDS, build_reward, build_rewards
+from likewise.build.rewards import REWARDS, build_evaluators, build_reward, build_rewards
 from likewise.config import Recipe, RecipeError
 from likewise.protocols import GroupReward
 
@@ -142,3 +142,18 @@ def test_what_cannot_be_loaded_is_named(settings: dict[str, Any], message: str) 
     with pytest.raises(ValueError) as caught:
         built(**settings)
     assert str(caught.value).startswith(message)
+
+
+def test_evaluators_are_the_recipe_s_else_those_of_stickers() -> None:
+    rewards = {"text": {"kind": "clip"}, "look": {"kind": "dino"}}
+    own = {"mine": {"kind": "function", "side": "prompt", "target": "math:hypot"}}
+    plain = Recipe.model_validate({"name": "a", "rewards": rewards})
+    named = Recipe.model_validate({"name": "a", "rewards": rewards, "evaluators": own})
+    assert list(build_evaluators(None, CPU, stickers=True)) == ["identity", "prompt"]
+    assert list(build_evaluators(plain, CPU, stickers=True)) == ["identity", "prompt"]
+    assert list(build_evaluators(plain, CPU, stickers=False)) == []
+    assert list(build_evaluators(named, CPU, stickers=True)) == ["mine"]
+    lost = {"mine": {"kind": "dino", "model": "nowhere/at-all"}}
+    wrong = Recipe.model_validate({"name": "a", "rewards": rewards, "evaluators": lost})
+    with pytest.raises(ValueError, match=r"evaluators\.mine\.model: "):
+        build_evaluators(wrong, CPU, stickers=True)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from likewise.analysis.intervals import Estimate, cluster_bootstrap, over_seeds, sign_flip
+from likewise.analysis.intervals import (
+    Estimate,
+    cluster_bootstrap,
+    over_seeds,
+    ratio_interval,
+    sign_flip,
+    sums_ratio,
+)
 
 UNKNOWN = Estimate(None, None, None, 0)
 
@@ -115,3 +122,12 @@ def test_sign_flips_see_an_effect_as_far_as_their_number_allows() -> None:
     rng = np.random.default_rng(5)
     assert sign_flip(rng.normal(1.0, 1.0, size=30)) < 0.001
     assert sign_flip(np.ones(30)) == pytest.approx(2 / 10000)
+
+
+def test_a_ratio_of_sums_has_the_interval_of_a_mean() -> None:
+    values, clusters = np.array([0.2, 0.4, 0.9, 0.1, 0.5]), np.array([0, 0, 1, 1, 2])
+    parts, wholes = np.bincount(clusters, weights=values), np.bincount(clusters)
+    mean = cluster_bootstrap(values, clusters)
+    assert ratio_interval(parts, wholes) == (mean.low, mean.high)
+    assert sums_ratio(parts, wholes) == pytest.approx(mean.mean)
+    assert ratio_interval(parts, 0 * wholes) == (0, 0)  # what never varies

@@ -6,9 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import photosets
 import pytest
 from running import run, said
 
+from likewise.api import attribution
 from likewise.cli.attribute import as_yaml
 from likewise.config import load_recipe
 from likewise.config.credit import Measured
@@ -94,3 +96,52 @@ def test_only_what_is_credited_by_itself_is_measured(
     assert result.exit_code == 0, result.output
     file = Path("runs") / "evaluation" / "nano-kontext-attribution.json"
     assert list(json.loads(file.read_text())["scorers"]) == SCORERS
+
+
+PHOTOS = """
+extends: stickers
+name: photos
+data: {{kind: folder, path: {path}, held_out: null, workers: 0}}
+rollout: {{num_steps: 2, trained: {{size: 1}}}}
+rewards: {{identity: {{segment: false}}}}
+evaluators:
+  identity: {{kind: function, side: identity, target: "mine:grey"}}
+  prompt: {{kind: function, side: prompt, target: "mine:unable"}}
+"""
+MINE = """
+def grey(images, tasks):
+    return [image.convert("L").getpixel((0, 0)) / 255 for image in images]
+
+def unable(images, tasks):
+    raise OSError("no such thing")
+"""
+
+
+def test_photos_are_measured_by_the_evaluators_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("mine.py").write_text(MINE, encoding="utf-8")
+    Path("photos").mkdir()
+    text = PHOTOS.format(path=photosets.folder(Path("photos")))
+    Path("photos.yaml").write_text(text, encoding="utf-8")
+    words = ("attribute", "nano-kontext", "--recipe", "photos.yaml", *FEW, "--device", "cpu")
+    with pytest.warns(UserWarning, match="judge/prompt is left out: OSError: no such thing"):
+        result = run(*words)
+    assert result.exit_code == 0, result.output
+    file = Path("runs") / "evaluation" / "nano-kontext-attribution.json"
+    assert list(json.loads(file.read_text())["scorers"]) == [*SCORERS[:2], "judge/identity"]
+
+
+def test_a_reward_that_cannot_score_ends_it_before_drawing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(attribution, "build_policy", lambda *_, **__: pytest.fail("it draws"))
+    Path("photos").mkdir()
+    text = PHOTOS.format(path=photosets.folder(Path("photos"))).partition("evaluators:")[0]
+    Path("photos.yaml").write_text(text.replace("segment: false", "segment: true"))
+    result = run("attribute", "nano-kontext", "--recipe", "photos.yaml", *FEW, "--device", "cpu")
+    assert result.exit_code == 2, result.output
+    assert "reward/identity cannot be measured on these tasks, so nothing was drawn" in said(result)

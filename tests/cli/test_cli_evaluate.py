@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from running import run, said
+from running import TINY, run, said
 from tiny import photo
 
 from likewise import assets
@@ -183,6 +183,48 @@ def test_a_model_draws_photos_of_any_size(dreambench: Path, tmp_path: Path) -> N
     assert None not in table["clip-t"] and table["reward/identity"] == [None] * 6  # no masks
     with Image.open(tmp_path / "model" / table["file"][0]) as picture:
         assert picture.size == (64, 64)
+
+
+def test_photos_are_scored_by_the_evaluators_of_the_recipe(
+    dreambench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("bright.py").write_text(
+        "def bright(images, tasks):\n"
+        "    return [image.convert('L').resize((1, 1)).getpixel((0, 0)) for image in images]\n"
+    )
+    own = "{kind: function, side: prompt, target: 'bright:bright'}"
+    Path("own.yaml").write_text(f"extends: stickers\nname: own\nevaluators: {{prompt: {own}}}\n")
+    (tmp_path / "theirs").mkdir()
+    photo(64, 64).save(tmp_path / "theirs" / "0.png")
+    row = {"file": "0.png", "subject": "mug", "prompt": "a red mug"}
+    (tmp_path / "theirs" / "manifest.jsonl").write_text(json.dumps(row))
+    words = ("evaluate", "theirs", "--recipe", "own.yaml", "--benchmark", dreambench)
+    metrics = ("--metric", "dino=nano-dinov2", "--metric", "clip-t=nano-clip", "--metric")
+    result = run(
+        *words, *metrics, f"pickscore={assets.path('nano-clip')},processor=", "--out", "out"
+    )
+    assert result.exit_code == 0 and "prompt followed (judge)" in said(result), result.output
+    assert "pickscore" in said(result)
+    table = pq.read_table(tmp_path / "out" / "theirs" / "scores.parquet").to_pydict()
+    assert 100 < table["judge/prompt"][0] < 155
+    assert table["pickscore"][0] is not None and table["clip-t/truncated"] == [False]
+    assert read_summary(tmp_path / "out").settings.encoders["judge/prompt"] == "bright:bright"
+
+
+def test_a_run_trained_on_the_benchmark_is_labelled(dreambench: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "teapot").mkdir(parents=True)
+    shutil.copy(dreambench / "images" / "mug" / "01.png", tmp_path / "mine" / "teapot" / "a.png")
+    (tmp_path / "mine" / "prompts.txt").write_text("a {} on the moon")
+    data = f"data={{kind: folder, path: {tmp_path / 'mine'}, held_out: null, workers: 0}}"
+    words = (*TINY, data, "rewards.identity.segment=false", "--run-dir", tmp_path / "run")
+    result = run("train", *words)
+    assert result.exit_code == 0, result.output
+    words = ("--benchmark", dreambench, "--only", "after", "--metric", "dinov2=nano-dinov2")
+    result = run("evaluate", tmp_path / "run", *words, "--tasks", "2", "--device", "cpu")
+    assert result.exit_code == 0 and "after*" in said(result), result.output
+    assert "trained on 1 of the benchmark's 2 subjects (mug)" in said(result)
 
 
 def test_what_is_no_target_is_named(tmp_path: Path) -> None:

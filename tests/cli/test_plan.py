@@ -10,6 +10,7 @@ import pytest
 from running import TINY, run, said
 
 from likewise.api.plan import Planner, changed, for_gpus, micro_batch, missing
+from likewise.cli.estimate import _work_rows
 from likewise.cli.memory import GB
 from likewise.config import Recipe, load_recipe, shipped_recipes
 from likewise.rollout.steps import plan_steps
@@ -107,6 +108,21 @@ def test_planning_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_a_plan_says_who_scores_the_evaluations() -> None:
+    def told(*overrides: str) -> str:
+        one = recipe(*overrides)
+        return " ".join(" ".join(row) for row in _work_rows(one, plan_of(one)))
+
+    assert "by the rewards and held-out evaluators (identity, prompt)" in told()
+    photos = "data={kind: folder, path: here}"
+    assert "by the rewards alone: no held-out evaluator" in told(photos)
+    look = "evaluators.look={kind: dino, side: identity, model: elsewhere}"
+    assert "by the rewards and held-out evaluators (look)" in told(photos, look)
+    assert "evaluators" not in told("run.evaluation.every=0")
+    assert "benchmark" not in told()
+    assert "DreamBench is a benchmark" in told("data={kind: dreambench, path: here}")
+
+
 # --- memory --------------------------------------------------------------------------------------
 
 
@@ -155,6 +171,7 @@ def test_a_micro_batch_is_no_larger_than_what_a_process_has() -> None:
 def test_what_a_machine_lacks_is_named() -> None:
     assert missing(load_recipe("stickers")) == []
     assert missing(load_recipe("stickers", ["policy.model=some/where"])) == ["some/where"]
+    assert {"facebook/dino-vits16", "subjects200k"} <= {*missing(load_recipe("kontext"))}
     unknown = run("train", "stickers", "policy.model=some/where", "--dry-run")
     assert unknown.exit_code == 2
     assert "'some/where' is no directory" in said(unknown) and "FLUX.1-dev" in said(unknown)

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from likewise.config import Recipe, RecipeError, load_recipe
+from likewise.config import Recipe, RecipeError, load_recipe, shipped_recipes
 
 LEAVES = (str, int, float, bool, type(None))
 
@@ -187,6 +187,14 @@ WINDOW = "rollout.trained.kind=window"
             ],
             "credit.shaping.reward is 'identity', but rewards are prompt",
         ),
+        (
+            ["evaluators.look={kind: dino, side: identity, model: nano-dinov2}"],
+            "evaluators.look measures with nano-dinov2, as rewards.identity does",
+        ),
+        (
+            ["evaluators.mine={kind: in-group-diversity, side: diagnostic}"],
+            "evaluators.mine: in-group-diversity compares the images of a group",
+        ),
     ],
 )
 def test_sections_that_do_not_fit_are_refused(overrides: list[str], fragment: str) -> None:
@@ -227,6 +235,11 @@ def test_shares_that_weigh_nothing_are_refused(
         ["adapter.targets=[to_q, to_k]"],
         ["run.processes=2"],
         ["rewards.seen={kind: in-group-diversity, side: diagnostic}"],
+        ["evaluators.look={kind: dino, side: identity, model: facebook/dino-vits16}"],
+        [  # a diagnostic is not trained on
+            "rewards.other={kind: dino, side: diagnostic, model: a}",
+            "evaluators.look={kind: dino, side: identity, model: a}",
+        ],
         ["rewards.identity.segmenter=mine:find", "rewards.identity.segment_generated=true"],
         [
             "rewards.judge={kind: vlm-judge, base_url: 'http://a/v1', model: a, side: diagnostic, "
@@ -246,3 +259,18 @@ def test_clip_against_the_reference_stands_for_identity() -> None:
     assert side() == "prompt"
     assert side(compare_to="reference") == "identity"
     assert side(compare_to="reference", side="prompt") == "prompt"
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_train_apart_from_benchmarks_and_are_judged(name: str) -> None:
+    recipe = load_recipe(name)
+    assert set(recipe.evaluator_names) == {"identity", "prompt"}
+    assert recipe.data.kind != "dreambench"
+
+
+def test_photos_have_the_evaluators_that_the_recipe_names_alone() -> None:
+    photos = "data={kind: folder, path: here}"
+    look = "evaluators.look={kind: dino, side: identity, model: elsewhere}"
+    assert load_recipe("stickers").evaluator_names == ("identity", "prompt")
+    assert load_recipe("stickers", [photos]).evaluator_names == ()
+    assert load_recipe("stickers", [photos, look]).evaluator_names == ("look",)

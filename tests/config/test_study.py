@@ -115,6 +115,21 @@ def test_a_recipe_file_is_seen_from_its_study_and_still_is_once_saved(write) -> 
             "baseline: naive\nevaluation: {protocol: single}",
             "evaluation.protocol: unknown value 'single'; did you mean 'single-ref'?",
         ),
+        (
+            "baseline: naive",
+            "baseline: naive\nevaluation: {aims: [judge/identty, clip-t]}",
+            "nothing measures 'judge/identty'; did you mean 'judge/identity'?",
+        ),
+        (
+            "baseline: naive",
+            "baseline: naive\nevaluation: {aims: [clip-t, clip-t]}",
+            "evaluation.aims: the two must differ",
+        ),
+        (
+            "baseline: naive",
+            "baseline: naive\nevaluation: {benchmark: photos, aims: [judge/identity, clip-t]}",
+            "nothing measures 'judge/identity'",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(old: str, new: str, message: str, write) -> None:

@@ -12,7 +12,8 @@ from PIL import Image
 from rolling import LinearCondition, LinearPolicy, sampler, some_tasks
 from torch import Tensor
 
-from likewise.evaluation.attribution import Profile, attribute_steps
+from likewise.analysis.intervals import ratio_interval
+from likewise.evaluation.attribution import Profile, _profile, attribute_steps, find_unable
 from likewise.rollout.sampler import Sampler
 from likewise.types import Task
 
@@ -145,3 +146,27 @@ def test_what_cannot_be_measured_is_refused() -> None:
     snow = [replace(task, prompt="in the snow") for task in tasks()]
     with pytest.raises(ValueError, match="w scores tasks of fewer than two subjects"):
         attribute_steps(policy, how, snow, {"w": Weighted()}, (0,), 2, 8)
+
+
+def test_intervals_are_wider_than_percentiles_for_few_subjects() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2, 5, 40)) * np.array([1, 2, 3, 4, 5])[:, None]
+    values[1] = values[0] + rng.normal(size=(5, 40)) * np.array([3, 1, 2, 5, 1])[:, None]
+    subjects, valid = ["a", "b", "c", "d", "e"], np.ones_like(values, dtype=bool)
+    got = _profile("w", values, valid, subjects, (0,), 1)
+    part = ((values[0] - values[1]) ** 2).mean(axis=1) / 2
+    total = values.var(axis=2, ddof=1).mean(axis=0)
+    drawn = np.random.default_rng(1).integers(5, size=(20000, 5))
+    low, high = np.percentile(part[drawn].sum(1) / total[drawn].sum(1), [2.5, 97.5])
+    assert got.low[0] < low - 0.01 and got.high[0] > high + 0.01
+    assert (got.low[0], got.high[0]) == ratio_interval(part, total)
+
+
+def test_who_cannot_score_is_found_before_anything_is_drawn() -> None:
+    scorers = {"w": Weighted(), "broken": Broken(), "c": Constant()}
+    snow = [replace(task, prompt="in the snow") for task in tasks()]
+    assert find_unable(scorers, snow, (3, 4)) == {
+        "w": "it can score 0 of 4 tasks, about 0 subjects",
+        "broken": "RuntimeError: no luck",
+    }
+    assert list(find_unable(scorers, tasks(5), (3, 4))) == ["broken"]

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from likewise.analysis.intervals import Estimate
+from likewise.cli.evaluate import joint_table, table
 from likewise.evaluation.settings import SETTINGS, Settings, claim_folder, read_settings
 from likewise.evaluation.summary import (
     SUMMARY,
@@ -156,3 +157,21 @@ def test_settings_that_cannot_be_read_are_one_clear_error(tmp_path: Path) -> Non
     (tmp_path / SETTINGS).write_text('{"benchmark": "x"}', encoding="utf-8")
     with pytest.raises(ValueError, match=r"settings\.json is damaged"):
         read_settings(tmp_path)
+
+
+def test_a_system_that_was_trained_on_the_benchmark_is_marked_in_every_table(
+    tmp_path: Path,
+) -> None:
+    said = "trained on 1 of the benchmark's 2 subjects (dog)"
+    found = summarise({"before": BEFORE, "after": AFTER}, SETTINGS_HERE, {"after": said})
+    write_summary(tmp_path, found)
+    assert read_summary(tmp_path) == found and found.trained_on == {"after": said}
+    alone, joint = (
+        table(found),
+        joint_table({"runs/a": found, "runs/b": replace(found, trained_on={})}),
+    )
+    assert [str(column.header) for column in alone.columns][:3] == ["metric", "before", "after*"]
+    assert alone.caption == f"* after: {said}"
+    heads = [str(column.header) for column in joint.columns]
+    assert heads == ["metric", "1/before", "1/after*", "2/before", "2/after"]
+    assert str(joint.caption).splitlines() == ["1: runs/a", "2: runs/b", f"* 1/after: {said}"]

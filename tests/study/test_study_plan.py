@@ -194,3 +194,16 @@ def test_typical_seconds_are_of_whole_units_that_went_well(plan: Plan) -> None:
         file.write('{"torn')
     assert journal.typical_seconds("train") == 7.0
     assert journal.typical_seconds("evaluate") is None
+
+
+def test_metrics_of_a_study_are_part_of_its_evaluations(plan: Plan) -> None:
+    metrics = {"dino": "facebook/dino-vits16", "clip-t": "nano-clip"}
+    evaluation = plan.study.evaluation.model_copy(update={"metrics": metrics})
+    other = Plan(plan.study.model_copy(update={"evaluation": evaluation}), plan.folder)
+    words = " ".join(other.words(BASE_UNIT))
+    assert "--metric dino=facebook/dino-vits16 --metric clip-t=nano-clip --out" in words
+    folder = other.evaluation(BASE_UNIT)
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text('{"encoders": {"dino": "elsewhere"}}')
+    with pytest.raises(RunDirectoryError, match="encoder of dino is 'elsewhere', not 'facebook/"):
+        check_folder(other)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from likewise.config import Study
+from likewise.printable import markdown
 from likewise.records import CheckpointStore, RunDirectory
 from likewise.study.plan import BASE_UNIT, Plan, Unit
 from likewise.study.results import compute_results
@@ -206,3 +207,38 @@ def test_without_the_baseline_or_the_untrained_model_means_remain(plan: Plan) ->
     assert ours["metrics"]["judge/identity"]["mean"] == pytest.approx(0.5)
     assert ours["versus"] == {} and ours["hypervolume"]["mean"] is None
     assert ours["pareto"] and ours["overhead"]["relative"] == {}
+
+
+def test_aims_of_the_study_make_the_front(plan: Plan) -> None:
+    fill(plan)
+    evaluation = plan.study.evaluation.model_copy(
+        update={"aims": ("reward/prompt", "judge/prompt")}
+    )
+    other = Plan(plan.study.model_copy(update={"evaluation": evaluation}), plan.folder)
+    found = compute_results(other)
+    assert found["aims"] == ["reward/prompt", "judge/prompt"]
+    assert found["reference"] == pytest.approx([0.5, 0.5])
+    # The reward is the judge's value here, so the arms of both means 0.8 are on the front.
+    assert [arm["pareto"] for arm in found["arms"].values()] == [True, True, False]
+    assert "Area above the untrained model in the plane of reward/prompt" in results_markdown(found)
+
+
+def test_without_the_aims_it_is_said_that_there_is_no_front(plan: Plan) -> None:
+    fill(plan)
+    evaluation = plan.study.evaluation.model_copy(update={"aims": ("clip-t", "judge/prompt")})
+    other = Plan(plan.study.model_copy(update={"evaluation": evaluation}), plan.folder)
+    found = compute_results(other)
+    assert found["reference"] is None
+    assert "No front: nothing measured clip-t. Name held-out" in results_markdown(found)
+
+
+def test_arms_trained_on_the_benchmark_are_marked_everywhere(plan: Plan) -> None:
+    fill(plan)
+    said = "trained on 3 of the benchmark's 3 subjects (cat, dog, kite)"
+    summary = plan.evaluation(Unit("evaluate", "naive", 1)) / "summary.json"
+    summary.write_text(json.dumps({"trained_on": {"after": said}}))
+    found = compute_results(plan)
+    assert found["trained_on"] == {"naive *": said}
+    text = results_markdown(found)
+    assert f"{markdown('naive *')}: {markdown(said)}." in text
+    assert f"| {markdown('naive *')} |" in text and "| naive |" not in text

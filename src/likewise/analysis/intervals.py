@@ -62,16 +62,33 @@ def cluster_bootstrap(
     sums, counts = np.bincount(place, weights=known), np.bincount(place)
     if len(sums) < 2:
         return Estimate(mean, None, None, n)
+    return Estimate(mean, *ratio_interval(sums, counts, resamples), n)
+
+
+def ratio_interval(
+    parts: np.ndarray, wholes: np.ndarray, resamples: int = 2000
+) -> tuple[float, float]:
+    """95 % interval of Σ parts / Σ wholes over c ≥ 2 clusters [c], which are drawn whole.
+
+    The interval of :func:`cluster_bootstrap`, for any ratio of sums; a ratio whose denominator is
+    0 counts as 0.
+    """
     drawn = stats.bootstrap(
-        (sums, counts),
-        lambda sums, counts, axis=-1: sums.sum(axis=axis) / counts.sum(axis=axis),
+        (parts, wholes),
+        sums_ratio,
         paired=True,
         n_resamples=resamples,
-        confidence_level=_widened(len(sums)),
+        confidence_level=_widened(len(parts)),
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return Estimate(mean, float(drawn.low), float(drawn.high), n)
+    return float(drawn.low), float(drawn.high)
+
+
+def sums_ratio(parts: np.ndarray, wholes: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Σ parts / Σ wholes along `axis`; 0 where the denominator is 0."""
+    part, whole = parts.sum(axis=axis, dtype=np.float64), wholes.sum(axis=axis, dtype=np.float64)
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
 def over_seeds(values: Values) -> Estimate:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from likewise.api.targets import find_target
 from likewise.build.data import build_stream
-from likewise.build.metrics import build_judges
 from likewise.build.policies import build_policy, build_sampler
-from likewise.build.rewards import build_rewards
+from likewise.build.rewards import build_evaluators, build_rewards
 from likewise.config.credit import Measured
+from likewise.config.data import Stickers
 from likewise.config.recipe import Recipe
 from likewise.config.rollout import AllSteps
-from likewise.evaluation.attribution import Profile, attribute_steps
+from likewise.evaluation.attribution import Profile, attribute_steps, find_unable
+from likewise.protocols import Reward
 from likewise.records.checkpoints import NAME
 from likewise.records.files import write_atomically
 from likewise.rollout.scoring import single_rewards
 from likewise.rollout.steps import plan_steps
 from likewise.trainer.launch import find_device
+from likewise.types import Task
 
 FILE = "attribution.json"
 DIGITS = 3  # of shares in recipes: more would be noise
@@ -104,7 +108,8 @@ def attribute(
     """Measure how much of each score's variance the noise of each step decides, and write it down.
 
     The tasks are the first of training's: held-out subjects are for evaluation only, and what is
-    measured here may become a recipe's time weights.
+    measured here may become a recipe's time weights. Before anything is drawn, every scorer is
+    asked about them: a reward that cannot score them is an error, an evaluator is left out.
 
     Args:
         target: A run (its newest intact checkpoint counts) or a model: shipped, folder, Hub name.
@@ -117,7 +122,8 @@ def attribute(
         progress: Told how many tasks are done.
 
     Raises:
-        ValueError: there is no such target, a number does not fit, or a scorer fails.
+        ValueError: there is no such target, a number does not fit, or a reward cannot score the
+            tasks.
         OSError: a file or a model is not there.
     """
     found = find_target(target, recipe, best=best)
@@ -127,18 +133,20 @@ def attribute(
     file = Path(out or (Path(target) / FILE if found.adapter else found.out + FILE))
     if file.is_dir():
         raise ValueError(f"{file} is a folder: name a file in it, as {file / FILE}")
-    rewards = single_rewards(build_rewards(own, place))
-    scorers = {f"reward/{name}": one for name, one in rewards.items() if name in own.credited}
-    scorers |= {f"judge/{name}": judge for name, judge in build_judges(place).items()}
+    stream = build_stream(own)
+    about = [stream(index) for index in range(tasks)]
+    scorers, left_out = _scorers(own, about, place)
+    for name, reason in left_out.items():
+        warnings.warn(f"{name} is left out: {reason}", stacklevel=2)
     policy = build_policy(own, place, trainable=found.adapter is None)
     if found.adapter is not None:
         policy.load_adapter(found.adapter)
-    sampler, stream = build_sampler(own, policy), build_stream(own)
+    sampler = build_sampler(own, policy)
     steps = plan_steps(own.rollout.model_copy(update={"trained": AllSteps()}), 0, 0).stochastic
     profiles = attribute_steps(
         policy,
         sampler,
-        [stream(index) for index in range(tasks)],
+        about,
         scorers,
         steps,
         resamples,
@@ -160,6 +168,30 @@ def attribute(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(result.record(), indent=2) + "\n")
     return result
+
+
+def _scorers(
+    recipe: Recipe, tasks: Sequence[Task], device: torch.device
+) -> tuple[dict[str, Reward], dict[str, str]]:
+    """Credited rewards and held-out evaluators that can score these tasks.
+
+    Returns:
+        Them by name; and evaluators that cannot, each with the reason.
+
+    Raises:
+        ValueError: a reward cannot (the message names it).
+    """
+    rewards = single_rewards(build_rewards(recipe, device))
+    found = {f"reward/{name}": one for name, one in rewards.items() if name in recipe.credited}
+    held_out = build_evaluators(recipe, device, isinstance(recipe.data, Stickers))
+    found |= {f"judge/{name}": one for name, one in held_out.items()}
+    unable = find_unable(found, tasks, (recipe.policy.width, recipe.policy.height))
+    for name, reason in unable.items():
+        if name.startswith("reward/"):
+            raise ValueError(
+                f"{name} cannot be measured on these tasks, so nothing was drawn: {reason}"
+            )
+    return {name: one for name, one in found.items() if name not in unable}, unable
 
 
 def _iteration(adapter: Path | None) -> int | None:

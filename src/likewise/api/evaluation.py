@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from likewise.api.jobs import Job, Progress, carry_out
 from likewise.api.targets import Target, find_target
-from likewise.build.benchmarks import STICKER_BENCH, load_benchmark
+from likewise.build.benchmarks import STICKER_BENCH, load_benchmark, same_tasks
+from likewise.build.data import build_evaluation_tasks
 from likewise.build.metrics import default_encoders
 from likewise.config.problems import nearest
 from likewise.config.recipe import Recipe
@@ -75,7 +77,8 @@ def evaluate(
             them too, default none.
         name: Of the system in a folder of pictures. Default: the folder's.
         out: Default: below ``evaluation`` in a run, ``runs/evaluation`` for all else.
-        best: A run's best checkpoint instead of its newest.
+        best: A run's best checkpoint instead of its newest. It was chosen on the tasks of
+            training's evaluations; those of them that the benchmark has are left out here.
         device: Default: cuda where there is one, else cpu.
         processes: How many share the batches, on several GPUs one on each.
         progress: Told what is being done ("draw after"), how many batches of it are, and of how
@@ -95,7 +98,8 @@ def evaluate(
         tasks = USUAL_TASKS
     if metrics is None:
         metrics = default_encoders(benchmark)
-    chosen = load_benchmark(benchmark, tasks)
+    without = _chosen_on(found, benchmark) if best else frozenset[str]()
+    chosen = load_benchmark(benchmark, tasks, without)
     count, each = len(chosen), images_per_prompt or rule.images_per_prompt
     if found.pictures is not None:
         shown = Counter(item.task.id for item in read_items(found.pictures, chosen))
@@ -109,13 +113,16 @@ def evaluate(
         num_steps=found.num_steps,
         encoders={**_reward_models(found), **metrics},
         source=found.source,
+        left_out=len(without) or None,
     )
+    place = f"{found.out}{settings.benchmark}-{settings.protocol}{'-best' * best}"
     job = Job(
-        out=Path(out or f"{found.out}{settings.benchmark}-{settings.protocol}"),
+        out=Path(out or place),
         target=found,
         systems=found.systems if only is None else (only,),
         benchmark=str(benchmark),
         limit=tasks,
+        without=without,
         settings=settings,
         metrics=metrics,
         device=str(find_device(device)),
@@ -124,14 +131,40 @@ def evaluate(
     return Evaluation(job.out, carry_out(job, chosen, progress))
 
 
+def _chosen_on(target: Target, benchmark: str | Path) -> frozenset[str]:
+    """Ids of the benchmark's tasks that training's evaluations drew, and chose the best one by.
+
+    Raises:
+        ValueError: they are all there are.
+    """
+    assert target.recipe is not None
+    tasks = load_benchmark(benchmark)
+    try:
+        drawn = build_evaluation_tasks(target.recipe)
+    except (OSError, ValueError) as error:
+        warnings.warn(f"which tasks chose the checkpoint cannot be told: {error}", stacklevel=3)
+        return frozenset()
+    found = same_tasks(tasks, drawn, target.recipe.policy)
+    if len(found) == len(tasks):
+        raise ValueError(
+            "every task of the benchmark chose this checkpoint, so none can measure it: evaluate "
+            "the newest checkpoint, or train with other evaluation tasks"
+        )
+    return frozenset(found)
+
+
 def _reward_models(target: Target) -> dict[str, str]:
-    """What measures each of the recipe's rewards, for settings.json."""
-    rewards = target.recipe.rewards if target.recipe else {}
-    return {
+    """What measures each of the recipe's rewards and evaluators, for settings.json."""
+    recipe = target.recipe
+    if recipe is None:
+        return {}
+    rewards = {
         f"reward/{name}": _in_words(one)
-        for name, one in rewards.items()
+        for name, one in recipe.rewards.items()
         if not isinstance(one, InGroupDiversity)  # it needs groups, which evaluations do not draw
     }
+    held_out = {f"judge/{name}": _in_words(one) for name, one in (recipe.evaluators or {}).items()}
+    return {**rewards, **held_out}
 
 
 def _in_words(settings: RewardSettings) -> str:

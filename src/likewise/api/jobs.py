@@ -7,6 +7,7 @@ same ones; the first process waits for all and joins their parts.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ import torch
 
 from likewise.api.targets import REAL, Target
 from likewise.build.benchmarks import STICKER_BENCH, load_benchmark
-from likewise.build.data import fit_reference
-from likewise.build.metrics import build_judges, build_metrics
+from likewise.build.data import fit_held_out, fit_reference
+from likewise.build.metrics import build_metric_rewards, build_metrics, check_metrics
 from likewise.build.policies import build_policy, build_sampler
-from likewise.build.rewards import build_rewards
+from likewise.build.rewards import build_evaluators, build_rewards
+from likewise.config.data import Stickers
 from likewise.evaluation.batches import Share, silent
 from likewise.evaluation.before_after import picture
 from likewise.evaluation.drawing import (
@@ -33,12 +35,21 @@ from likewise.evaluation.drawing import (
 )
 from likewise.evaluation.items import Item, match_rows, read_items, real_items
 from likewise.evaluation.manifest import MANIFEST, Row, read_manifest
-from likewise.evaluation.scoring import SCORES, Scorers, join_parts, score_missing, unscored
+from likewise.evaluation.overlap import UNRECORDED, label, seen_subjects, trained_album
+from likewise.evaluation.scoring import (
+    SCORES,
+    Scorers,
+    join_parts,
+    score_missing,
+    truncated_prompts,
+    unscored,
+)
 from likewise.evaluation.settings import SETTINGS, Settings, claim_folder
 from likewise.evaluation.summary import AFTER, BEFORE, Summary, summarise, write_summary
 from likewise.protocols import Reward
 from likewise.records.files import write_atomically
 from likewise.records.locks import exclusive
+from likewise.records.run_directory import RunDirectory
 from likewise.rollout.scoring import single_rewards
 from likewise.trainer.launch import auto_threads, launch
 from likewise.types import Task
@@ -59,6 +70,7 @@ class Job:
         systems: Which of the target's systems.
         benchmark: ``sticker-bench`` or a folder.
         limit: How many of its tasks; None for all.
+        without: Ids of tasks that are left out.
         settings: What decides the numbers.
         metrics: Metric → encoder.
         device, processes: What computes.
@@ -69,6 +81,7 @@ class Job:
     systems: tuple[str, ...]
     benchmark: str
     limit: int | None
+    without: frozenset[str]
     settings: Settings
     metrics: Mapping[str, str]
     device: str
@@ -82,7 +95,7 @@ class Job:
 
     def tasks(self) -> list[Task]:
         """Of the benchmark, loaded now."""
-        return load_benchmark(self.benchmark, self.limit)
+        return load_benchmark(self.benchmark, self.limit, self.without)
 
     def items(self, system: str, tasks: Sequence[Task]) -> list[Item]:
         """All pictures of a system, drawn or not, once its manifest is written."""
@@ -108,7 +121,7 @@ def carry_out(job: Job, tasks: Sequence[Task], progress: Progress) -> Summary:
         return ValueError(f"{job.out} is in use: process {process} evaluates there")
 
     if not (job.out / SETTINGS).exists():
-        build_metrics(job.metrics, torch.device("cpu"))  # a wrong one must not leave a folder
+        check_metrics(job.metrics)  # a wrong one must not leave a folder
     claim_folder(job.out, job.settings)
     with exclusive(job.out / ".lock", busy):
         for system in job.systems:
@@ -184,10 +197,10 @@ def _draw(
 
 
 def _scorers(job: Job, device: torch.device) -> Scorers:
-    """Rewards of the recipe, diagnostics as far as they work, judges of the benchmark, metrics.
+    """Rewards of the recipe, diagnostics as far as they work, held-out evaluators, metrics.
 
-    Real photos get metrics alone: they answer no prompt, and rewards and judges would compare the
-    conditioning photo with itself.
+    Real photos get metrics alone: they answer no prompt, and rewards and evaluators would compare
+    the conditioning photo with itself.
     """
     rewards: dict[str, Reward] = {}
     optional: list[str] = []
@@ -195,8 +208,10 @@ def _scorers(job: Job, device: torch.device) -> Scorers:
         found = single_rewards(build_rewards(job.target.recipe, device))
         rewards |= {f"reward/{name}": reward for name, reward in found.items()}
         optional = [f"reward/{name}" for name in found if name not in job.target.recipe.credited]
-    if job.systems != (REAL,) and job.benchmark == STICKER_BENCH:
-        rewards |= {f"judge/{name}": judge for name, judge in build_judges(device).items()}
+    if job.systems != (REAL,):
+        held_out = build_evaluators(job.target.recipe, device, job.benchmark == STICKER_BENCH)
+        rewards |= {f"judge/{name}": evaluator for name, evaluator in held_out.items()}
+        rewards |= build_metric_rewards(job.metrics, device)
     return Scorers(rewards, build_metrics(job.metrics, device), optional)
 
 
@@ -206,6 +221,29 @@ def _sum_up(job: Job, tasks: Sequence[Task]) -> Summary:
     tables = {name: join_parts(job.out / name, items[name], job.batch) for name in systems}
     if set(systems) == {BEFORE, AFTER}:
         write_atomically(job.out / BEFORE_AFTER, png(picture(items[BEFORE], items[AFTER])))
-    summary = summarise(tables, job.settings)
+    cut = {metric: n for one in tables.values() for metric, n in truncated_prompts(one).items()}
+    for metric, count in cut.items():
+        warnings.warn(
+            f"{metric} read only the beginning of {count} prompts, which are longer than its "
+            f"encoder takes: column {metric}/truncated says which",
+            stacklevel=2,
+        )
+    summary = summarise(tables, job.settings, _trained_on(job, systems, tasks))
     write_summary(job.out, summary)
     return summary
+
+
+def _trained_on(job: Job, systems: Sequence[str], tasks: Sequence[Task]) -> dict[str, str]:
+    """What `Summary` says of a run that was trained on subjects of the benchmark.
+
+    Sticker bench's subjects are in no training task of the sticker world.
+    """
+    run, recipe = job.target.run, job.target.recipe
+    if run is None or recipe is None or AFTER not in systems or isinstance(recipe.data, Stickers):
+        return {}
+    album = trained_album(RunDirectory.open(run).read_rewards())
+    if album is None:
+        return {AFTER: UNRECORDED}
+    fits = (partial(fit_reference, policy=recipe.policy), fit_held_out)
+    found = label(seen_subjects(album, tasks, fits), tasks)
+    return {AFTER: found} if found else {}

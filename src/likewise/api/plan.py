@@ -47,7 +47,7 @@ class Memory:
         plain, checkpointed: Bytes of an update's activations, without and with checkpointing.
         parameters: How many numbers each part of the pipeline has.
         trained: How many numbers are trained.
-        uncounted: Rewards whose size is not known.
+        uncounted: Rewards and evaluators whose size is not known.
     """
 
     needs: Needs
@@ -139,7 +139,10 @@ class Planner:
     def _reward_bytes(self, recipe: Recipe) -> dict[str, int | None]:
         """By name; None where nobody knows."""
         found: dict[str, int | None] = {}
-        for name, settings in recipe.rewards.items():
+        evaluates = recipe.run.evaluation.every > 0
+        held_out = (recipe.evaluators or {}) if evaluates else {}
+        scorers = {**recipe.rewards, **{f"evaluator {n}": one for n, one in held_out.items()}}
+        for name, settings in scorers.items():
             if isinstance(settings, Remote | VlmJudge):
                 continue  # its memory is elsewhere
             sizes = [self._model_bytes(*one) for one in models_of(settings)]
@@ -185,7 +188,7 @@ def missing(recipe: Recipe) -> list[str]:
     """Models and data that a recipe names and this machine does not have in a folder."""
     policy, data = recipe.policy, recipe.data
     models = [policy.model, *(getattr(policy, name, None) for name in ("uno_lora", "ip_adapter"))]
-    for reward in recipe.rewards.values():
+    for reward in (*recipe.rewards.values(), *(recipe.evaluators or {}).values()):
         if not isinstance(reward, VlmJudge):  # its model is at the endpoint
             fields = ("model", "base", "processor", "segmenter")
             models += [getattr(reward, name, None) for name in fields]

@@ -31,6 +31,7 @@ class Target:
         recipe: To draw by, and whose rewards score; None for pictures that need neither.
         adapter: Folder of the adapter that `after` draws with.
         pictures: Folder with another system's manifest.
+        run: Directory of the run that it is.
     """
 
     out: str
@@ -39,6 +40,7 @@ class Target:
     recipe: Recipe | None = None
     adapter: Path | None = None
     pictures: Path | None = None
+    run: Path | None = None
 
     @property
     def draws(self) -> bool:
@@ -95,7 +97,7 @@ def _run(folder: Path, best: bool) -> Target:
     recipe, adapter = find_adapter(folder, None, best)
     assert adapter is not None  # a run without checkpoints is an error
     out = f"{folder / 'evaluation'}/"
-    return Target(out, (BEFORE, AFTER), adapter.parent.name, recipe, adapter)
+    return Target(out, (BEFORE, AFTER), adapter.parent.name, recipe, adapter, run=folder)
 
 
 def _pictures(folder: Path, recipe: Recipe | str | Path | None, name: str | None) -> Target:

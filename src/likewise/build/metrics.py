@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from likewise import assets
 from likewise.build.benchmarks import STICKER_BENCH
 from likewise.build.models import model_path
+from likewise.build.rewards import build_reward, check_reward
+from likewise.config.layers import apply, parse_override
 from likewise.config.problems import nearest
 from likewise.evaluation.measures import Measures
 from likewise.protocols import Encoder, Reward
@@ -17,17 +21,7 @@ from likewise.quiet import be_quiet
 from likewise.rewards.clip import ClipI, ClipT
 from likewise.rewards.common.likeness import Transform
 from likewise.rewards.dino import DinoReward
-from likewise.rewards.judges import IdentityJudge, PromptJudge
 from likewise.rewards.mobilenet import MobileNetJudge
-
-
-def build_judges(device: torch.device) -> Mapping[str, Reward]:
-    """The sticker world's judges, never rewards: identity (cosine), and prompt success (0 or 1)."""
-    be_quiet()
-    return {
-        "identity": IdentityJudge(assets.path("judge-identity"), device),
-        "prompt": PromptJudge(assets.path("judge-prompt"), device, strict=True),
-    }
 
 
 def default_encoders(benchmark: str | Path) -> dict[str, str]:
@@ -43,11 +37,59 @@ def default_encoders(benchmark: str | Path) -> dict[str, str]:
     return {**dino, "clip-i": clip, "clip-t": clip}
 
 
-def build_metrics(encoders: Mapping[str, str], device: torch.device) -> Measures:
-    """Metrics of an evaluation, in the order given.
+def build_metric_rewards(encoders: Mapping[str, str], device: torch.device) -> dict[str, Reward]:
+    """Metrics that are rewards elsewhere (`SCORED`), by name: they take the image as a whole.
 
     Args:
-        encoders: Metric (`LIKENESS`, `PROMPT`) → shipped model, directory or Hub name.
+        encoders: Of all metrics: metric → ``MODEL`` or ``MODEL,setting=value,…``, with the settings
+            of the reward's section in a recipe.
+
+    Raises:
+        ValueError: a model or setting is not there, or does not fit (the message names the metric).
+    """
+    found = {}
+    for name, words in encoders.items():
+        if name in SCORED:
+            with _naming(name, words):
+                kind, settings = _reward_settings(name, words)
+                found[name] = build_reward(kind, settings, str(device))
+    return found
+
+
+def check_metrics(encoders: Mapping[str, str]) -> None:
+    """See that all metrics can be built, before anything is written; those too large are not.
+
+    Raises:
+        ValueError: as `build_metrics` and `build_metric_rewards`.
+    """
+    cpu = torch.device("cpu")
+    build_metrics(encoders, cpu)
+    build_metric_rewards({name: one for name, one in encoders.items() if name not in LARGE}, cpu)
+    for name in LARGE & encoders.keys():
+        with _naming(name, encoders[name]):
+            check_reward(*_reward_settings(name, encoders[name]))
+
+
+def _reward_settings(metric: str, words: str) -> tuple[str, dict[str, Any]]:
+    kind, fixed = SCORED[metric]
+    model, *others = words.split(",")
+    return kind, {"model": model, **apply([parse_override(word) for word in others], {}), **fixed}
+
+
+@contextmanager
+def _naming(metric: str, encoder: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ValueError(f"metric {metric}: cannot load {encoder!r}: {error}") from error
+
+
+def build_metrics(encoders: Mapping[str, str], device: torch.device) -> Measures:
+    """Metrics of an evaluation that are measured from embeddings, in the order given.
+
+    Args:
+        encoders: Metric (`LIKENESS`, `PROMPT`) → shipped model, directory or Hub name; those of
+            `SCORED` are left to `build_metric_rewards`.
 
     Raises:
         ValueError: a metric is unknown, or its encoder cannot be loaded (the message names both).
@@ -55,15 +97,14 @@ def build_metrics(encoders: Mapping[str, str], device: torch.device) -> Measures
     be_quiet()
     likeness, prompt = {}, {}
     for name, encoder in encoders.items():
-        if name not in {**LIKENESS, **PROMPT}:
-            raise ValueError(f"no metric {name!r}; {nearest(name, [*LIKENESS, *PROMPT])}")
-        try:
+        known = [*LIKENESS, *PROMPT, *SCORED]
+        if name not in known:
+            raise ValueError(f"no metric {name!r}; {nearest(name, known)}")
+        with _naming(name, encoder):
             if name in LIKENESS:
                 likeness[name] = LIKENESS[name](encoder, device)
-            else:
+            elif name in PROMPT:
                 prompt[name] = PROMPT[name](encoder, device)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"metric {name}: cannot load {encoder!r}: {error}") from error
     return Measures(likeness, prompt)
 
 
@@ -85,3 +126,12 @@ LIKENESS: dict[str, Callable[[str, torch.device], Encoder]] = {
 PROMPT: dict[str, Callable[[str, torch.device], Reward]] = {
     "clip-t": lambda encoder, device: ClipT(model_path(encoder), device),
 }
+
+# Metrics by name that are rewards elsewhere: the reward's kind, and what the metric's name settles.
+SCORED: dict[str, tuple[str, dict[str, str]]] = {
+    "pickscore": ("pickscore", {"side": "prompt"}),
+    "hpsv3": ("hpsv3", {"side": "prompt"}),
+    "vlm-prompt": ("vlm-judge", {"side": "prompt", "score": "prompt"}),
+    "vlm-identity": ("vlm-judge", {"side": "identity", "score": "identity"}),
+}
+LARGE = {"hpsv3"}  # is not loaded to see whether it can be

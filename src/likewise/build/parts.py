@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from likewise.build.data import build_datasets, log_notes, prompts_of
-from likewise.build.metrics import build_judges
 from likewise.build.policies import build_policy, build_sampler, long_prompts
-from likewise.build.rewards import build_rewards
+from likewise.build.rewards import build_evaluators, build_rewards
 from likewise.config.data import Stickers
 from likewise.config.recipe import Recipe
 from likewise.trainer.session import Parts
@@ -20,8 +19,9 @@ def build_parts(recipe: Recipe, device: torch.device) -> Parts:
         ValueError, OSError: a model or function is not there, or does not fit (the message names
             the field).
     """
+    evaluates, stickers = recipe.run.evaluation.every > 0, isinstance(recipe.data, Stickers)
     # First: bad data are found faster than models are loaded.
-    datasets = build_datasets(recipe, evaluates=recipe.run.evaluation.every > 0)
+    datasets = build_datasets(recipe, evaluates)
     policy = build_policy(recipe, device)
     log_notes(long_prompts(policy, prompts_of(datasets.stream)))
     return Parts(
@@ -30,6 +30,6 @@ def build_parts(recipe: Recipe, device: torch.device) -> Parts:
         rewards=build_rewards(recipe, device),
         stream=datasets.stream,
         evaluation_tasks=datasets.evaluation_tasks,
-        judges=build_judges(device) if isinstance(recipe.data, Stickers) else {},
+        judges=build_evaluators(recipe, device, stickers) if evaluates else {},
         fingerprints=datasets.fingerprints,
     )

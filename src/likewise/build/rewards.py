@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from likewise.build.judges import build_judges
 from likewise.build.models import model_path
 from likewise.config import rewards as sections
 from likewise.config.problems import RecipeError, describe
@@ -26,6 +27,7 @@ from likewise.rewards.pickscore import PickScoreReward
 from likewise.rewards.remote import RemoteReward
 from likewise.rewards.segmenters import load_segmenter
 from likewise.rewards.vlm_judge import VlmJudgeReward
+from likewise.rollout.scoring import single_rewards
 from likewise.trainer.launch import find_device
 
 
@@ -36,9 +38,32 @@ def build_rewards(recipe: Recipe, device: torch.device) -> dict[str, AnyReward]:
         ValueError, OSError: a model, function or key is not there, or does not fit (the message
             begins with the field).
     """
+    return _build_all("rewards", recipe.rewards, device)
+
+
+def build_evaluators(
+    recipe: Recipe | None, device: torch.device, stickers: bool
+) -> dict[str, Reward]:
+    """Held-out evaluators by name: the recipe's, else those of the sticker world on stickers.
+
+    Args:
+        recipe: None where images come without one.
+        stickers: Whether stickers are drawn.
+
+    Raises:
+        ValueError, OSError: as `build_rewards`.
+    """
+    if recipe is None or recipe.evaluators is None:
+        return dict(build_judges(device)) if stickers else {}
+    return single_rewards(_build_all("evaluators", recipe.evaluators, device))
+
+
+def _build_all(
+    section: str, settings: Mapping[str, sections.Reward], device: torch.device
+) -> dict[str, AnyReward]:
     be_quiet()
     encoders = _Encoders(device)
-    return {name: _named(name, settings, encoders) for name, settings in recipe.rewards.items()}
+    return {name: _named(f"{section}.{name}", one, encoders) for name, one in settings.items()}
 
 
 def build_reward(kind: str, settings: Mapping[str, Any], device: str | None = None) -> Reward:
@@ -53,15 +78,26 @@ def build_reward(kind: str, settings: Mapping[str, Any], device: str | None = No
         ValueError: a model, function or key is not there, or does not fit.
     """
     be_quiet()
+    section = check_reward(kind, settings)
+    encoders = _Encoders(find_device(device))
+    reward = _named(f"rewards.{kind}", section, encoders)
+    assert not isinstance(reward, GroupReward)
+    return reward
+
+
+def check_reward(kind: str, settings: Mapping[str, Any]) -> sections.Reward:
+    """The section of a reward that `build_reward` would build.
+
+    Raises:
+        RecipeError: as `build_reward`.
+    """
     try:
         section = _One(rewards={kind: {"side": "prompt", **settings, "kind": kind}}).rewards[kind]
     except ValidationError as error:
         raise RecipeError(describe(error, _One, lambda path: "")) from None
     if isinstance(section, sections.InGroupDiversity):
         raise RecipeError(f"{kind} compares the pictures of a group, and says nothing of one alone")
-    reward = _named(kind, section, _Encoders(find_device(device)))
-    assert not isinstance(reward, GroupReward)
-    return reward
+    return section
 
 
 class _One(Section):
@@ -84,11 +120,11 @@ class _Encoders:
         return self.loaded[model]
 
 
-def _named(name: str, settings: sections.Reward, encoders: _Encoders) -> AnyReward:
+def _named(path: str, settings: sections.Reward, encoders: _Encoders) -> AnyReward:
     try:
         return REWARDS[settings.kind](settings, encoders)
     except ValueError as error:
-        raise ValueError(f"rewards.{name}.{error}") from error
+        raise ValueError(f"{path}.{error}") from error
 
 
 def _clip(settings: sections.Clip, encoders: _Encoders) -> Reward:

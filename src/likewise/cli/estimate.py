@@ -17,6 +17,7 @@ from likewise.build.parts import build_parts
 from likewise.cli.memory import print_fit, print_memory, rows_table
 from likewise.cli.recipes import print_recipe
 from likewise.config import Recipe, load_recipe, to_yaml
+from likewise.config.data import DreamBench
 from likewise.terminal import SafeConsole
 from likewise.trainer.launch import is_launched, launch
 from likewise.trainer.plan import Plan, plan_of
@@ -43,7 +44,7 @@ def print_plan(recipe: Recipe, gpus: int | None = None, gpu_memory: float | None
     print_recipe(recipe)
     console = SafeConsole(highlight=False)
     console.print()
-    console.print(rows_table(_work_rows(plan)))
+    console.print(rows_table(_work_rows(recipe, plan)))
     with console.status("adding up memory…"):
         memory = planner.memory(recipe)
     print_memory(console, recipe, memory)
@@ -104,7 +105,7 @@ def _measure(folder: str) -> None:
     processes.accelerator.end_training()
 
 
-def _work_rows(plan: Plan) -> list[tuple[str, str]]:
+def _work_rows(recipe: Recipe, plan: Plan) -> list[tuple[str, str]]:
     one, total = plan.iteration, plan.iterations
     rows = [
         ("iterations", f"{total}"),
@@ -122,8 +123,19 @@ def _work_rows(plan: Plan) -> list[tuple[str, str]]:
     rows.append(("optimiser steps", f"{plan.updates:,}"))
     if plan.evaluations:
         pictures = plan.evaluation.pictures
-        rows.append(("evaluations", f"{plan.evaluations} × {pictures} pictures, by judges too"))
+        rows.append(("evaluations", f"{plan.evaluations} × {pictures} pictures"))
+        names = ", ".join(recipe.evaluator_names)
+        rows.append(("", f"by the rewards and held-out evaluators ({names})" if names else _ALONE))
+    if isinstance(recipe.data, DreamBench):
+        rows.append(("data", _BENCHMARK))
     return rows
+
+
+_ALONE = "by the rewards alone: no held-out evaluator, so reward hacking would go unseen"
+_BENCHMARK = (
+    "DreamBench is a benchmark. This run evaluates on the tasks that it trains on, and every "
+    "evaluation of it on DreamBench will say so"
+)
 
 
 def _speed_rows(recipe: Recipe, plan: Plan, speed: Speed) -> list[tuple[str, str]]:

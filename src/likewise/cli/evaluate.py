@@ -21,6 +21,7 @@ EXPLAINED = {
     "judge/identity": "same subject (judge)",
     "judge/prompt": "prompt followed (judge)",
 }
+MARK = "*"  # on systems that were trained on subjects of the benchmark
 FIRST = ("reward/", "judge/")  # rows at the top; metrics follow below a line
 
 
@@ -54,8 +55,9 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME=MODEL",
-            help="Measure NAME (dino, dinov2, clip-i, clip-t, …) with this encoder: shipped, a "
-            "folder, or on the Hub. May be repeated; replaces the default metrics.",
+            help="Measure NAME (dino, dinov2, clip-i, clip-t, pickscore, hpsv3, vlm-prompt, …) "
+            "with this encoder: shipped, a folder, or on the Hub; settings of a reward may "
+            "follow, as in vlm-prompt=MODEL,base_url=URL. May be repeated; replaces the default.",
         ),
     ] = None,
     recipe: Annotated[
@@ -77,7 +79,11 @@ def evaluate(
         ),
     ] = None,
     best: Annotated[
-        bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
+        bool,
+        typer.Option(
+            "--best",
+            help="The run's best checkpoint, on tasks that did not choose it; default: its newest.",
+        ),
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="How many share the batches.")] = 1,
@@ -155,7 +161,8 @@ def table(summary: Summary) -> Table:
     from likewise.evaluation.summary import UNKNOWN, table_rows
 
     header, *rows = table_rows(summary)
-    result = _headed(summary, header)
+    result = _headed(summary, [_marked(summary, column) for column in header])
+    result.caption = _trained_on({"": summary})
     for first in (True, False):
         for metric, *cells in rows:
             if metric.startswith(FIRST) == first and set(cells) != {UNKNOWN}:
@@ -178,13 +185,31 @@ def joint_table(summaries: Mapping[str, Summary]) -> Table:
     (metric, *systems), *rows = side_by_side(summaries)
     places = {folder: str(place) for place, folder in enumerate(summaries, 1)}
     short = [
-        f"{places[folder]}/{system}" for folder, _, system in (s.rpartition("/") for s in systems)
+        f"{places[folder]}/{_marked(summaries[folder], system)}"
+        for folder, _, system in (s.rpartition("/") for s in systems)
     ]
     result = _headed(next(iter(summaries.values())), [metric, *short])
-    result.caption = "\n".join(f"{place}: {shown(folder)}" for folder, place in places.items())
+    lines = [f"{place}: {shown(folder)}" for folder, place in places.items()]
+    seen = _trained_on({f"{places[folder]}/": one for folder, one in summaries.items()})
+    result.caption = "\n".join([*lines, seen] if seen else lines)
     for metric, *cells in rows:
         result.add_row(shown(_explained(metric)), *cells)
     return result
+
+
+def _marked(summary: Summary, system: str) -> str:
+    """A system's name, with a star if it was trained on subjects of the benchmark."""
+    return system + MARK if system in summary.trained_on else system
+
+
+def _trained_on(summaries: Mapping[str, Summary]) -> str | None:
+    """What the stars mean, a line per system; keys stand in front of systems' names."""
+    lines = [
+        shown(f"{MARK} {place}{system}: {said}")
+        for place, summary in summaries.items()
+        for system, said in summary.trained_on.items()
+    ]
+    return "\n".join(lines) or None
 
 
 def _headed(summary: Summary, header: Sequence[str]) -> Table:
@@ -198,7 +223,9 @@ def _headed(summary: Summary, header: Sequence[str]) -> Table:
 
 def _explained(metric: str) -> str:
     kind, _, name = metric.partition("/")
-    return f"{name} reward" if kind == "reward" else EXPLAINED.get(metric, metric)
+    if metric in EXPLAINED or kind not in ("reward", "judge"):
+        return EXPLAINED.get(metric, metric)
+    return f"{name} ({kind})" if kind == "judge" else f"{name} reward"
 
 
 def _colour(change: Estimate) -> str:

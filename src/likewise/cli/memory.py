@@ -74,7 +74,7 @@ def _parts_table(recipe: Recipe, memory: Memory) -> Table:
     for name, size in needs.encoders.items():
         row(f"weights: {name}", size, where)
     for name, size in needs.rewards.items():
-        row(f"reward model: {name}", size)
+        row(name if name.startswith("evaluator ") else f"reward model: {name}", size)
     row("trained: " + recipe.adapter.kind, needs.trained, "float32, as the next three")
     row("its gradients", needs.trained)
     row("optimiser", 2 * needs.trained, "two moments")

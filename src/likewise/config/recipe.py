@@ -14,12 +14,15 @@ from pydantic import Field, model_validator
 from likewise.config.adapters import Full, Lora
 from likewise.config.credit import Credit, HarmonicBonus, Measured, Sars, Single
 from likewise.config.data import Data, Stickers
+from likewise.config.evaluators import check_evaluators
 from likewise.config.learning import Objective, Optimizer
 from likewise.config.policies import Custom, FluxKontext, Policy, SdIpAdapter
 from likewise.config.rewards import Reward
 from likewise.config.rollout import Rollout
 from likewise.config.run import Run
 from likewise.config.section import Section
+
+STICKER_EVALUATORS = ("identity", "prompt")  # shipped with the sticker world
 
 
 class Recipe(Section):
@@ -32,6 +35,11 @@ class Recipe(Section):
     adapter: Annotated[Lora | Full, Field(discriminator="kind")] = Field(default_factory=Lora)
     data: Annotated[Data, Field(discriminator="kind")] = Field(default_factory=Stickers)
     rewards: dict[str, Reward] = Field(min_length=1)
+    evaluators: dict[str, Reward] | None = Field(
+        None,
+        description="held-out evaluators: scorers as under rewards, which evaluations ask and "
+        "training never sees; null: those shipped for stickers, and none for photos",
+    )
     rollout: Rollout = Field(default_factory=Rollout)
     credit: Credit = Field(default_factory=Credit)
     objective: Objective = Field(default_factory=Objective)
@@ -42,6 +50,13 @@ class Recipe(Section):
     def credited(self) -> dict[str, Reward]:
         """The rewards that credit is made of: all but diagnostics."""
         return {name: one for name, one in self.rewards.items() if one.side != "diagnostic"}
+
+    @property
+    def evaluator_names(self) -> tuple[str, ...]:
+        """Names of the held-out evaluators that training's evaluations ask."""
+        if self.evaluators is not None:
+            return tuple(self.evaluators)
+        return STICKER_EVALUATORS if isinstance(self.data, Stickers) else ()
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Recipe:
@@ -59,6 +74,7 @@ class Recipe(Section):
         if pairs and len(self.credited) < 2:
             aside = ", diagnostics aside" if len(self.rewards) > len(self.credited) else ""
             raise ValueError(f"credit.shaping {shaping.kind!r} needs at least two rewards{aside}")
+        check_evaluators(self.evaluators or {}, self.credited)
         rule, steps = self.credit.time_weights, self.rollout.num_steps
         if isinstance(rule, Measured) and {len(rule.prompt), len(rule.identity)} != {steps}:
             raise ValueError(

@@ -20,7 +20,7 @@ from likewise.config.comparing import differences
 from likewise.config.files import SUFFIXES, Shelf
 from likewise.config.loading import load_recipe
 from likewise.config.problems import RecipeError
-from likewise.config.recipe import Recipe
+from likewise.config.recipe import STICKER_EVALUATORS, Recipe
 from likewise.config.section import Section
 from likewise.config.yaml_text import dump
 
@@ -32,6 +32,7 @@ STUDIES = Shelf(
     "name: my-study",
 )
 NAME = r"^\w[\w.-]*$"  # of what becomes a folder
+AIMS = ("judge/identity", "judge/prompt")  # where a study names none
 OWN = ("name", "description", "credit")  # of an arm; everything else is equal
 
 
@@ -60,6 +61,19 @@ class StudyEvaluation(Section):
     tasks: PositiveInt = Field(300, description="how many of the benchmark")
     seed: int = Field(0, ge=0, description="of the initial noise")
     protocol: Literal["dreambooth", "uno", "single-ref"] = "single-ref"
+    metrics: dict[str, str] | None = Field(
+        None, description="metric: encoder, as --metric; null: the benchmark's default"
+    )
+    aims: tuple[str, str] | None = Field(
+        None,
+        description="two columns of scores, the axes of the Pareto front; null: the held-out "
+        "evaluators called identity and prompt",
+    )
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        """The aims."""
+        return self.aims or AIMS
 
 
 class Study(Section):
@@ -157,6 +171,7 @@ def _check_arms(study: Study, label: str) -> None:
             found += [f"{label}: arms.{name}: {line}" for line in str(error).splitlines()]
     if study.baseline in recipes:
         base = recipes[study.baseline]
+        found += [f"{label}: {problem}" for problem in _aim_problems(study.evaluation, base)]
         for name, recipe in recipes.items():
             weights = [f"rewards.{reward}.weight" for reward in recipe.rewards]
             found += [
@@ -166,3 +181,22 @@ def _check_arms(study: Study, label: str) -> None:
             ]
     if found:
         raise RecipeError("\n".join(found))
+
+
+def _aim_problems(evaluation: StudyEvaluation, recipe: Recipe) -> list[str]:
+    """What is wrong with aims that the study names, as far as can be told before anything runs."""
+    if evaluation.aims is None:
+        return []
+    evaluators = tuple(recipe.evaluators or ())
+    if recipe.evaluators is None and evaluation.benchmark == "sticker-bench":
+        evaluators = STICKER_EVALUATORS
+    known = {"judge": evaluators, "reward": tuple(recipe.rewards)}
+    found = []
+    if len(set(evaluation.aims)) < len(evaluation.aims):
+        found.append("evaluation.aims: the two must differ")
+    for aim in evaluation.aims:
+        kind, _, name = aim.partition("/")
+        if kind in known and name not in known[kind]:
+            hint = problems.nearest(aim, [f"{kind}/{one}" for one in known[kind]])
+            found.append(f"evaluation.aims: nothing measures {aim!r}; {hint}")
+    return found

@@ -20,16 +20,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
+from likewise.analysis.intervals import ratio_interval, sums_ratio
 from likewise.protocols import Condition, Policy, Reward
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.scoring import Scores, score_pictures, to_pil
 from likewise.seeding import derive_seed
 from likewise.types import Task
 
-BOOTSTRAPS = 2000
+SUBJECTS = 2  # at least, for an interval over subjects
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Profile:
 
     Attributes:
         share: ≥ 0; 0 too where the score never varies.
-        low, high: 95 % interval of each, from a bootstrap over subjects.
+        low, high: 95 % interval of each, from a bootstrap over subjects that is widened for few of
+            them, as everywhere (`analysis.intervals`).
         std: Of the score, within a task.
     """
 
@@ -46,6 +47,26 @@ class Profile:
     low: tuple[float, ...]
     high: tuple[float, ...]
     std: float
+
+
+def find_unable(
+    scorers: Mapping[str, Reward], tasks: Sequence[Task], size: tuple[int, int]
+) -> dict[str, str]:
+    """Scorer's name → why it cannot be measured on these tasks; found before anything is drawn.
+
+    Every scorer is asked about the references themselves, brought to the `size` (width, height) of
+    what will be drawn: whether a task can be scored depends on the task (its mask, its other
+    photos, its constraints), not on the image.
+    """
+    images = [task.reference.resize(size) for task in tasks]
+    scores = score_pictures(scorers, images, tasks)
+    found = {}
+    for name, valid in zip(scorers, scores.valid.tolist(), strict=True):
+        subjects = {task.subject for task, known in zip(tasks, valid, strict=True) if known}
+        if len(subjects) < SUBJECTS:
+            few = f"it can score {sum(valid)} of {len(tasks)} tasks, about {len(subjects)} subjects"
+            found[name] = scores.failures.get(name, few)
+    return found
 
 
 def attribute_steps(
@@ -72,7 +93,7 @@ def attribute_steps(
     Raises:
         ValueError: fewer than two subjects or draws, or a scorer fails (the message names it).
     """
-    if draws < 2 or len({task.subject for task in tasks}) < 2:
+    if draws < 2 or len({task.subject for task in tasks}) < SUBJECTS:
         raise ValueError("attribution needs two draws and tasks about two subjects, or more")
     parts: list[Scores] = []
     at_once = max(1, micro_batch // draws)
@@ -167,26 +188,7 @@ def _profile(
     share, low, high = np.zeros((3, num_steps))
     for step, one in zip(steps, moved, strict=True):
         part = np.bincount(places, weights=one)
-        share[step] = _ratio(part, total)
-        low[step], high[step] = _interval(part, total)
+        share[step] = sums_ratio(part, total)  # what never varies is moved by nothing
+        low[step], high[step] = ratio_interval(part, total)
     std = float(np.sqrt(total.sum() / counts.sum()))
     return Profile(tuple(share.tolist()), tuple(low.tolist()), tuple(high.tolist()), std)
-
-
-def _ratio(part: np.ndarray, total: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Σ part / Σ total; 0 where the total is 0: what never varies is moved by nothing."""
-    part, total = part.sum(axis=axis), total.sum(axis=axis)
-    return np.divide(part, total, out=np.zeros_like(part), where=total > 0)
-
-
-def _interval(part: np.ndarray, total: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval of the ratio of sums over subjects [n], with a fixed seed."""
-    drawn = stats.bootstrap(
-        (part, total),
-        _ratio,
-        paired=True,
-        n_resamples=BOOTSTRAPS,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)

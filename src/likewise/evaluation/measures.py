@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,16 @@ from likewise.types import Task
 
 Album = list[tuple[str, Image.Image]]  # a subject's photos, each after its fingerprint
 Columns = dict[str, list[Any]]  # float or None per picture; lists of them in M/photos
+TRUNCATED = "/truncated"  # after a prompt metric's name: bool or None per picture
+
+
+@runtime_checkable
+class Truncating(Protocol):
+    """A reward that reads only the beginning of long prompts."""
+
+    def truncated(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text is too long to be read whole."""
+        ...
 
 
 class Measures:
@@ -51,7 +61,8 @@ class Measures:
         """All columns but ``M/diversity`` that belong to B pictures and their B tasks.
 
         Per likeness metric M those of :class:`Likenesses` (``M/held-out``), per prompt metric its
-        values, null where it has nothing to say, and ``background``.
+        values, null where it has nothing to say, and ``background``. A prompt metric M that reads
+        only so much of a prompt also has ``M/truncated``: whether it did not see the end.
 
         Args:
             pictures, tasks: RGB, one task each.
@@ -74,7 +85,11 @@ class Measures:
         for metric in self.likeness:
             columns |= self._likeness(metric, embeddings[metric], albums, itself)
         for metric, reward in self.prompt.items():
-            columns[metric] = [None] * len(pictures) if real else _values(reward, pictures, tasks)
+            nothing: list[Any] = [None] * len(pictures)
+            columns[metric] = nothing if real else _values(reward, pictures, tasks)
+            if isinstance(reward, Truncating):
+                cut = nothing if real else reward.truncated([task.prompt for task in tasks])
+                columns[metric + TRUNCATED] = cut
         columns["background"] = [
             None if 0 in left_out else background(picture, task)
             for picture, task, left_out in zip(pictures, tasks, itself, strict=True)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from likewise.evaluation.batches import Share, Told, cut, silent
 from likewise.evaluation.items import Item
-from likewise.evaluation.measures import Measures, diversity
+from likewise.evaluation.measures import TRUNCATED, Measures, diversity
 from likewise.evaluation.protocols import PHOTOS
 from likewise.printable import printable
 from likewise.protocols import Reward
@@ -105,11 +105,21 @@ def _score(scorers: Scorers, batch: Sequence[Item], several: bool) -> pa.Table:
     else:
         nothing: list[float | None] = [None] * len(batch)
         measured |= {name + DIVERSITY: nothing for name in scorers.measures.likeness}
-    groups = [*found, ""]
-    for name in sorted(measured, key=lambda name: groups.index(name.rpartition("/")[0])):
-        kind = pa.list_(pa.float64()) if name.endswith(LISTS) else pa.float64()
-        columns[name] = pa.array(measured[name], kind)
+    groups = list(found)
+
+    def place(name: str) -> int:
+        metric = name.rpartition("/")[0]
+        return groups.index(metric) if metric in groups else len(groups)
+
+    for name in sorted(measured, key=place):
+        columns[name] = pa.array(measured[name], _type(name))
     return pa.table(columns)
+
+
+def _type(column: str) -> pa.DataType:
+    if column.endswith(TRUNCATED):
+        return pa.bool_()
+    return pa.list_(pa.float64()) if column.endswith(LISTS) else pa.float64()
 
 
 def _labels(batch: Sequence[Item]) -> dict[str, pa.Array]:
@@ -167,6 +177,16 @@ def _with_diversity(table: pa.Table) -> pa.Table:
         place = table.column_names.index(name)
         table = table.set_column(place, name.removesuffix(EMBEDDING) + DIVERSITY, column)
     return table
+
+
+def truncated_prompts(table: pa.Table) -> dict[str, int]:
+    """Prompt metric → how many distinct prompts of a scores table it could not read whole."""
+    found = {}
+    for column in (name for name in table.column_names if name.endswith(TRUNCATED)):
+        pairs = zip(table[column].to_pylist(), table["prompt"].to_pylist(), strict=True)
+        if cut := {prompt for is_cut, prompt in pairs if is_cut}:
+            found[column.removesuffix(TRUNCATED)] = len(cut)
+    return found
 
 
 def _part(folder: Path, number: int) -> Path:

@@ -26,6 +26,8 @@ class Settings:
         seed, num_steps: Of the drawing; None for pictures of other systems and for photos.
         encoders: Metric → the model that measures it (``{"dino": "facebook/dino-vits16"}``), for
             rewards and judges too (``reward/prompt``).
+        left_out: How many of the benchmark's tasks are not used because they chose the checkpoint;
+            None for none.
         source: What the pictures come from: a run's checkpoint, a model, a folder.
     """
 
@@ -37,6 +39,7 @@ class Settings:
     num_steps: int | None = None
     encoders: Mapping[str, str] = field(default_factory=dict)
     source: str | None = None
+    left_out: int | None = None
 
     def facts(self) -> dict[str, object]:
         """Name → value of all that was set; encoders one by one, as ``encoder of dino``."""

@@ -40,18 +40,24 @@ class Summary:
         systems: System → metric → estimate.
         change: Metric → estimate of after − before, paired by task and number (and photo); empty
             without both.
+        trained_on: System → which of the benchmark's subjects it was trained on, in words; without
+            those that were trained on none. Tables mark these systems.
     """
 
     settings: Settings
     systems: Mapping[str, Mapping[str, Estimate]]
     change: Mapping[str, Estimate] = field(default_factory=dict)
+    trained_on: Mapping[str, str] = field(default_factory=dict)
 
 
-def summarise(tables: Mapping[str, pa.Table], settings: Settings) -> Summary:
+def summarise(
+    tables: Mapping[str, pa.Table], settings: Settings, trained_on: Mapping[str, str] | None = None
+) -> Summary:
     """The summary of an evaluation.
 
     Args:
         tables: System → its scores; `before` and `after` are compared with each other.
+        trained_on: As in the summary.
 
     Raises:
         ValueError: there is no such protocol.
@@ -69,7 +75,7 @@ def summarise(tables: Mapping[str, pa.Table], settings: Settings) -> Summary:
             after = metric_values(tables[AFTER], protocol, metric)
             before = metric_values(tables[BEFORE], protocol, metric)
             change[metric] = average(after.minus(before), protocol)
-    return Summary(settings, systems, change)
+    return Summary(settings, systems, change, trained_on or {})
 
 
 def table_rows(summary: Summary) -> list[tuple[str, ...]]:
@@ -128,7 +134,8 @@ def read_summary(folder: Path) -> Summary:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         systems = {system: _estimates(metrics) for system, metrics in found["systems"].items()}
-        return Summary(Settings(**found["settings"]), systems, _estimates(found["change"]))
+        change, trained_on = _estimates(found["change"]), dict(found.get("trained_on", {}))
+        return Summary(Settings(**found["settings"]), systems, change, trained_on)
     except FileNotFoundError:
         raise ValueError(f"{folder} is no finished evaluation: it has no {SUMMARY}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -17,12 +17,18 @@ from likewise.report.wording import plain
 FAR = 4  # times the median difference: an arm further off would press the others together
 
 
+NO_AIMS = (
+    "Nothing to show: {} and {} were not both measured. Name held-out evaluators in the recipe, or "
+    "the study's aims."
+)
+
+
 def both_judges(study: StudyFolder, results: dict[str, Any]) -> Section:
     """Means with the front, then paired differences to the baseline."""
     title, (x, y) = "Both judges at once", results["aims"]
     spots = _means(study, results)
     if not spots:
-        return Section("pareto", title, [Text("The benchmark has no two judges.")])
+        return Section("pareto", title, [Text(NO_AIMS.format(x, y))])
     near, far = _near(_differences(study, results))
     crowd = {spot.label for spot in near if spot.role == "other"}
     best = ", ".join(spot.label for spot in spots if spot.is_front)

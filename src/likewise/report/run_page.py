@@ -16,7 +16,7 @@ from likewise.report.document import Block, Bullets, Card, Picture, Section, Tex
 from likewise.report.document import Gallery as Pictures
 from likewise.report.gallery import References, System, read_address, sample_gallery
 from likewise.report.reading import Arm, read_attribution, read_drawn, read_settings
-from likewise.report.wording import count, number, plain, reward_name
+from likewise.report.wording import count, number, reward_name
 
 TASKS = 32  # per run
 SHEET = 1200  # pixels across a sample grid, at most
@@ -44,7 +44,7 @@ def _summary(arms: Sequence[Arm]) -> Section:
     said = []
     for arm in arms:
         recipe = arm.runs[0].recipe
-        metrics = {metric: plain(name) for metric, name in sections.JUDGES.items()}
+        metrics = sections.evaluator_curves([arm])
         metrics |= {
             f"eval/{name}": reward_name(name, name in recipe.credited) for name in recipe.rewards
         }

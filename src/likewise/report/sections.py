@@ -16,7 +16,6 @@ from likewise.report.document import Block, Cell, Code, Figure, Figures, Section
 from likewise.report.reading import Arm
 from likewise.report.wording import NONE, number, plain, reward_name
 
-JUDGES = {"eval/judge-identity": "judge/identity", "eval/judge-prompt": "judge/prompt"}
 WORST_PROMPTS = 10
 MAPPED = 3  # conflict maps show the first and the last third of the iterations
 
@@ -28,7 +27,7 @@ def training(arms: Sequence[Arm], clear: Collection[str]) -> Section:
         for recipe in (arm.runs[0].recipe for arm in arms)
         for name in recipe.rewards
     }
-    wanted = {metric: plain(name) for metric, name in JUDGES.items()}
+    wanted = evaluator_curves(arms)
     wanted |= {f"eval/{name}": f"{said}, evaluation" for name, said in rewards.items()}
     wanted |= {f"reward/{name}/mean": f"{said}, training" for name, said in rewards.items()}
     figures = []
@@ -51,6 +50,12 @@ def training(arms: Sequence[Arm], clear: Collection[str]) -> Section:
     )
     blocks: list[Block] = [Text(intro), Figures(figures)]
     return Section("training", "Training", blocks if figures else [Text("No metrics yet.")])
+
+
+def evaluator_curves(arms: Sequence[Arm]) -> dict[str, str]:
+    """Metric of a run → what it is called, for each held-out evaluator of any arm."""
+    names = {name: None for arm in arms for name in arm.runs[0].recipe.evaluator_names}
+    return {f"eval/judge-{name}": plain(f"judge/{name}") for name in names}
 
 
 def conflict(arms: Sequence[Arm]) -> Section:

@@ -27,6 +27,8 @@ def plain(metric: str) -> str:
     first, _, end = metric.partition("/")
     if first == "reward":
         return f"{end} reward"
+    if first == "judge":
+        return f"{end} (judge)"
     if end in ENDS:
         return f"{first} {ENDS[end]}"
     return metric

@@ -65,6 +65,12 @@ class ClipReward:
         """
         return in_batches(texts, self._encode_texts, self.model.config.projection_dim)
 
+    def truncated(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text is longer than the encoder's limit, so that its end is not read."""
+        limit = self.model.config.text_config.max_position_embeddings
+        tokenizer = self.processor.tokenizer
+        return [len(tokenizer(text, verbose=False)["input_ids"]) > limit for text in texts]
+
     @torch.no_grad()
     def _encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         inputs = self.processor(images=list(images), return_tensors="pt").to(self.device)

@@ -112,6 +112,8 @@ class Plan:
         settings, target = self.study.evaluation, self._target(unit)
         for name in DECIDES:
             target += [f"--{name}", str(getattr(settings, name))]
+        for metric, encoder in (settings.metrics or {}).items():
+            target += ["--metric", f"{metric}={encoder}"]
         return ["evaluate", *target, "--out", str(self.evaluation(unit))]
 
     def prepare(self, units: Sequence[Unit]) -> None:

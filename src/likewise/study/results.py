@@ -23,9 +23,15 @@ from likewise.analysis.robustness import cells
 from likewise.records import RunDirectory, collect_environment
 from likewise.records.environment import command_line
 from likewise.study.plan import BASE_UNIT, Plan, Unit
-from likewise.study.scores import FIRST, column, metric_names, over_seeds_first, read_scores
+from likewise.study.scores import (
+    FIRST,
+    column,
+    metric_names,
+    over_seeds_first,
+    read_scores,
+    read_trained_on,
+)
 
-AIMS = ("judge/identity", "judge/prompt")  # which conflict: the axes of the Pareto front
 Row = dict[str, Any]
 
 
@@ -37,19 +43,20 @@ def compute_results(plan: Plan) -> Row:
     Raises:
         OSError, ValueError: a table that should be there cannot be read.
     """
-    study = plan.study
+    study, aims = plan.study, plan.study.evaluation.axes
     done = [unit for unit in plan.units if plan.state(unit) == "finished"]
     tables = {arm: read_scores(plan, arm, done) for arm in study.arms}
     base = pq.read_table(plan.scores(BASE_UNIT)) if BASE_UNIT in done else None
     known = [table for table in (base, *tables.values()) if table is not None]
     metrics = metric_names(known)
-    reference = _aims(base) if base is not None else None
+    reference = _at(aims, base) if base is not None else None
     arms = {
         arm: _arm(plan, arm, table, tables[study.baseline], metrics, reference)
         for arm, table in tables.items()
         if table is not None
     }
-    _mark_front(arms)
+    _mark_front(arms, aims)
+    trained_on = _mark_trained_on(plan, arms, done)
     _add_overhead(plan, arms, done)
     return {
         "study": study.name,
@@ -60,10 +67,11 @@ def compute_results(plan: Plan) -> Row:
         "benchmark": study.evaluation.benchmark,
         "protocol": study.evaluation.protocol,
         "metrics": metrics,
-        "aims": list(AIMS),
+        "aims": list(aims),
         "base": {} if base is None else _estimates(base, metrics),
         "reference": reference,
         "arms": arms,
+        "trained_on": trained_on,
         "missing": [str(unit) for unit in plan.units if unit not in done],
         "commands": [_command(plan.words(unit, afresh=True)) for unit in plan.units],
         "environment": _environment(plan, done),
@@ -94,7 +102,7 @@ def _arm(
             for name, estimate in _estimates(means, metrics).items()
         },
         "versus": _versus(plan.study.baseline, arm, table, baseline, metrics),
-        "hypervolume": _hypervolume(table, seeds, reference),
+        "hypervolume": _hypervolume(plan.study.evaluation.axes, table, seeds, reference),
         "pareto": False,
         "robustness": _cells(means, robust, ("category", "complexity")),
         "by_kind": _cells(means, robust, ("kind",)),
@@ -141,29 +149,41 @@ def _versus(
     return found
 
 
-def _aims(table: pa.Table) -> list[float] | None:
-    """Means of both aims; None where the benchmark has no such judges."""
-    if not set(AIMS) <= set(table.column_names):
+def _at(aims: Sequence[str], table: pa.Table) -> list[float] | None:
+    """Means of both aims; None where nothing measured one of them."""
+    if not set(aims) <= set(table.column_names):
         return None
-    means = [pc.mean(table[name]).as_py() for name in AIMS]
+    means = [pc.mean(table[name]).as_py() for name in aims]
     return None if None in means else means
 
 
-def _hypervolume(table: pa.Table, seeds: Sequence[int], reference: list[float] | None) -> Row:
+def _hypervolume(
+    aims: Sequence[str], table: pa.Table, seeds: Sequence[int], reference: list[float] | None
+) -> Row:
     """Of each seed's point, above the untrained model; without that, nothing is known."""
-    points = [_aims(table.filter(pc.equal(table["seed"], seed))) for seed in seeds]
+    points = [_at(aims, table.filter(pc.equal(table["seed"], seed))) for seed in seeds]
     if reference is None or None in points:
         return {**asdict(Estimate(None, None, None, 0)), "per_seed": []}
     areas = [hypervolume(np.array([point]), np.array(reference)) for point in points]
     return {**asdict(over_seeds(areas)), "per_seed": areas}
 
 
-def _mark_front(arms: dict[str, Row]) -> None:
+def _mark_front(arms: dict[str, Row], aims: Sequence[str]) -> None:
     """Which arms' means no other arm's dominate; the untrained model does not compete."""
-    judged = [arm for arm in arms.values() if set(AIMS) <= set(arm["metrics"])]
-    points = [[arm["metrics"][name]["mean"] for name in AIMS] for arm in judged]
+    judged = [arm for arm in arms.values() if set(aims) <= set(arm["metrics"])]
+    points = [[arm["metrics"][name]["mean"] for name in aims] for arm in judged]
     for arm, is_on in zip(judged, front(np.array(points, dtype=float)), strict=True):
         arm["pareto"] = bool(is_on)
+
+
+def _mark_trained_on(plan: Plan, arms: dict[str, Row], done: Sequence[Unit]) -> dict[str, str]:
+    """Put a star on labels of arms that were trained on the benchmark, and say on what of it."""
+    found = {}
+    for name, arm in arms.items():
+        if said := read_trained_on(plan, name, done):
+            arm["label"] += " *"
+            found[arm["label"]] = said
+    return found
 
 
 def _cells(table: pa.Table, metrics: Sequence[str], by: Sequence[str]) -> list[Row]:

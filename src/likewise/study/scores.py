@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from likewise.study.plan import Plan, Unit
+from likewise.study.plan import SUMMARY, Plan, Unit
 
 LABELS = ("subject", "task", "category", "kind", "complexity")  # of a task
 FIRST = ("judge/", "reward/")  # metrics in this order, then all others as they come
@@ -24,6 +25,19 @@ def read_scores(plan: Plan, arm: str, done: Sequence[Unit]) -> pa.Table | None:
             numbers = pa.array([seed] * table.num_rows, pa.int64())
             found.append(table.append_column("seed", numbers))
     return pa.concat_tables(found, promote_options="permissive") if found else None
+
+
+def read_trained_on(plan: Plan, arm: str, done: Sequence[Unit]) -> str:
+    """What evaluations say of an arm that was trained on the benchmark's subjects; else empty.
+
+    Of several seeds the first that was.
+    """
+    units = [Unit("evaluate", arm, seed) for seed in plan.study.seeds]
+    for unit in (unit for unit in units if unit in done):
+        summary = json.loads((plan.evaluation(unit) / SUMMARY).read_text(encoding="utf-8"))
+        if said := summary.get("trained_on", {}).get("after"):
+            return str(said)
+    return ""
 
 
 def metric_names(tables: Sequence[pa.Table]) -> list[str]:

@@ -18,9 +18,10 @@ def results_markdown(results: Row) -> str:
         f"# {results['study']}",
         results["description"],
         _about(results),
+        trained_on(results),
         *_section("Means", _means(results), MEANS),
         *_section(f"Difference to {results['baseline']}", _differences(results), DIFFERENCES),
-        *_section("Both aims at once", _both(results), BOTH.format(*results["aims"])),
+        *_section("Both aims at once", _both(results), _both_note(results)),
         *[
             part
             for aim in results["aims"]
@@ -54,6 +55,25 @@ OVERHEAD = (
     "Median seconds over iterations after the first, then over seeds; in brackets the ratio to the "
     "baseline. Units that ran side by side shared the machine."
 )
+
+
+NO_FRONT = (
+    "No front: nothing measured {}. Name held-out evaluators in the recipe (`evaluators`), or the "
+    "study's `evaluation.aims`."
+)
+
+
+def _both_note(results: Row) -> str:
+    lacking = [aim for aim in results["aims"] if aim not in results["metrics"]]
+    if lacking:
+        return NO_FRONT.format(" and ".join(lacking))
+    return BOTH.format(*results["aims"])
+
+
+def trained_on(results: Row) -> str:
+    """What the stars on labels mean, a line per arm; empty where there are none."""
+    marked: dict[str, str] = results.get("trained_on", {})
+    return "\n\n".join(f"{label}: {said}." for label, said in marked.items())
 
 
 def _about(results: Row) -> str:

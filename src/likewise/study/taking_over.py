@@ -62,6 +62,12 @@ def _check_evaluation(plan: Plan, unit: Unit) -> None:
         for name in DECIDES
         if name in settings and settings[name] != planned[name]
     ]
+    encoders = settings.get("encoders", {})
+    found += [
+        f"encoder of {metric} is {encoders.get(metric)!r}, not {encoder!r}"
+        for metric, encoder in (planned["metrics"] or {}).items()
+        if encoders.get(metric) != encoder
+    ]
     if found:
         raise RunDirectoryError(
             f"{file.parent} is another evaluation than the study plans: {'; '.join(found)}: "

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from likewise.config.data import Stickers
 from likewise.config.recipe import Recipe
+from likewise.fingerprints import fingerprint
 from likewise.records.run_directory import RunDirectory
 from likewise.rollout.scoring import Scores
 from likewise.rollout.steps import StepPlan
@@ -106,6 +108,8 @@ class Recorder:
             "kind": [task.kind for task in owners],
             "complexity": [task.complexity for task in owners],
         }
+        if not isinstance(self.recipe.data, Stickers):  # whose bench is never trained on
+            columns["photos"] = [marks for task in tasks for marks in [_marks(task)] * size]
         for k, name in enumerate(self.recipe.rewards):
             pairs = zip(scores.values[k].tolist(), scores.valid[k].tolist(), strict=True)
             columns[f"reward/{name}"] = [value if known else None for value, known in pairs]
@@ -115,3 +119,8 @@ class Recorder:
         for t in plan.trained:
             columns[f"advantage/step_{t:02d}"] = credit.advantages[:, t].tolist()
         return columns
+
+
+def _marks(task: Task) -> list[str]:
+    """Fingerprints of all images of a task's subject, so that evaluations know them again."""
+    return [fingerprint(photo) for photo in (*task.references, *task.other_photos)]

@@ -1,0 +1,43 @@
+"""Tasks that chose a checkpoint are told by what they show, and do not measure it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from likewise.api.evaluation import _chosen_on
+from likewise.api.targets import Target
+from likewise.build.benchmarks import STICKER_BENCH, load_benchmark, same_tasks
+from likewise.config import load_recipe
+from likewise.data.stickers import bench_subset
+
+RECIPE = load_recipe("stickers", ["run.evaluation.tasks=8"])
+
+
+def test_tasks_are_the_same_by_prompt_and_reference() -> None:
+    tasks, drawn = load_benchmark(STICKER_BENCH, 40), bench_subset(8)
+    renamed = [replace(task, id=f"mine-{task.id}") for task in drawn]
+    assert same_tasks(tasks, renamed, RECIPE.policy) == {task.id for task in drawn}
+    white = Image.new("RGB", (64, 64), "white")
+    elsewhere = [replace(task, reference=white) for task in drawn]
+    assert same_tasks(tasks, elsewhere, RECIPE.policy) == set()
+    assert same_tasks(tasks, [replace(drawn[0], prompt="a cat")], RECIPE.policy) == set()
+
+
+def test_what_chose_the_best_checkpoint_does_not_measure_it() -> None:
+    target = Target("", ("before", "after"), "a run", RECIPE)
+    without = _chosen_on(target, STICKER_BENCH)
+    assert without == {task.id for task in bench_subset(8)}
+    left = load_benchmark(STICKER_BENCH, 100, without)
+    assert len(left) == 100 and not without & {task.id for task in left}
+    everything = load_recipe("stickers", ["run.evaluation.tasks=750"])
+    with pytest.raises(ValueError, match="every task of the benchmark chose this checkpoint"):
+        _chosen_on(replace(target, recipe=everything), STICKER_BENCH)
+
+
+def test_without_its_data_a_run_cannot_tell_what_chose_it() -> None:
+    lost = load_recipe("stickers", ["data={kind: folder, path: nowhere}"])
+    with pytest.warns(UserWarning, match="which tasks chose the checkpoint cannot be told: there"):
+        assert _chosen_on(Target("", ("after",), "a run", lost), STICKER_BENCH) == frozenset()

@@ -18,6 +18,7 @@ import pytest
 
 GROUND = {"assets", "types", "config", "seeding", "protocols", "sheets", "records", "quiet"}
 GROUND |= {"pictures", "fingerprints", "imports", "hub", "tensors", "printable", "terminal"}
+GROUND |= {"pretrained"}
 PLUG_INS = {"policies", "rewards", "data"}
 MATHS = {"algorithm"}
 PAPERS = {"assets", "types", "config", "sheets", "records", "printable"}  # read without torch
@@ -40,6 +41,7 @@ HOUSE: dict[str, set[str]] = {
     "printable": set(),
     "terminal": {"printable"},
     "tensors": set(),
+    "pretrained": {"tensors"},
     "records": {"config", "printable"},
     # What numbers in files and arrays say: intervals, tests, fronts, diagnostics.
     "analysis": PAPERS,

@@ -272,7 +272,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
 
 def test_other_files_and_bases_are_refused(files: Path, tmp_path: Path) -> None:
     (files / "broken.safetensors").write_bytes(b"no tensors here, only a few words")
-    with pytest.raises(ValueError, match=r"^model: .*broken\.safetensors is no safetensors file"):
+    with pytest.raises(ValueError, match=r"^model: .*broken\.safetensors is not an intact"):
         load(files, "broken.safetensors")
     words = write_base(tmp_path / "words")
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):

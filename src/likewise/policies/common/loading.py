@@ -7,20 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    BitsAndBytesConfig,
-    DiffusionPipeline,
-    PipelineQuantizationConfig,
-    TorchAoConfig,
-)
+import transformers
+from diffusers import BitsAndBytesConfig, DiffusionPipeline, TorchAoConfig
 from torch import nn
+from transformers.image_processing_utils import ImageProcessingMixin
 
-# Name → diffusers' backend, its settings, and the package that must be there.
-QUANTIZATIONS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "bitsandbytes-8bit": ("bitsandbytes_8bit", {"load_in_8bit": True}, "bitsandbytes"),
+from likewise.pretrained.errors import ModelError, loading
+from likewise.pretrained.files import PIPELINE, check_documents, read_document
+from likewise.pretrained.models import load_model
+from likewise.pretrained.processors import load_image_processor
+
+# Name → settings of diffusers' configuration, and the package that must be there.
+QUANTIZATIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "bitsandbytes-8bit": ({"load_in_8bit": True}, "bitsandbytes"),
     "bitsandbytes-4bit": (
-        "bitsandbytes_4bit",
         {
             "load_in_4bit": True,
             "bnb_4bit_quant_type": "nf4",
@@ -28,8 +30,9 @@ QUANTIZATIONS: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         "bitsandbytes",
     ),
-    "torchao-int8": ("torchao", {}, "torchao"),
+    "torchao-int8": ({}, "torchao"),
 }
+LIBRARIES = {"diffusers": diffusers, "transformers": transformers}  # whose classes are loaded
 
 
 def load_pipeline(
@@ -53,21 +56,27 @@ def load_pipeline(
         parts: Makes parts of the pipeline `name` that diffusers cannot load.
 
     Raises:
-        ValueError: it is another pipeline, a part is missing, or `quantization` is not possible.
+        ValueError: it is another pipeline, a part is missing, damaged or incomplete, or
+            `quantization` is not possible.
         OSError: nothing is there.
     """
-    config = DiffusionPipeline.load_config(str(name))
+    config = _index(name)
     kind = _class_of(name, config, classes)
+    quantized = _quantization(quantization, dtype)
     _require_parts(Path(name), config, without)
-    quantized = _quantization(quantization, denoiser, dtype)
-    pipeline = kind.from_pretrained(  # type: ignore[attr-defined]
-        str(name),
-        dtype=dtype,
-        use_safetensors=True,
-        **{part: None for part in without if part in config},
-        **({} if parts is None else parts(name)),
-        **({} if quantized is None else {"quantization_config": quantized}),
-    )
+    given: dict[str, Any] = {part: None for part in without if part in config}
+    given |= {} if parts is None else parts(name)
+    later = {}
+    for part, own in _part_classes(name, config, given):
+        if issubclass(own, nn.Module):
+            extra = {"quantization_config": quantized} if quantized and part == denoiser else {}
+            given[part] = load_model(own, name, part, dtype=dtype, **extra)
+        elif issubclass(own, ImageProcessingMixin):
+            # diffusers wants the class that the index names, and may not get its PIL version.
+            given[part], later[part] = None, load_image_processor(name, part)
+    with loading(name):
+        pipeline = kind.from_pretrained(str(name), **given)  # type: ignore[attr-defined]
+    pipeline.register_modules(**later)
     for part_name, part in pipeline.components.items():
         if isinstance(part, nn.Module) and (part_name == denoiser or not offload):
             part.to(device)
@@ -91,8 +100,46 @@ def _is_quantized(part: Any) -> bool:
     return getattr(part, "hf_quantizer", None) is not None
 
 
+def _index(name: str | Path) -> dict[str, Any]:
+    """What a pipeline's index says; of a folder, checked for what it would make diffusers do."""
+    folder = Path(name)
+    if folder.is_file():
+        raise ModelError(
+            f"{name} is a single file; wanted a folder in diffusers' format, with {PIPELINE}: "
+            "read it with a pipeline's from_single_file, and write it with save_pretrained"
+        )
+    if folder.is_dir():
+        return read_document(folder / PIPELINE)
+    with loading(name):
+        return dict(DiffusionPipeline.load_config(str(name)))
+
+
+def _part_classes(
+    name: str | Path, config: Mapping[str, Any], given: Mapping[str, Any]
+) -> list[tuple[str, type]]:
+    """Every part that the index lists and nobody has given, and its class.
+
+    Raises:
+        ModelError: it is listed in another way, or of another library, whose import would run code.
+    """
+    classes = []
+    for part, described in config.items():
+        if part in given or not isinstance(described, list | tuple) or not any(described):
+            continue
+        library, kind = described if len(described) == 2 else (None, None)
+        kind = str(kind).replace("FeatureExtractor", "ImageProcessor")  # its name until 2023
+        found = getattr(LIBRARIES.get(str(library)), kind, None)
+        if not isinstance(found, type):
+            raise ModelError(
+                f"{name}: {PIPELINE} lists {part} as {described}; wanted a class of "
+                f"{' or '.join(LIBRARIES)}"
+            )
+        classes.append((part, found))
+    return classes
+
+
 def _class_of(name: str | Path, config: dict[str, Any], classes: Sequence[type]) -> type:
-    found = config["_class_name"]
+    found = config.get("_class_name")
     for kind in classes:
         if kind.__name__ == found:
             return kind
@@ -100,28 +147,27 @@ def _class_of(name: str | Path, config: dict[str, Any], classes: Sequence[type])
     raise ValueError(f"{name} is a {found}, not a {wanted}")
 
 
-def _require_parts(folder: Path, config: dict[str, Any], without: Sequence[str]) -> None:
+def _require_parts(folder: Path, config: Mapping[str, Any], without: Sequence[str]) -> None:
     """Every part that the index lists has to be there; diffusers' own message names none."""
     if not folder.is_dir():
         return
     for part, described in config.items():
-        listed = isinstance(described, list | tuple) and described[0] is not None
-        if listed and part not in without and not (folder / part).is_dir():
-            raise ValueError(
-                f"{folder} has no sub-folder {part!r}, which its model_index.json lists"
-            )
+        listed = isinstance(described, list | tuple) and any(described)
+        if listed and part not in without:
+            if not (folder / part).is_dir():
+                raise ValueError(f"{folder} has no sub-folder {part!r}, which its {PIPELINE} lists")
+            check_documents(folder / part)
 
 
-def _quantization(
-    name: str | None, denoiser: str, dtype: torch.dtype
-) -> PipelineQuantizationConfig | None:
+def _quantization(name: str | None, dtype: torch.dtype) -> Any:
+    """diffusers' configuration for the denoiser; None if `name` is."""
     if name is None:
         return None
     if name not in QUANTIZATIONS:
         raise ValueError(
             f"policy.quantization: there is no {name!r}; one of {', '.join(QUANTIZATIONS)}"
         )
-    backend, settings, package = QUANTIZATIONS[name]
+    settings, package = QUANTIZATIONS[name]
     if importlib.util.find_spec(package) is None:
         raise ValueError(
             f"policy.quantization {name} needs the package {package}: "
@@ -129,12 +175,10 @@ def _quantization(
         )
     if package == "bitsandbytes" and not torch.accelerator.is_available():
         raise ValueError(f"policy.quantization {name} needs a GPU: on a CPU there is torchao-int8")
-    if backend == "bitsandbytes_4bit":
-        settings = {**settings, "bnb_4bit_compute_dtype": dtype}
-    if backend == "torchao":
+    if package == "torchao":
         from torchao.quantization import Int8WeightOnlyConfig
 
-        config = TorchAoConfig(Int8WeightOnlyConfig())
-    else:
-        config = BitsAndBytesConfig(**settings)
-    return PipelineQuantizationConfig(quant_mapping={denoiser: config})
+        return TorchAoConfig(Int8WeightOnlyConfig())
+    if "load_in_4bit" in settings:
+        settings = {**settings, "bnb_4bit_compute_dtype": dtype}
+    return BitsAndBytesConfig(**settings)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from likewise.policies.common.pipeline_policy import PipelinePolicy
+from likewise.pretrained.models import load_model
 from likewise.tensors import writing
 
 
@@ -23,7 +24,7 @@ class FullWeightsExport:
             self.denoiser.save_pretrained(out)
 
     def read(self, out: Path) -> float:
-        saved = type(self.denoiser).from_pretrained(out, dtype=torch.float32).state_dict()
+        saved = load_model(type(self.denoiser), out, dtype=torch.float32).state_dict()
         errors = [
             float((saved[name].to(mine.device) - mine).norm() / mine.norm().clamp_min(1e-30))
             for name, mine in self.denoiser.state_dict().items()

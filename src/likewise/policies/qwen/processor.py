@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from transformers import Qwen2VLProcessor as PublishedProcessor
+
+from likewise.pretrained.processors import load_image_processor, load_tokenizer
 
 
 class Qwen2VLProcessor(PublishedProcessor):
@@ -19,3 +22,15 @@ class Qwen2VLProcessor(PublishedProcessor):
         self, image_processor: Any = None, tokenizer: Any = None, chat_template: Any = None
     ) -> None:
         super().__init__(image_processor, tokenizer, None, chat_template)
+
+
+def load_processor(name: str | Path, subfolder: str) -> Qwen2VLProcessor:
+    """The processor of a pipeline's folder or Hub name; without a chat template, which the pipeline
+    does not use.
+
+    Raises:
+        OSError: there is none.
+        ModelError: it is damaged.
+    """
+    images = load_image_processor(name, subfolder)
+    return Qwen2VLProcessor(images, load_tokenizer(name, subfolder))

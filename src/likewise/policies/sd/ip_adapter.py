@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection
 from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import CLIPVisionModelWithProjection
+from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
 from likewise.policies.common.loading import align
+from likewise.pretrained.models import load_model
+from likewise.tensors import load
 
 Weights = dict[str, dict[str, Tensor]]  # diffusers' form: "image_proj" and "ip_adapter"
 
@@ -48,13 +49,18 @@ def load_ip_adapter(pipeline: Any, source: str | Path, weights: str, image_encod
         )
     stored = read_weights(_local(source, weights))
     try:
-        encoder = CLIPVisionModelWithProjection.from_pretrained(
-            source, subfolder=image_encoder, dtype=pipeline.unet.dtype, use_safetensors=True
+        encoder = load_model(
+            CLIPVisionModelWithProjection, source, image_encoder, dtype=pipeline.unet.dtype
         )
     except OSError as error:
         raise ValueError(f"no image encoder at {image_encoder!r} in {source}: {error}") from error
     # Where the other encoders are: on the CPU where they wait there.
     pipeline.register_modules(image_encoder=encoder.to(pipeline.vae.device).eval())
+    if pipeline.feature_extractor is None:  # diffusers would take torchvision's where there is one
+        side = encoder.config.image_size
+        pipeline.register_modules(
+            feature_extractor=CLIPImageProcessorPil(size=side, crop_size=side)
+        )
     install(pipeline, stored, f"{source}/{weights}")
     align(pipeline)
 
@@ -66,15 +72,11 @@ def read_weights(file: Path) -> Weights:
         ValueError: it is damaged, or something else.
     """
     found: Weights = {"image_proj": {}, "ip_adapter": {}}
-    try:
-        with safe_open(file, framework="pt") as stored:
-            for key in stored.keys():  # noqa: SIM118  (safe_open is no mapping)
-                part, _, name = key.partition(".")
-                if part not in found:
-                    raise ValueError(f"{file} is no IP-Adapter: it has a key {key!r}")
-                found[part][name] = stored.get_tensor(key)
-    except SafetensorError as error:
-        raise ValueError(f"{file} cannot be read: {error}") from error
+    for key, tensor in load(file).items():
+        part, _, name = key.partition(".")
+        if part not in found:
+            raise ValueError(f"{file} is no IP-Adapter: it has a key {key!r}")
+        found[part][name] = tensor
     return found
 
 

@@ -1,8 +1,8 @@
 """How DINOv3 (Siméoni et al. 2025, arXiv:2508.10104) sees pictures.
 
-transformers has a processor for it only where torchvision is installed, which we keep out. This is
-the same arithmetic, on the checkpoint's own settings: scale to [0, 1], then resize what is float by
-now (so nothing is rounded to whole levels, unlike in PIL), then normalise.
+transformers has a processor for it only where torchvision is installed. This is the same
+arithmetic, on the checkpoint's own settings: scale to [0, 1], then resize what is float by now (so
+nothing is rounded to whole levels, unlike in PIL), then normalise.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.image_processing_utils import ImageProcessingMixin
 
+from likewise.pretrained.errors import loading
 from likewise.rewards.common.pictures import IMAGENET_MEAN, IMAGENET_STD
 
 MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
@@ -37,17 +38,18 @@ def dinov3_pixels(path_or_name: str | Path) -> Callable[[Sequence[Image.Image]],
         OSError: there are no processor settings.
         ValueError: they ask for something that DINOv3's processor does not do by itself.
     """
-    settings, _ = ImageProcessingMixin.get_image_processor_dict(path_or_name)
-    _check_settings(settings)
-    size = settings.get("size") or {"height": 224, "width": 224}
-    return partial(
-        _pixels,
-        size=(size["height"], size["width"]),
-        mode=MODES[settings.get("resample", Image.Resampling.BILINEAR)],
-        scale=settings.get("rescale_factor", 1 / 255),
-        mean=_channels(settings.get("image_mean"), IMAGENET_MEAN),
-        std=_channels(settings.get("image_std"), IMAGENET_STD),
-    )
+    with loading(f"{path_or_name}: its image processor"):
+        settings, _ = ImageProcessingMixin.get_image_processor_dict(path_or_name)
+        _check_settings(settings)
+        size = settings.get("size") or {"height": 224, "width": 224}
+        return partial(
+            _pixels,
+            size=(size["height"], size["width"]),
+            mode=MODES[settings.get("resample", Image.Resampling.BILINEAR)],
+            scale=settings.get("rescale_factor", 1 / 255),
+            mean=_channels(settings.get("image_mean"), IMAGENET_MEAN),
+            std=_channels(settings.get("image_std"), IMAGENET_STD),
+        )
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:

@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoImageProcessor, AutoModel
+from transformers import AutoModel
 
+from likewise.pretrained.models import load_model
+from likewise.pretrained.processors import load_image_processor
 from likewise.rewards.common.dinov3 import dinov3_pixels
 from likewise.rewards.common.distinct import embed_distinct
 from likewise.rewards.common.pictures import (
@@ -98,13 +100,13 @@ def load_encoder(
         transform: ``own`` as the checkpoint's processor says; ``dreambench`` as the benchmark's
             published numbers were measured (`dreambench_pixels`), at the size that the processor
             makes of a square picture.
-        options: For ``from_pretrained`` of the model, which is float32 unless they say otherwise:
+        options: For `load_model` of the model, which is float32 unless they say otherwise:
             transformers would take over whatever precision the checkpoint was saved in.
 
     Raises:
-        OSError, ValueError: there is no such model (the message is transformers').
+        OSError, ValueError: there is no such model, or it is damaged or incomplete.
     """
-    model = AutoModel.from_pretrained(path_or_name, **{"dtype": torch.float32, **options})
+    model = load_model(AutoModel, path_or_name, **{"dtype": torch.float32, **options})
     own = _own_pixels(path_or_name, model.config.model_type)
     if transform == "own":
         return model, own
@@ -116,7 +118,7 @@ def load_encoder(
 def _own_pixels(path_or_name: str | Path, model_type: str) -> Pixels:
     if model_type.startswith("dinov3"):
         return dinov3_pixels(path_or_name)
-    processor = AutoImageProcessor.from_pretrained(path_or_name)
+    processor = load_image_processor(path_or_name)
 
     def pixels(images: Sequence[Image.Image]) -> Tensor:
         return processor(images=list(images), return_tensors="pt")["pixel_values"]

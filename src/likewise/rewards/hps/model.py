@@ -15,11 +15,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, Qwen2VLConfig, Qwen2VLModel
+from transformers import Qwen2VLConfig, Qwen2VLModel
 
+from likewise.pretrained.errors import ModelError, loading
+from likewise.pretrained.files import check_counts, tensor_shapes
+from likewise.pretrained.models import load_config as load_any
 from likewise.rewards.hps.layout import UNUSED, Shape, our_name, placed
+from likewise.tensors import check_finite
 
 HEAD_WIDTHS = (1024, 16, 2)  # the last two outputs are μ and log σ
 VISION_THETA = 10_000.0
@@ -60,7 +64,7 @@ def load_config(base: str | Path, vocabulary: int) -> Qwen2VLConfig:
         ValueError: it is not a Qwen2-VL, or one with stretched rotary embeddings.
         OSError: there is no such base (the message is transformers').
     """
-    config = AutoConfig.from_pretrained(base)
+    config = load_any(base)
     if not isinstance(config, Qwen2VLConfig):
         raise ValueError(f"base: {base} is a {config.model_type}, not a qwen2_vl")
     if config.text_config.rope_parameters["rope_type"] != "default":
@@ -78,21 +82,24 @@ def load_model(
     memory than the model in `dtype`.
 
     Raises:
-        ValueError: the file is no safetensors file, or does not fit; tensors are named.
+        ValueError: the file is no safetensors file, does not fit, or holds values that are not
+            finite; tensors are named.
     """
-    model = empty_model(config)
     try:
-        with safe_open(file, framework="pt") as tensors:
-            keys = tensors.keys()
-            found = {key: tuple(tensors.get_slice(key).get_shape()) for key in keys}
-            names = placed(found, expected_shapes(model), file)
-            weights = {
-                name: tensors.get_tensor(key).to(device, _kept_in(name, dtype))
-                for name, key in names.items()
-                if name != UNUSED
-            }
-    except SafetensorError as error:
-        raise ValueError(f"model: {file} is no safetensors file: {error}") from error
+        found = tensor_shapes(file)
+        check_counts(config.to_dict(), len(found), Path("the base's config.json"))
+        with loading("the base's config.json: the model that it describes"):
+            model = empty_model(config)
+    except ModelError as error:
+        raise ValueError(f"model: {error}") from error
+    names = placed(found, expected_shapes(model), file)
+    with safe_open(file, framework="pt") as tensors:
+        weights = {
+            name: tensors.get_tensor(key).to(device, _kept_in(name, dtype))
+            for name, key in names.items()
+            if name != UNUSED
+        }
+    check_finite(weights, f"model: {file}")
     model.load_state_dict(weights, assign=True)
     restore_frequencies(model, config, device)
     return model.requires_grad_(False).eval()

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoImageProcessor, AutoTokenizer
+
+from likewise.pretrained.processors import load_image_processor, load_tokenizer
 
 REWARD, PICTURE, PADDING = "<|Reward|>", "<|image_pad|>", "<|im_end|>"
 PROMPT = "{text_prompt}"
@@ -45,8 +46,8 @@ class Questions:
     """
 
     def __init__(self, base: str | Path) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(base)
-        self.processor = AutoImageProcessor.from_pretrained(base)
+        self.tokenizer = load_tokenizer(base)
+        self.processor = load_image_processor(base)
         self.tokenizer.add_tokens([REWARD], special_tokens=True)
         self.vocabulary = len(self.tokenizer)
         known = self.tokenizer.get_added_vocab()

@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoProcessor, CLIPSegForImageSegmentation
+from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
+from likewise.pretrained.models import load_model
+from likewise.pretrained.processors import load_image_processor, load_tokenizer
 from likewise.rewards.common.pictures import check_pictures, in_parts
 from likewise.rewards.segmenters.masks import mask_of
 
@@ -34,9 +36,10 @@ class ClipSegSegmenter:
 
     def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
-        model = CLIPSegForImageSegmentation.from_pretrained(path_or_name, dtype=torch.float32)
+        model = load_model(CLIPSegForImageSegmentation, path_or_name, dtype=torch.float32)
         self.model = model.to(self.device).eval()
-        self.processor = AutoProcessor.from_pretrained(path_or_name)
+        images, tokens = load_image_processor(path_or_name), load_tokenizer(path_or_name)
+        self.processor = CLIPSegProcessor(images, tokens)
 
     def knows(self, class_name: str) -> bool:
         """See `Segmenter`; false for a blank name: it would find something, but what?"""

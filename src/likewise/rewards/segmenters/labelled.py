@@ -16,12 +16,12 @@ from torch import Tensor
 from transformers import (
     MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING,
     MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
-    AutoConfig,
-    AutoImageProcessor,
     AutoModelForSemanticSegmentation,
     AutoModelForUniversalSegmentation,
 )
 
+from likewise.pretrained.models import load_config, load_model
+from likewise.pretrained.processors import load_image_processor
 from likewise.rewards.common.pictures import check_pictures, in_parts
 from likewise.rewards.segmenters.masks import mask_of
 
@@ -49,9 +49,9 @@ class LabelledSegmenter:
     def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         kind = _kind(path_or_name)
-        model = kind.from_pretrained(path_or_name, dtype=torch.float32)
+        model = load_model(kind, path_or_name, dtype=torch.float32)
         self.model = model.to(self.device).eval()
-        self.processor = AutoImageProcessor.from_pretrained(path_or_name)
+        self.processor = load_image_processor(path_or_name)
         # Comparing a name with 150 labels takes milliseconds, and pictures share names.
         self._labels = cache(partial(matching_labels, id2label=model.config.id2label))
 
@@ -127,7 +127,7 @@ def _alike(pixels: Mapping[int, Tensor]) -> Iterator[Sequence[int]]:
 
 
 def _kind(path_or_name: str | Path) -> Any:
-    config = AutoConfig.from_pretrained(path_or_name)
+    config = load_config(path_or_name)
     if config.model_type not in NEED_MORE:
         if type(config) in MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING:
             return AutoModelForSemanticSegmentation

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import torch
-from transformers import AutoConfig
 
 from likewise.imports import load_target
+from likewise.pretrained.models import load_config
 from likewise.rewards.segmenters.masks import Segmenter
 
 # Concrete segmenters are imported where they are wanted: each brings much of transformers along.
@@ -48,7 +48,7 @@ def _function(name: str) -> Segmenter:
 
 
 def _pretrained(name: str, device: str | torch.device) -> Segmenter:
-    if AutoConfig.from_pretrained(name).model_type == "clipseg":
+    if load_config(name).model_type == "clipseg":
         from likewise.rewards.segmenters.clipseg import ClipSegSegmenter
 
         return ClipSegSegmenter(name, device)

@@ -18,9 +18,9 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with the pinned dependencies and likewise itself (editable)
-	@$(BIN)/python -c "import importlib.util, sys; sys.exit('torchvision is installed in $(VENV); \
-	likewise must run without it, and its import breaks a CPU build of torch. Remove it: \
-	$(BIN)/python -m pip uninstall torchvision' if importlib.util.find_spec('torchvision') else 0)"
+	@$(BIN)/python -c "import importlib.util as u; u.find_spec('torchvision') and __import__('torchvision')" \
+	2> /dev/null || { echo "torchvision in $(VENV) does not fit this torch, and is not needed: \
+	$(BIN)/python -m pip uninstall torchvision"; exit 1; }
 
 # torch goes first and alone, so that a machine whose pip offers a CPU build of it gets that one.
 $(STAMP): pyproject.toml constraints.txt

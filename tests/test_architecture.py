@@ -208,3 +208,65 @@ def test_image_files_are_opened_in_one_place(module: str) -> None:
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert "Image.open" not in calls or module.removeprefix("likewise.") in READERS
+
+
+# Where models, tokenizers and processors are read with the libraries' own functions. All others go
+# through `likewise.pretrained`, which checks what it reads and prepares images with PIL.
+MODEL_READERS = {
+    "likewise.pretrained.models",
+    "likewise.pretrained.processors",
+    "likewise.policies.common.loading",  # a pipeline around parts that are loaded already
+    "likewise.footprint.meta",  # configs, without weights
+}
+READING = {"from_pretrained", "from_single_file", "get_image_processor_dict"}
+PICKLED = {"torch.load", "torch.hub.load", "torch.jit.load", "numpy.load", "np.load"}
+PIL_ONLY = "ImageProcessor"  # a class that ends so, and not in Pil, is torchvision's where it can
+
+
+def reads(module: str, source: str) -> Iterator[str]:
+    """Calls in `module` that read models in another way than `likewise.pretrained`."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        own = name.startswith(("policy_class(", "cls."))  # our own policies' method
+        if (
+            (name.rpartition(".")[2] in READING and not own)
+            or name in PICKLED
+            or name.endswith(PIL_ONLY)
+        ):
+            yield f"{module}:{node.lineno} calls {name}"
+
+
+# DINOv3 has no PIL version: its settings are read, and followed. MobileNet's weights come in a
+# package that has to be installed on purpose.
+READ_OTHERWISE = {
+    "likewise.rewards.common.dinov3": "ImageProcessingMixin.get_image_processor_dict",
+    "likewise.rewards.mobilenet": "torch.load",
+}
+
+
+def test_models_are_read_through_one_room() -> None:
+    found = [
+        each
+        for module, file in MODULES.items()
+        if module not in MODEL_READERS
+        and module.split(".")[1] != "pretrain"  # which reads its own files
+        for each in reads(module, file.read_text(encoding="utf-8"))
+        if not each.endswith(f" calls {READ_OTHERWISE.get(module)}")
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "AutoModel.from_pretrained(name)",
+        "transformers.CLIPModel.from_pretrained(name, dtype=dtype)",
+        "kind.from_pretrained(name)",
+        "torch.load(file)",
+        "BitImageProcessor(size=64)",
+    ],
+)
+def test_the_search_for_readers_finds_them(source: str) -> None:
+    assert list(reads("likewise.rewards.x", source))

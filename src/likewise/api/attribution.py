@@ -104,6 +104,7 @@ def attribute(
     device: str | None = None,
     out: str | Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    trust_code: bool = False,
 ) -> Attribution:
     """Measure how much of each score's variance the noise of each step decides, and write it down.
 
@@ -120,13 +121,15 @@ def attribute(
         out: File to write. Default: attribution.json in the run; for a model
             ``runs/evaluation/<model>-attribution.json``.
         progress: Told how many tasks are done.
+        trust_code: Import what a run's recipe names as ``module:name``. What you pass as `recipe`
+            is trusted.
 
     Raises:
         ValueError: there is no such target, a number does not fit, or a reward cannot score the
             tasks.
         OSError: a file or a model is not there.
     """
-    found = find_target(target, recipe, best=best)
+    found = find_target(target, recipe, best=best, trust_code=trust_code)
     if found.recipe is None or not found.draws:
         raise ValueError(f"{target} draws nothing: give a run or a model")
     own, place = found.recipe, find_device(device)

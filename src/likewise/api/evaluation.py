@@ -52,6 +52,7 @@ def evaluate(
     best: bool = False,
     device: str | None = None,
     processes: int = 1,
+    trust_code: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
     """Draw what is missing, score what has no scores yet, and sum up.
@@ -81,6 +82,8 @@ def evaluate(
             training's evaluations; those of them that the benchmark has are left out here.
         device: Default: cuda where there is one, else cpu.
         processes: How many share the batches, on several GPUs one on each.
+        trust_code: Import what a run's recipe names as ``module:name``. What you pass as `recipe`
+            is trusted.
         progress: Told what is being done ("draw after"), how many batches of it are, and of how
             many; by one process only.
 
@@ -88,7 +91,8 @@ def evaluate(
         ValueError: something does not fit, or a scorer fails (the message says which).
         OSError: a file or a model is not there.
     """
-    rule, found = find_protocol(protocol), find_target(target, recipe, name, best)
+    rule = find_protocol(protocol)
+    found = find_target(target, recipe, name, best, trust_code)
     if only is not None and only not in found.systems:
         raise ValueError(f"{target} has no system {only!r}; {nearest(only, found.systems)}")
     if found.draws and steps is not None:

@@ -46,6 +46,7 @@ def export(
     recipe: Recipe | str | Path | None = None,
     best: bool = False,
     device: str | None = None,
+    trust_code: bool = False,
 ) -> Exported:
     """Write an adapter for another program, read it back, and compare.
 
@@ -58,6 +59,8 @@ def export(
         recipe: Whose model the adapter is for. Default: the run's own, else ``stickers``.
         best: Take the run's best checkpoint instead of its newest.
         device: Where to compare. Default: cuda where there is one, else cpu.
+        trust_code: Import what a run's recipe names as ``module:name``. What you pass as `recipe`
+            is trusted.
 
     Raises:
         ValueError: something does not fit, or what was read back differs; nothing is left behind.
@@ -65,7 +68,7 @@ def export(
     """
     if file_format not in FORMATS:
         raise ValueError(f"no format {file_format!r}; {nearest(file_format, FORMATS)}")
-    recipe, folder = find_adapter(Path(adapter), recipe, best)
+    recipe, folder = find_adapter(Path(adapter), recipe, best, trust_code)
     assert folder is not None  # only where no adapter is given
     full = isinstance(recipe.adapter, Full)
     name = f"{Path(adapter).resolve().name}-{file_format}{'' if full else SUFFIX}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from likewise.build.data import fit_reference
 from likewise.build.policies import build_policy, build_sampler, long_prompts
+from likewise.config.code import require_trust
 from likewise.config.json_text import check_text
 from likewise.config.loading import load_recipe
 from likewise.config.recipe import Recipe
@@ -39,6 +40,7 @@ def generate(
     count: int = 1,
     best: bool = False,
     device: str | None = None,
+    trust_code: bool = False,
 ) -> list[Image.Image]:
     """Draw the subject of `reference` as the prompt says, at the recipe's schedule, without noise
     but the first.
@@ -53,6 +55,8 @@ def generate(
         count: How many pictures, ≥ 1.
         best: Take the run's best checkpoint instead of its newest.
         device: Default: cuda where there is one, else cpu.
+        trust_code: Import what a run's recipe names as ``module:name``. What you pass as `recipe`
+            is trusted.
 
     Raises:
         ValueError: something does not fit, or a run has no checkpoint (the message says which).
@@ -64,7 +68,9 @@ def generate(
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
     picture = reference if isinstance(reference, Image.Image) else open_picture(Path(reference))
-    recipe, folder = find_adapter(None if adapter is None else Path(adapter), recipe, best)
+    recipe, folder = find_adapter(
+        None if adapter is None else Path(adapter), recipe, best, trust_code
+    )
     task = bare_task(fit_reference(picture, recipe.policy), prompt)
     # Without an adapter of its own it gets a fresh one, which changes nothing but the roundings
     # of 16-bit models: so pictures before and after training compare.
@@ -86,12 +92,21 @@ def _draw(policy: Policy, recipe: Recipe, tasks: Sequence[Task], seed: int) -> l
 
 
 def find_adapter(
-    adapter: Path | None, recipe: Recipe | str | Path | None, best: bool = False
+    adapter: Path | None,
+    recipe: Recipe | str | Path | None,
+    best: bool = False,
+    trust_code: bool = False,
+    sections: Collection[str] = ("policy",),
 ) -> tuple[Recipe, Path | None]:
     """The recipe to draw by, and its adapter, a folder or a file; None for the untrained model.
 
+    Args:
+        trust_code: Whether a run's recipe may name code to import.
+        sections: Of the recipe, what will be built.
+
     Raises:
-        ValueError: there is no such folder or file, or the run has no checkpoint.
+        ValueError: there is no such folder or file, the run has no checkpoint, or its recipe names
+            code that is not trusted.
     """
     if best and (adapter is None or not (adapter / RECIPE).is_file()):
         raise ValueError("the best checkpoint is that of a run: give its folder as the adapter")
@@ -105,6 +120,8 @@ def find_adapter(
         around = [adapter, *adapter.resolve().parents][: _INSIDE_RUN + 1]
         run = next((folder for folder in around if (folder / RECIPE).is_file()), None)
         recipe = None if run is None else RunDirectory.open(run).recipe
+        if recipe is not None and not trust_code:
+            require_trust(recipe, run, sections)
     if (adapter / RECIPE).is_file():
         adapter = _checkpoint(adapter, best)
     inner = adapter_folder(adapter)

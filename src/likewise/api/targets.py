@@ -64,6 +64,7 @@ def find_target(
     recipe: Recipe | str | Path | None = None,
     name: str | None = None,
     best: bool = False,
+    trust_code: bool = False,
 ) -> Target:
     """What a target is: ``real``, a run, a folder of pictures, or a model.
 
@@ -72,9 +73,11 @@ def find_target(
             them too, default none.
         name: Of the system in a folder of pictures; default: the folder's.
         best: A run's best checkpoint instead of its newest.
+        trust_code: Whether a run's recipe may name code to import.
 
     Raises:
-        ValueError: there is nothing of that kind, nor on the Hub, or an option is not for it.
+        ValueError: there is nothing of that kind, nor on the Hub, an option is not for it, or a
+            run's recipe names code that is not trusted.
     """
     folder = Path(target)
     is_run, is_pictures = (folder / RECIPE).is_file(), (folder / MANIFEST).is_file()
@@ -87,14 +90,14 @@ def find_target(
     if target == REAL:
         return Target(f"{EVALUATIONS}/{REAL}-", (REAL,), "photos")
     if is_run:
-        return _run(folder, best)
+        return _run(folder, best, trust_code)
     if is_pictures:
         return _pictures(folder, recipe, name)
     return _model(str(target), recipe)
 
 
-def _run(folder: Path, best: bool) -> Target:
-    recipe, adapter = find_adapter(folder, None, best)
+def _run(folder: Path, best: bool, trust_code: bool) -> Target:
+    recipe, adapter = find_adapter(folder, None, best, trust_code, ("policy", "rewards"))
     assert adapter is not None  # a run without checkpoints is an error
     out = f"{folder / 'evaluation'}/"
     return Target(out, (BEFORE, AFTER), adapter.parent.name, recipe, adapter, run=folder)

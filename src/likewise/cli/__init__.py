@@ -42,7 +42,7 @@ app.add_typer(pretrain.app, name="pretrain")
 # Read when libraries are imported, and inherited by the processes that a run starts.
 _ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads are 10–50 times slower beside a busy process
-    "TRANSFORMERS_VERBOSITY": "error",  # it would warn that torchvision is missing: that is meant
+    "TRANSFORMERS_VERBOSITY": "error",  # it would miss torchvision, which is not used
     "DIFFUSERS_VERBOSITY": "error",
 }
 

@@ -33,6 +33,10 @@ def attribute(
         bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
+    trust_code: Annotated[
+        bool,
+        typer.Option("--trust-code", help="Import what the run's recipe names as module:name."),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="File to write; default: attribution.json in the run.")
     ] = None,
@@ -60,6 +64,7 @@ def attribute(
                 device,
                 out,
                 lambda done: progress.update(bar, completed=done),
+                trust_code,
             )
         section = found.time_weights()
         SafeConsole().print(table(found, section))

@@ -102,15 +102,20 @@ def check_libraries() -> Iterator[Finding]:
             yield Finding(name, "problem", "not installed", f"pip install {name}")
         else:
             yield Finding(name, "ok", found)
-    if find_spec("torchvision") is not None:
-        yield Finding(
-            "torchvision",
-            "warning",
-            "installed, and not needed",
-            "pip uninstall torchvision: beside a CPU build of torch its import fails",
-        )
-    else:
-        yield Finding("torchvision", "ok", "not installed, as it should be")
+    yield torchvision()
+
+
+def torchvision() -> Finding:
+    """It is not used; but transformers imports it where it is installed, and then it has to fit."""
+    name = "torchvision"
+    if find_spec(name) is None:
+        return Finding(name, "ok", "not installed, and not needed")
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # its operators are missing, or its libraries do not load
+        advice = f"pip uninstall {name}: it is not needed, and does not fit this torch"
+        return Finding(name, "problem", f"cannot be imported: {error}", advice)
+    return Finding(name, "ok", "installed, and not used")
 
 
 def check_machine() -> Iterator[Finding]:

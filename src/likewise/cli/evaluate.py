@@ -86,6 +86,10 @@ def evaluate(
         ),
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
+    trust_code: Annotated[
+        bool,
+        typer.Option("--trust-code", help="Import what the run's recipe names as module:name."),
+    ] = False,
     processes: Annotated[int, typer.Option(min=1, help="How many share the batches.")] = 1,
 ) -> None:
     """Draw a benchmark's tasks and score the pictures; of a run, before and after training.
@@ -121,6 +125,7 @@ def evaluate(
                 best=best,
                 device=device,
                 processes=processes,
+                trust_code=trust_code,
                 progress=_shown(progress),
             )
         SafeConsole().print(table(found.summary))

@@ -29,6 +29,10 @@ def export(
         bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
+    trust_code: Annotated[
+        bool,
+        typer.Option("--trust-code", help="Import what the run's recipe names as module:name."),
+    ] = False,
 ) -> None:
     """Write a trained adapter for diffusers, ComfyUI or kohya's tools, and see it read back.
 
@@ -38,7 +42,7 @@ def export(
     with readable_errors():
         from likewise import api
 
-        found = api.export(adapter, file_format, out, recipe, best, device)
+        found = api.export(adapter, file_format, out, recipe, best, device, trust_code)
         say(
             f"{found.file}: read back by {found.reader}, its weights differ by "
             f"{found.weights:.1e} and its velocity by {found.velocity:.1e} from the run's "

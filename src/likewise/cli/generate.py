@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from likewise.cli.errors import readable_errors
 from likewise.terminal import say
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def generate(
@@ -30,6 +34,10 @@ def generate(
         bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
+    trust_code: Annotated[
+        bool,
+        typer.Option("--trust-code", help="Import what the run's recipe names as module:name."),
+    ] = False,
 ) -> None:
     """Draw the subject of a picture as a prompt says, with a trained adapter or without."""
     with readable_errors():
@@ -37,11 +45,37 @@ def generate(
 
         from likewise import api
 
-        pictures = api.generate(reference, prompt, adapter, recipe, seed, count, best, device)
+        pictures = api.generate(
+            reference, prompt, adapter, recipe, seed, count, best, device, trust_code
+        )
         out.parent.mkdir(parents=True, exist_ok=True)
         for file, picture in zip(files, pictures, strict=True):
-            picture.save(file)
+            _save(picture, file)
             say(str(file))
+
+
+def _save(picture: Image.Image, file: Path) -> None:
+    """Write a picture whole or not at all.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk; whatever was there stays.
+    """
+    from likewise.records.files import write_atomically
+
+    content = BytesIO()
+    picture.save(content, format=_format(file))
+    try:
+        write_atomically(file, content.getvalue())
+    except OSError as error:
+        raise OSError(f"{file} cannot be written: {error.strerror or error}") from error
+
+
+def _format(file: Path) -> str | None:
+    """Pillow's name of the format that a file's ending means."""
+    from PIL import Image
+
+    Image.init()
+    return Image.registered_extensions().get(file.suffix.lower())
 
 
 def _files(out: Path, count: int) -> list[Path]:
@@ -54,8 +88,7 @@ def _files(out: Path, count: int) -> list[Path]:
 
     if out.is_dir():
         raise ValueError(f"--out {out} is a folder: name a picture in it, as {out / 'picture.png'}")
-    Image.init()
-    if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
+    if _format(out) not in Image.SAVE:
         raise ValueError(f"--out {out} does not end like a picture, as in .png, .webp or .jpg")
     if count == 1:
         return [out]

@@ -6,7 +6,6 @@ so that forwards can be traced. Nothing is allocated either way: 20 B parameters
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
-from safetensors import safe_open
 from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from transformers import CLIPVisionModelWithProjection, PreTrainedModel
 
 from likewise.assets import architectures
 from likewise.footprint.placing import into_fake_mode, on_meta, replace_tensors
+from likewise.pretrained.errors import loading
+from likewise.pretrained.files import read_document, tensor_shapes
 
 
 def weightless_pipeline(model: str | Path, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
@@ -108,7 +108,7 @@ def _part(
 
 def _model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     _read(folder / "config.json")
-    with on_meta(dtype):
+    with loading(folder / "config.json"), on_meta(dtype):
         if issubclass(kind, ModelMixin):
             model = kind.from_config(kind.load_config(folder))
         else:
@@ -127,8 +127,7 @@ def _shapes(folder: Path, weights: str) -> dict[str, list[int]]:
         return _read(folder / f"{weights}.json")
     if not (folder / weights).is_file():
         raise ValueError(f"{folder} has no {weights}")
-    with safe_open(folder / weights, framework="pt") as file:
-        return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+    return {name: list(shape) for name, shape in tensor_shapes(folder / weights).items()}
 
 
 def _class(library: Any, name: str | None, file: Path) -> Any:
@@ -139,7 +138,4 @@ def _class(library: Any, name: str | None, file: Path) -> Any:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise ValueError(f"{file.parent} has no {file.name}")
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return content
+    return read_document(file)

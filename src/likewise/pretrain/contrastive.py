@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import BitImageProcessor
+from transformers import BitImageProcessorPil
 
 from likewise.data.rendering import SIDE
 
@@ -15,9 +15,9 @@ from likewise.data.rendering import SIDE
 NORMALISATION: dict[str, Any] = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
 
-def image_processor() -> BitImageProcessor:
+def image_processor() -> BitImageProcessorPil:
     """Resize to SIDE × SIDE without cropping, scale to [-1, 1]."""
-    return BitImageProcessor(
+    return BitImageProcessorPil(
         size={"height": SIDE, "width": SIDE},
         do_center_crop=False,
         do_convert_rgb=True,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from likewise.data.prompts import ATTRIBUTES, constraints_of, hard_negatives, write_prompt
 from likewise.data.rendering import SIDE, Spec
@@ -106,7 +106,7 @@ def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bo
 def processor(tokenizer: CLIPTokenizer) -> CLIPProcessor:
     """Resize to SIDE × SIDE without cropping, scale to [-1, 1]; texts as the tokenizer does."""
     size = {"height": SIDE, "width": SIDE}
-    images = CLIPImageProcessor(size=size, do_center_crop=False, **NORMALISATION)
+    images = CLIPImageProcessorPil(size=size, do_center_crop=False, **NORMALISATION)
     return CLIPProcessor(image_processor=images, tokenizer=tokenizer)
 
 

@@ -132,10 +132,11 @@ def _blank(kind: Any, folder: Path, options: Mapping[str, Any]) -> Any:
 def _check_keys(model: Any, found: Mapping[str, Any], what: str, strict: bool) -> None:
     missing = [key for key in found["missing_keys"] if not key.endswith(HARMLESS)]
     unexpected = [key for key in found["unexpected_keys"] if strict or _is_within(model, key)]
+    others = list(found["unexpected_keys"])
     if missing:
         raise ModelError(
             f"{what} is incomplete: its weights lack {_listed(missing)}"
-            + (f", and hold {_listed(unexpected)} instead" if unexpected else "")
+            + (f", and hold {_listed(others)} instead" if others else "")
         )
     if found["mismatched_keys"]:
         key, has, wants = sorted(found["mismatched_keys"])[0]

@@ -79,7 +79,7 @@ class Lora:
                 f"{folder} holds another adapter than this one; {len(odd)} entries differ, "
                 f"the first is {odd[0]}"
             )
-        if metadata and metadata["lora_alpha"] != self._config.lora_alpha:
+        if metadata.get("lora_alpha", self._config.lora_alpha) != self._config.lora_alpha:
             raise ValueError(
                 f"{folder} has alpha {metadata['lora_alpha']}, not {self._config.lora_alpha}"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from likewise.tensors import check_finite
 LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers looks for this name
 METADATA_KEY = "lora_adapter_metadata"  # diffusers' place for alpha and targets
 LARGEST_RANK = 8192  # more than the width of any denoiser that LoRAs are trained for
+
+# What narrows the search for modules, which are known; expressions that may never end, again.
+SEARCHES = {"exclude_modules", "layers_pattern", "layers_to_transform"}
+PLAIN = re.compile(r"\^?[\w.]+\$?")  # a module's name, in tables of ranks and scales
 
 # How the keys of other formats begin, and what such a file is.
 FOREIGN = {
@@ -80,16 +85,28 @@ def stored_config(
             f"{source} was trained with {', '.join(used)}, which the installed version of peft "
             "does not know: upgrade peft"
         )
+    _check_tables(settings, source)
     ranks = {len(one) for key, one in weights.items() if ".lora_A." in key}
     if not settings.get("rank_pattern") and ranks != {settings.get("r")}:
         found = ", ".join(map(str, sorted(ranks))) or "none"
         raise ValueError(f"{source} says r={settings.get('r')}, but its weights have rank {found}")
     modules = sorted({key.rpartition(".lora_")[0] for key in weights if ".lora_" in key})
-    chosen = {key: value for key, value in settings.items() if key in known}
+    chosen = {key: value for key, value in settings.items() if key in known - SEARCHES}
     try:
         return LoraConfig(**{**chosen, "target_modules": modules})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{source} has settings that peft refuses: {error}") from error
+
+
+def _check_tables(settings: Mapping[str, Any], source: Path) -> None:
+    """Ranks and scales of single modules; PEFT takes the names there for regular expressions."""
+    for table, fits in (("rank_pattern", _is_rank), ("alpha_pattern", _is_scale)):
+        found = settings.get(table) or {}
+        fine = isinstance(found, dict) and all(
+            PLAIN.fullmatch(name) and fits(value) for name, value in found.items()
+        )
+        if not fine:
+            raise ValueError(f"{source}: {table} is not a table from modules to numbers")
 
 
 def _check_keys(keys: Iterable[str], name: str, file: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from running import run, said
 
 from likewise.config import load_recipe
-from likewise.config.code import imported_by
+from likewise.config.code import imported_by, sent_by
 from likewise.records import RunDirectory
 
 MARK = "imported"
@@ -20,8 +20,13 @@ CODE = {
         "rewards.mine={kind: function, target: 'stranger:score', side: prompt}"
     ],
     "rewards.identity.segmenter": [SEGMENTED, "rewards.identity.segmenter=stranger:masks"],
+    "rewards.far.token_env": [
+        "rewards.far={kind: remote, side: prompt, url: 'http://127.0.0.1:9', token_env: STRANGER}"
+    ],
     "policy.target": ["policy={kind: custom, target: 'stranger:Policy', model: nano-kontext}"],
 }
+
+NAMES = dict.fromkeys(CODE, "stranger:") | {"rewards.far.token_env": "$STRANGER"}
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +62,7 @@ def test_code_is_named_and_not_imported(tmp_path: Path, command: str, field: str
     words = commands(a_run(tmp_path / "run", CODE[field]))[command]
     result = run(*words)
     builds_it = field.startswith("policy") or command in ("evaluate", "attribute")
-    message = f"{field} of its recipe names stranger:" if builds_it else "no intact checkpoint"
+    message = f"{field} of its recipe names {NAMES[field]}" if builds_it else "no intact checkpoint"
     assert result.exit_code == 2 and message in said(result), result.output
     assert ("--trust-code" in said(result)) == builds_it
     trusted = run(*words, "--trust-code")
@@ -71,11 +76,11 @@ def test_a_report_imports_nothing(tmp_path: Path, field: str) -> None:
     assert not Path(MARK).exists(), result.output
 
 
-def test_code_of_a_recipe_is_listed_by_field() -> None:
-    assert imported_by(load_recipe("stickers")) == {}
+def test_what_needs_trust_is_listed_by_field() -> None:
+    assert imported_by(load_recipe("stickers")) == sent_by(load_recipe("stickers")) == {}
     for field, overrides in CODE.items():
-        found = imported_by(load_recipe("stickers", overrides))
-        assert list(found) == [field] and found[field].startswith("stranger:")
+        recipe = load_recipe("stickers", overrides)
+        assert list(imported_by(recipe) | sent_by(recipe)) == [field]
 
 
 def test_code_of_a_named_recipe_is_trusted(tmp_path: Path) -> None:

@@ -35,7 +35,10 @@ def attribute(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
     trust_code: Annotated[
         bool,
-        typer.Option("--trust-code", help="Import what the run's recipe names as module:name."),
+        typer.Option(
+            "--trust-code",
+            help="Import what the run's recipe names as module:name, and use its keys.",
+        ),
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="File to write; default: attribution.json in the run.")

@@ -88,7 +88,10 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
     trust_code: Annotated[
         bool,
-        typer.Option("--trust-code", help="Import what the run's recipe names as module:name."),
+        typer.Option(
+            "--trust-code",
+            help="Import what the run's recipe names as module:name, and use its keys.",
+        ),
     ] = False,
     processes: Annotated[int, typer.Option(min=1, help="How many share the batches.")] = 1,
 ) -> None:

@@ -31,7 +31,10 @@ def export(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
     trust_code: Annotated[
         bool,
-        typer.Option("--trust-code", help="Import what the run's recipe names as module:name."),
+        typer.Option(
+            "--trust-code",
+            help="Import what the run's recipe names as module:name, and use its keys.",
+        ),
     ] = False,
 ) -> None:
     """Write a trained adapter for diffusers, ComfyUI or kohya's tools, and see it read back.

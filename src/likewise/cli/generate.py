@@ -36,7 +36,10 @@ def generate(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
     trust_code: Annotated[
         bool,
-        typer.Option("--trust-code", help="Import what the run's recipe names as module:name."),
+        typer.Option(
+            "--trust-code",
+            help="Import what the run's recipe names as module:name, and use its keys.",
+        ),
     ] = False,
 ) -> None:
     """Draw the subject of a picture as a prompt says, with a trained adapter or without."""

@@ -1,4 +1,4 @@
-"""What a recipe asks to import: code of its owner's, named as ``module:name``."""
+"""What a recipe asks for that its reader may not want: code to import, and secrets to send."""
 
 from __future__ import annotations
 
@@ -27,19 +27,35 @@ def imported_by(recipe: Recipe) -> dict[str, str]:
     return found
 
 
+def sent_by(recipe: Recipe) -> dict[str, str]:
+    """Field → environment variable of every secret that is sent to an address in the recipe."""
+    found = {}
+    for name, reward in recipe.rewards.items():
+        for field in ("api_key_env", "token_env"):
+            variable = getattr(reward, field, None)
+            if variable is not None:
+                found[f"rewards.{name}.{field}"] = variable
+    return found
+
+
 def require_trust(recipe: Recipe, source: object, sections: Collection[str]) -> None:
-    """Refuse a recipe that somebody else may have written, where building it would import code.
+    """Refuse a recipe of somebody else's, where building it would import code or send secrets.
 
     Args:
         source: Where the recipe is from, for the message.
         sections: Those that will be built.
 
     Raises:
-        ValueError: one of them names code; the first field is given.
+        ValueError: one of them names either; the first field is given.
     """
-    for field, target in imported_by(recipe).items():
+    asked = {
+        field: f"{one}, which would be imported and run"
+        for field, one in imported_by(recipe).items()
+    }
+    asked |= {field: f"${one}, which would be sent away" for field, one in sent_by(recipe).items()}
+    for field, what in asked.items():
         if field.partition(".")[0] in sections:
             raise ValueError(
-                f"{source}: {field} of its recipe names {target}, which would be imported and run: "
-                f"add {OPTION} (trust_code=True in Python) if you know what it does"
+                f"{source}: {field} of its recipe names {what}: add {OPTION} (trust_code=True in "
+                "Python) if you know what it does"
             )

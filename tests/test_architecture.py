@@ -216,6 +216,7 @@ MODEL_READERS = {
     "likewise.pretrained.models",
     "likewise.pretrained.processors",
     "likewise.policies.common.loading",  # a pipeline around parts that are loaded already
+    "likewise.build.policies",  # our own policies' method of that name
     "likewise.footprint.meta",  # configs, without weights
 }
 READING = {"from_pretrained", "from_single_file", "get_image_processor_dict"}
@@ -229,12 +230,7 @@ def reads(module: str, source: str) -> Iterator[str]:
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
-        own = name.startswith(("policy_class(", "cls."))  # our own policies' method
-        if (
-            (name.rpartition(".")[2] in READING and not own)
-            or name in PICKLED
-            or name.endswith(PIL_ONLY)
-        ):
+        if name.rpartition(".")[2] in READING or name in PICKLED or name.endswith(PIL_ONLY):
             yield f"{module}:{node.lineno} calls {name}"
 
 

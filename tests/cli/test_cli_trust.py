@@ -20,6 +20,9 @@ CODE = {
         "rewards.mine={kind: function, target: 'stranger:score', side: prompt}"
     ],
     "rewards.identity.segmenter": [SEGMENTED, "rewards.identity.segmenter=stranger:masks"],
+    "evaluators.mine.target": [
+        "evaluators={mine: {kind: function, target: 'stranger:score', side: prompt}}"
+    ],
     "rewards.far.token_env": [
         "rewards.far={kind: remote, side: prompt, url: 'http://127.0.0.1:9', token_env: STRANGER}"
     ],

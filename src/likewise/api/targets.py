@@ -16,6 +16,7 @@ from likewise.evaluation.manifest import MANIFEST
 from likewise.evaluation.summary import AFTER, BEFORE
 from likewise.records.run_directory import RECIPE
 
+CODED = ("policy", "rewards", "evaluators")  # sections of a recipe that may name code
 REAL, MODEL = "real", "model"
 EVALUATIONS = "runs/evaluation"
 
@@ -97,7 +98,7 @@ def find_target(
 
 
 def _run(folder: Path, best: bool, trust_code: bool) -> Target:
-    recipe, adapter = find_adapter(folder, None, best, trust_code, ("policy", "rewards"))
+    recipe, adapter = find_adapter(folder, None, best, trust_code, CODED)
     assert adapter is not None  # a run without checkpoints is an error
     out = f"{folder / 'evaluation'}/"
     return Target(out, (BEFORE, AFTER), adapter.parent.name, recipe, adapter, run=folder)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from likewise.config.policies import Custom
 from likewise.config.recipe import Recipe
-from likewise.config.rewards import Function
+from likewise.config.rewards import Function, Reward
 
 TARGET = re.compile(r"[\w.]+:\w+")
 OPTION = "--trust-code"
@@ -18,24 +18,30 @@ def imported_by(recipe: Recipe) -> dict[str, str]:
     found = {}
     if isinstance(recipe.policy, Custom):
         found["policy.target"] = recipe.policy.target
-    for name, reward in recipe.rewards.items():
-        if isinstance(reward, Function):
-            found[f"rewards.{name}.target"] = reward.target
-        segmenter = getattr(reward, "segmenter", None)
+    for field, scorer in _scorers(recipe):
+        if isinstance(scorer, Function):
+            found[f"{field}.target"] = scorer.target
+        segmenter = getattr(scorer, "segmenter", None)
         if segmenter is not None and TARGET.fullmatch(segmenter):
-            found[f"rewards.{name}.segmenter"] = segmenter
+            found[f"{field}.segmenter"] = segmenter
     return found
 
 
 def sent_by(recipe: Recipe) -> dict[str, str]:
     """Field → environment variable of every secret that is sent to an address in the recipe."""
     found = {}
-    for name, reward in recipe.rewards.items():
-        for field in ("api_key_env", "token_env"):
-            variable = getattr(reward, field, None)
+    for field, scorer in _scorers(recipe):
+        for setting in ("api_key_env", "token_env"):
+            variable = getattr(scorer, setting, None)
             if variable is not None:
-                found[f"rewards.{name}.{field}"] = variable
+                found[f"{field}.{setting}"] = variable
     return found
+
+
+def _scorers(recipe: Recipe) -> Iterator[tuple[str, Reward]]:
+    """Rewards and held-out evaluators, with their fields."""
+    for section, scorers in (("rewards", recipe.rewards), ("evaluators", recipe.evaluators or {})):
+        yield from ((f"{section}.{name}", scorer) for name, scorer in scorers.items())
 
 
 def require_trust(recipe: Recipe, source: object, sections: Collection[str]) -> None:

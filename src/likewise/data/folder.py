@@ -192,7 +192,8 @@ def _left_out(aside: Sequence[str], subjects: Sequence[Subject]) -> Sequence[str
     if not names:
         return ()
     kinds = ", ".join(sorted(SUFFIXES))
-    return (f"{len(names)} files are left out, being no photos ({kinds}): {_some(names)}",)
+    count = "1 file is" if len(names) == 1 else f"{len(names)} files are"
+    return (f"{count} left out, being no photos ({kinds}): {_some(names)}",)
 
 
 def _counted(subjects: Sequence[Subject]) -> Sequence[str]:

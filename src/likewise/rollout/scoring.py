@@ -27,6 +27,7 @@ class Scores:
         counts: Slow reward's name → what happened meanwhile (:class:`likewise.protocols.Pending`).
         embeddings: Group reward's name → what it compares, float32 [B, D]; NaN where it failed. Its
             values are missing until `rollout.groups.compare_groups` has filled them in.
+        spoilt: Reason → number of images that no reward was asked about (`rollout.spoilt`).
     """
 
     values: Tensor
@@ -34,6 +35,13 @@ class Scores:
     failures: Mapping[str, str]
     counts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
+    spoilt: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """`failures`, and under ``images`` what was spoilt, for people to read."""
+        parts = [f"{count} are {why.replace('_', ' ')}" for why, count in self.spoilt.items()]
+        return {**self.failures, **({"images": ", ".join(parts)} if parts else {})}
 
     def silent(self, names: Sequence[str]) -> list[str]:
         """Which of the rewards, given in order, are missing for every image without a failure."""
@@ -68,12 +76,14 @@ def join_scores(shares: Sequence[tuple[Sequence[int], Scores]]) -> Scores:
     valid = torch.cat([scores.valid for _, scores in shares], dim=1)[:, order]
     failures: dict[str, str] = {}
     counts: dict[str, Counter[str]] = {}
+    spoilt: Counter[str] = Counter()
     for _, scores in shares:
+        spoilt.update(scores.spoilt)
         failures = {**scores.failures, **failures}
         for name, own in scores.counts.items():
             counts.setdefault(name, Counter()).update(own)
     embeddings = _join_embeddings([scores for _, scores in shares], order)
-    return Scores(values, valid, failures, counts, embeddings)
+    return Scores(values, valid, failures, counts, embeddings, spoilt)
 
 
 def _join_embeddings(parts: Sequence[Scores], order: Tensor) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@
 - `learner`: optimiser, learning-rate schedule and moving average around a policy's adapter.
 - `checks`: what must hold before the first update, and when a run gives up.
 - `evaluation`: a fixed set of tasks, drawn and scored every so often.
-- `metrics`, `clock`, `recorder`, `progress`: what an iteration says, and who is told.
+- `metrics`, `clock`, `recorder`, `trackers`, `progress`: what an iteration says, and who is told.
 - `state`: everything that a resumed run needs, to and from a checkpoint.
 - `processes`, `launch`, `interrupts`: several processes that act as one, and signals.
 - `plan`, `probe`: what a run will cost, by arithmetic and by measuring.

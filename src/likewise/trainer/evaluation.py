@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +12,8 @@ from PIL import Image
 from likewise.printable import printable
 from likewise.protocols import Policy, Reward
 from likewise.rollout.sampler import Sampler
-from likewise.rollout.scoring import score_pictures, to_pil
+from likewise.rollout.scoring import to_pil
+from likewise.rollout.spoilt import AskedUsable
 from likewise.rollout.trajectories import draw_pictures
 from likewise.seeding import derive_seed
 from likewise.sheets import contact_sheet, short_caption
@@ -33,11 +35,14 @@ def evaluate(
     Noise follows from the task alone, so that evaluations of one run, and of several, compare.
     """
     own = tasks[processes.index :: processes.count]
-    pictures = to_pil(draw_pictures(policy, sampler, own, micro_batch, _seed))
-    scores = score_pictures(scorers, pictures, own)
+    decoded = draw_pictures(policy, sampler, own, micro_batch, _seed)
+    pictures = to_pil(decoded)
+    scores = AskedUsable(scorers, decoded, own).scores(time.monotonic())
     rows = list(zip(pictures, scores.values.T.tolist(), scores.valid.T.tolist(), strict=True))
     for name, reason in scores.failures.items():
         warnings.warn(printable(f"{name} failed in an evaluation: {reason}"), stacklevel=2)
+    for reason, count in scores.spoilt.items():
+        warnings.warn(f"{count} images of an evaluation are {reason}: missing", stacklevel=2)
     shares = processes.gather([rows])
     ordered = [shares[i % len(shares)][i // len(shares)] for i in range(len(tasks))]
     numbers: Numbers = {}

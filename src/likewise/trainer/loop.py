@@ -64,7 +64,7 @@ def train(
         if looks or stop or hopeless or last or iteration % recipe.run.checkpoints.every == 0:
             session.save(iteration, session.gain(looks))
         if hopeless:
-            raise session.patience.error(scores.failures, scores.silent(list(recipe.rewards)))
+            raise session.patience.error(scores.problems, scores.silent(list(recipe.rewards)))
         if stop:
             break
     else:

@@ -67,6 +67,7 @@ class Recorder:
                 names, scores.values, scores.valid, settings.group_size, floor
             ),
             **metrics.count_numbers(scores.counts),
+            **{f"images/{reason}": float(count) for reason, count in scores.spoilt.items()},
             **metrics.conflict_numbers(sides, credit),
             **metrics.credit_numbers(names, credit, plan.trained),
             **numbers,
@@ -76,6 +77,9 @@ class Recorder:
         norm = numbers["update/grad_norm"]
         if norm is not None and not math.isfinite(norm):
             self.progress.warn(f"iteration {iteration} was skipped: its gradient is not finite")
+        for reason, count in scores.spoilt.items():
+            what = f"{count} images of iteration {iteration} are {reason.replace('_', ' ')}"
+            self.progress.warn(f"{what}: no reward was asked about them")
         for name, reason in scores.failures.items():
             self.progress.warn(f"reward {name!r} failed in iteration {iteration}: {reason}")
         for name in set(scores.silent(names)) - self.silent:

@@ -21,8 +21,8 @@ from likewise.rollout.scoring import (
     beside_judges,
     join_scores,
     single_rewards,
-    to_pil,
 )
+from likewise.rollout.spoilt import AskedUsable
 from likewise.rollout.steps import StepPlan
 from likewise.rollout.trajectories import Roller, Trajectory, iteration_seed
 from likewise.trainer import metrics, origin, state
@@ -32,6 +32,7 @@ from likewise.trainer.credit import Assignment
 from likewise.trainer.evaluation import evaluate, gain, grid
 from likewise.trainer.learner import Learner
 from likewise.trainer.processes import Processes
+from likewise.trainer.trackers import log_grid
 from likewise.trainer.update import Replay, UpdateSums, sum_gradients
 from likewise.types import Task
 
@@ -201,6 +202,7 @@ class Session:
             shown = self.recipe.run.evaluation.grid
             sheet = grid(tasks[:shown], pictures[:shown])
             sheet.save(self.run.sample_path(iteration))
+            log_grid(self.processes.accelerator.trackers, sheet, iteration)
         return numbers
 
     def save(self, iteration: int, score: float | None = None) -> None:
@@ -239,5 +241,4 @@ class Session:
 
     def _ask(self, trajectory: Trajectory, tasks: Sequence[Task]) -> Asked:
         own = [tasks[row // self.recipe.rollout.group_size] for row in trajectory.rows]
-        pictures = to_pil(self.parts.policy.decode(trajectory.latents))
-        return Asked(self.parts.rewards, pictures, own)
+        return AskedUsable(self.parts.rewards, self.parts.policy.decode(trajectory.latents), own)

@@ -1,0 +1,74 @@
+"""Images that no reward should see: not finite, or all of one colour. They are missing, never 0."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from likewise.protocols import AnyReward
+from likewise.rollout.scoring import Asked, Scores, to_pil
+from likewise.types import Task
+
+NOT_FINITE, FLAT = "not_finite", "flat"
+
+
+def find_spoilt(images: Sequence[Tensor] | Tensor) -> list[str]:
+    """For each image float32 [3, H, W] in [0, 1]: why it is spoilt, or an empty string.
+
+    `not_finite` holds a NaN or an infinity, as overflows leave behind; `flat` has one colour
+    throughout once it is rounded to 8 bits.
+    """
+    return [_why(image) for image in images]
+
+
+def _why(image: Tensor) -> str:
+    if not bool(image.isfinite().all()):
+        return NOT_FINITE
+    levels = (image * 255).round().flatten(1)
+    return FLAT if bool((levels == levels[:, :1]).all()) else ""
+
+
+class AskedUsable(Asked):
+    """Questions about the images that are not spoilt; every reward is missing for the others.
+
+    Args:
+        decoded: Images float32 [B, 3, H, W] in [0, 1], as the policy decodes them.
+    """
+
+    def __init__(
+        self,
+        rewards: Mapping[str, AnyReward],
+        decoded: Sequence[Tensor] | Tensor,
+        tasks: Sequence[Task],
+    ) -> None:
+        self.reasons = find_spoilt(decoded)
+        self.usable = [place for place, why in enumerate(self.reasons) if not why]
+        self.all_names = list(rewards)
+        images = to_pil([decoded[place] for place in self.usable])
+        own = [tasks[place] for place in self.usable]
+        super().__init__(rewards if self.usable else {}, images, own)
+
+    def scores(self, since: float) -> Scores:
+        """Of all images; `spoilt` counts those that were left out."""
+        found = super().scores(since)
+        if len(self.usable) == len(self.reasons):
+            return found
+        spoilt = Counter(why for why in self.reasons if why)
+        return replace(spread(found, self.usable, self.all_names, len(self.reasons)), spoilt=spoilt)
+
+
+def spread(found: Scores, places: Sequence[int], names: Sequence[str], count: int) -> Scores:
+    """Scores of the images at `places` among `count`, where all others are missing."""
+    values = torch.zeros(len(names), count)
+    valid = torch.zeros(len(names), count, dtype=torch.bool)
+    if places:
+        values[:, list(places)], valid[:, list(places)] = found.values, found.valid
+    embeddings = {}
+    for name, own in found.embeddings.items():
+        embeddings[name] = torch.full((count, own.shape[1]), torch.nan)
+        embeddings[name][list(places)] = own
+    return replace(found, values=values, valid=valid, embeddings=embeddings)

@@ -89,7 +89,8 @@ def test_both_rewards_of_a_recipe_share_a_judge(server: Server) -> None:
     assert scores.values.tolist() == [[4, 0, 0], [1, 3, 0]]
     assert scores.valid.tolist() == [[True, True, False]] * 2  # no score is 9
     assert len(server.asked) == 2 + 2  # that one is asked for twice
-    problem = "no verdict about 1 of 3 pictures: no verdict: concept_preservation"
+    about = f"no verdict from {server.base_url} about 1 of 3 pictures"
+    problem = f"{about}: no verdict: concept_preservation"
     assert scores.failures["concept"].startswith(problem)
     both = [scores.counts[name] for name in rewards]
     assert sum(counts["requests"] for counts in both) == 4

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ pytest.importorskip("fastapi")
 from faults import FAULTS, HANG, Answering, Front
 from PIL import Image
 from pydantic import ValidationError
-from serving import full_task, mean, picture, served
+from serving import free_port, full_task, mean, picture, served
 
 from likewise.api import train
+from likewise.build.rewards import check_reachable
 from likewise.config.rewards import Remote
 from likewise.protocols import Reward, SlowReward
 from likewise.records.run_directory import RunDirectory
 from likewise.rewards import remote as remote_module
+from likewise.rewards.function import FunctionReward
 from likewise.rewards.remote import PendingScores, RemoteReward
 from likewise.rewards.service.breaker import Breaker
 from likewise.rewards.service.exchange import KINDS
@@ -81,7 +84,8 @@ def test_each_fault_is_tried_again_and_counted(fault: str, kind: str) -> None:
             reward = remote(front.url, timeout=0.5 if fault == "hang" else 20, retries=1)
             valid, counts, pending = ask(reward)
             assert valid == [False] * 4 and counts == {kind: 2}
-            assert pending.problem.startswith(f"no answer about 4 pictures ({kind} 2); the last: ")
+            said = f"no answer about 4 pictures from {front.url} ({kind} 2); the last: {kind}: "
+            assert pending.problem.startswith(said)
             scores = score_pictures({"far": reward}, *FOUR)
             assert not scores.valid.any() and scores.counts["far"][f"failed/{kind}"] == 2
             assert scores.failures["far"].startswith("no answer about 4 pictures")
@@ -144,6 +148,53 @@ def test_who_failed_often_is_left_alone_then_probed() -> None:
             assert ask(reward)[1] == {"circuit": 4}
             clock[0] = 60.2
             assert ask(reward)[:2] == ([True] * 4, {})
+
+
+def test_an_open_circuit_tells_its_cause() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    reward = remote(url, retries=0, break_after=1, break_seconds=60)
+    ask(reward)
+    _, counts, pending = ask(reward)
+    assert counts == {"circuit": 1}
+    assert url in pending.problem and "the last: unreachable: ConnectError" in pending.problem
+
+
+# ── the probe before a run ──
+
+
+def test_a_dead_service_is_found_before_a_run() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    begun = time.monotonic()
+    with pytest.raises(ValueError, match=f"^rewards.far.url: nothing answers at {url}") as caught:
+        check_reachable("rewards", {"near": FunctionReward(mean), "far": remote(url, timeout=0.3)})
+    assert "ConnectError" in str(caught.value) and time.monotonic() - begun < 10
+
+
+def test_a_service_that_hangs_is_found_too() -> None:
+    with Front(1, ["hang"]) as front, pytest.raises(ValueError, match=r"no answer within"):
+        remote(front.url, timeout=0.3).probe()
+
+
+def test_a_wrong_token_is_found_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", SECRET)
+    with served(create_app(mean, token="another one")) as url:
+        with pytest.raises(ValueError, match=f"token_env: {url}: refused: status 401"):
+            remote(url, token_env="MY_TOKEN").probe()
+        with pytest.raises(ValueError, match="token_env"):
+            remote(url).probe()
+    with served(create_app(mean, token=SECRET)) as url:
+        remote(url, token_env="MY_TOKEN").probe()
+
+
+def test_a_service_may_take_a_while_to_come_up() -> None:
+    port = free_port()
+    reward = remote(f"http://127.0.0.1:{port}", timeout=30)
+    with ThreadPoolExecutor(1) as pool:
+        probe = pool.submit(reward.probe)
+        time.sleep(0.3)
+        assert not probe.done()
+        with served(create_app(mean), port):
+            probe.result(30)
 
 
 def test_breaker_by_hand() -> None:

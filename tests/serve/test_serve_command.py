@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import signal
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,8 @@ import yaml
 
 pytest.importorskip("fastapi")
 from commands import ROOT, command, healthy
-from serving import document, free_port, parts, picture, png, row, wait_for
+from faults import Answering
+from serving import document, parts, picture, png, row, wait_for
 
 from likewise import load_recipe, train
 
@@ -177,12 +177,11 @@ def test_a_run_is_not_told_its_token(tmp_path: Path, monkeypatch: pytest.MonkeyP
     small = ["run.iterations=1", "run.processes=1", "run.evaluation.every=0", "rollout.tasks=1"]
     small += ["rollout.group_size=2", "rollout.num_steps=4", "run.patience=5"]
     far = "rewards.vivid.token_env=LIKEWISE_SERVICE_TOKEN"
-    nobody = [f"rewards.vivid.url=http://127.0.0.1:{free_port()}", "rewards.vivid.retries=0"]
-    recipe = load_recipe(ROOT / "examples" / "vivid-remote.yaml", [*small, far, *nobody])
-    begun = time.monotonic()
-    outcome = train(recipe, tmp_path / "run", quiet=True)
-    assert time.monotonic() - begun < 300
+    with Answering(f"HTTP/1.1 500 Oh\r\n\r\nwhat is {TOKEN}?".encode()) as url:
+        there = [f"rewards.vivid.url={url}", "rewards.vivid.retries=0"]
+        recipe = load_recipe(ROOT / "examples" / "vivid-remote.yaml", [*small, far, *there])
+        outcome = train(recipe, tmp_path / "run", quiet=True)
     (metrics,) = outcome.run.read_metrics()
-    assert metrics["reward/vivid/missing"] == 2 and metrics["reward/vivid/failed/unreachable"] == 1
+    assert metrics["reward/vivid/missing"] == 2 and metrics["reward/vivid/failed/error"] == 1
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or TOKEN.encode() not in file.read_bytes(), file

@@ -6,7 +6,7 @@ import torch
 
 from likewise.build.data import build_datasets, log_notes, prompts_of
 from likewise.build.policies import build_policy, build_sampler, long_prompts
-from likewise.build.rewards import build_evaluators, build_rewards
+from likewise.build.rewards import build_evaluators, build_rewards, check_reachable
 from likewise.config.data import Stickers
 from likewise.config.recipe import Recipe
 from likewise.trainer.session import Parts
@@ -22,14 +22,18 @@ def build_parts(recipe: Recipe, device: torch.device) -> Parts:
     evaluates, stickers = recipe.run.evaluation.every > 0, isinstance(recipe.data, Stickers)
     # First: bad data are found faster than models are loaded.
     datasets = build_datasets(recipe, evaluates)
+    rewards = build_rewards(recipe, device)
+    check_reachable("rewards", rewards)
+    evaluators = build_evaluators(recipe, device, stickers) if evaluates else {}
+    check_reachable("evaluators", evaluators)
     policy = build_policy(recipe, device)
     log_notes(long_prompts(policy, prompts_of(datasets.stream)))
     return Parts(
         policy=policy,
         sampler=build_sampler(recipe, policy),
-        rewards=build_rewards(recipe, device),
+        rewards=rewards,
         stream=datasets.stream,
         evaluation_tasks=datasets.evaluation_tasks,
-        judges=build_evaluators(recipe, device, stickers) if evaluates else {},
+        judges=evaluators,
         fingerprints=datasets.fingerprints,
     )

@@ -66,6 +66,23 @@ def _build_all(
     return {name: _named(f"{section}.{name}", one, encoders) for name, one in settings.items()}
 
 
+def check_reachable(section: str, scorers: Mapping[str, AnyReward]) -> None:
+    """Ask those that compute elsewhere whether they are there, before anything is drawn.
+
+    Args:
+        section: Of the recipe, which holds them by name.
+
+    Raises:
+        ValueError: one is not (the message begins with the field, and names address and cause).
+    """
+    for name, reward in scorers.items():
+        if isinstance(reward, RemoteReward | VlmJudgeReward):
+            try:
+                reward.probe()
+            except ValueError as error:
+                raise ValueError(f"{section}.{name}.{error}") from error
+
+
 def build_reward(kind: str, settings: Mapping[str, Any], device: str | None = None) -> Reward:
     """One reward without a recipe, from what would be its section there.
 

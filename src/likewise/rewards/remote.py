@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from likewise.rewards.service.wire import pack
 from likewise.types import Task
 
 Numbers = list[float | None]
+MOMENT = 0.1  # seconds that the last try of a probe has at least
 
 
 class RemoteReward:
@@ -60,7 +62,7 @@ class RemoteReward:
         """Begin to send, in requests of `batch` pictures; raises as :meth:`score`."""
         check_tasks(images, tasks)
         check_pictures([task.reference for task in tasks], "reference")
-        size, notes = self.settings.batch, _Notes()
+        size, notes = self.settings.batch, _Notes(self.settings.url)
         requests = []
         for start in range(0, len(images), size):
             part = slice(start, start + size)
@@ -69,6 +71,31 @@ class RemoteReward:
             )
             requests.append((len(images[part]), answer))
         return PendingScores(requests, notes, self.settings.deadline)
+
+    def probe(self) -> None:
+        """See that the service answers, and takes the token; it has `timeout` seconds to come up.
+
+        Raises:
+            ValueError: it does not (the message starts with the field's name).
+        """
+        until = time.monotonic() + self.settings.timeout
+        for attempt in itertools.count(1):
+            left = until - time.monotonic()
+            try:
+                return self._background.run(self._probe(max(left, MOMENT)))
+            except ServiceError as error:
+                wait = backoff(attempt)
+                if error.kind == "refused":
+                    raise ValueError(f"token_env: {self.settings.url}: {error}") from None
+                if time.monotonic() + wait > until:
+                    raise ValueError(
+                        f"url: nothing answers at {self.settings.url} ({error}): start the service "
+                        "there (likewise serve-reward), or correct the address"
+                    ) from None
+            time.sleep(wait)
+
+    async def _probe(self, seconds: float) -> None:
+        await self._service.probe(seconds)
 
     @cached_property
     def _background(self) -> Background:
@@ -87,13 +114,17 @@ class RemoteReward:
             parts = await asyncio.to_thread(pack, images, tasks, seconds)
             for failed in range(1, self.settings.retries + 2):
                 if not self.breaker.allows():
-                    notes.add(ServiceError("circuit", "too many failures in a row"))
+                    cause = f"too many failures in a row, the last: {self.breaker.cause}"
+                    notes.add(ServiceError("circuit", cause))
                     break
                 try:
                     numbers = await self._service.ask(parts, len(images), seconds)
                 except ServiceError as error:
                     notes.add(error)
-                    (self.breaker.failed if error.broken else self.breaker.succeeded)()
+                    if error.broken:
+                        self.breaker.failed(str(error))
+                    else:
+                        self.breaker.succeeded()
                     if not error.again or failed > self.settings.retries:
                         break
                     await asyncio.sleep(max(backoff(failed), error.after))
@@ -104,9 +135,10 @@ class RemoteReward:
 
 
 class _Notes:
-    """What went wrong in the requests of one submission."""
+    """What went wrong in the requests of one submission to the service at `url`."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
+        self.url = url
         self.counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
         self.last = ""
         self.lost = 0  # pictures
@@ -145,7 +177,8 @@ class PendingScores:
         if not notes.lost:
             return ""
         counts = ", ".join(f"{kind} {count}" for kind, count in (+notes.counts).items())
-        return f"no answer about {notes.lost} pictures ({counts}); the last: {notes.last}"
+        lost = f"{notes.lost} pictures from {notes.url}"
+        return f"no answer about {lost} ({counts}); the last: {notes.last}"
 
     def result(self, since: float) -> tuple[Tensor, Tensor]:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Pending`."""

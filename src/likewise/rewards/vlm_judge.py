@@ -66,7 +66,12 @@ class VlmJudgeReward:
             Question(image, task.reference, task.prompt, task.class_name)
             for image, task in zip(images, tasks, strict=True)
         ]
-        return PendingVerdicts(*self.judge.ask(questions, self.aspect), self.aspect)
+        asked = self.judge.ask(questions, self.aspect)
+        return PendingVerdicts(*asked, self.aspect, self.judge.settings.base_url)
+
+    def probe(self) -> None:
+        """Raises ValueError where nobody answers at the endpoint's address."""
+        self.judge.probe()
 
 
 class PendingVerdicts:
@@ -75,10 +80,13 @@ class PendingVerdicts:
     Args:
         answers: As :meth:`Judge.ask` returns them, with what they take.
         aspect: Which score of a verdict counts.
+        url: Who was asked, for messages.
     """
 
-    def __init__(self, answers: Future[list[Answer]], counts: Counts, aspect: str) -> None:
-        self._answers, self._counts, self._aspect = answers, counts, aspect
+    def __init__(
+        self, answers: Future[list[Answer]], counts: Counts, aspect: str, url: str = "the judge"
+    ) -> None:
+        self._answers, self._counts, self._aspect, self._url = answers, counts, aspect, url
         self.problem = ""
 
     @property
@@ -98,7 +106,8 @@ class PendingVerdicts:
         why = Counter(str(one) for one in answers if isinstance(one, JudgeError))
         if why:
             listed = "; ".join(f"{reason} ({times})" for reason, times in why.most_common(5))
-            self.problem = f"no verdict about {why.total()} of {len(answers)} pictures: {listed}"
+            lost = f"{why.total()} of {len(answers)} pictures"
+            self.problem = f"no verdict from {self._url} about {lost}: {listed}"
         valid = [isinstance(one, Verdict) for one in answers]
         values = [getattr(one, self._aspect, 0) for one in answers]
         return torch.tensor(values, dtype=torch.float32), torch.tensor(valid, dtype=torch.bool)

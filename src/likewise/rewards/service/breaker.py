@@ -20,6 +20,7 @@ class Breaker:
     ) -> None:
         self.after, self.seconds, self.clock = after, seconds, clock
         self.failures = 0
+        self.cause = ""  # of the last failure
         self.next_probe = 0.0
 
     def allows(self) -> bool:
@@ -34,8 +35,8 @@ class Breaker:
     def succeeded(self) -> None:
         self.failures = 0
 
-    def failed(self) -> None:
-        self.failures += 1
+    def failed(self, cause: str = "") -> None:
+        self.failures, self.cause = self.failures + 1, cause
         self._wait()
 
     def _wait(self) -> None:

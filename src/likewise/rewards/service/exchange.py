@@ -17,6 +17,7 @@ from likewise.rewards.service.wire import Part
 
 ANSWER_BYTES = 2**20
 BUSY = (429, 503)
+ABOUT_TOKENS = (401, 403)
 
 
 class ServiceError(RuntimeError):
@@ -54,27 +55,44 @@ class Service:
             trust_env=False,
         )
 
+    async def probe(self, seconds: float) -> None:
+        """Send a request without pictures, which a service refuses at once, in its own way.
+
+        Raises:
+            ServiceError: `unreachable`, `timeout`, or `refused` where it is for the token.
+        """
+        response, content = await self._post(seconds)
+        if response.status_code in ABOUT_TOKENS:
+            told = safe_head(content.decode(errors="replace"), self.token)
+            raise _refusal(response, f"status {response.status_code}: {told}")
+
     async def ask(self, parts: Sequence[Part], count: int, seconds: float) -> list[float | None]:
         """A finite number or None for each of `count` pictures, within so many seconds.
 
         Raises:
             ServiceError: there is no such answer.
         """
-        try:
-            async with (
-                asyncio.timeout(seconds),
-                self.client.stream("POST", self.url, files=list(parts)) as response,
-            ):
-                content = await _content(response)
-        except TimeoutError:
-            raise ServiceError("timeout", f"no answer within {seconds:g} s") from None
-        except httpx2.RequestError as error:
-            told = safe_head(str(error), self.token)  # what is no HTTP is quoted there
-            raise ServiceError("unreachable", f"{type(error).__name__}: {told}") from None
+        response, content = await self._post(seconds, list(parts))
         if response.status_code != 200:
             told = safe_head(content.decode(errors="replace"), self.token)
             raise _refusal(response, f"status {response.status_code}: {told}")
         return _values(content, count)
+
+    async def _post(
+        self, seconds: float, parts: list[Part] | None = None
+    ) -> tuple[httpx2.Response, bytes]:
+        """Raises ServiceError `unreachable`, `timeout` or `garbage` (an answer without end)."""
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self.client.stream("POST", self.url, files=parts) as response,
+            ):
+                return response, await _content(response)
+        except TimeoutError:
+            raise ServiceError("timeout", f"no answer within {seconds:.3g} s") from None
+        except httpx2.RequestError as error:
+            told = safe_head(str(error), self.token)  # what is no HTTP is quoted there
+            raise ServiceError("unreachable", f"{type(error).__name__}: {told}") from None
 
 
 async def _content(response: httpx2.Response) -> bytes:

@@ -42,7 +42,7 @@ class Endpoint:
     def __init__(
         self, base_url: str, key: SecretStr | None, timeout: float, connections: int
     ) -> None:
-        self.url = base_url + "/chat/completions"
+        self.url, self.models_url = base_url + "/chat/completions", base_url + "/models"
         self.key, self.timeout = key, timeout
         self.client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
@@ -66,11 +66,31 @@ class Endpoint:
         except TimeoutError:
             raise TransientError(f"no answer within {self.timeout:g} s") from None
         except httpx2.RequestError as error:
-            complaint = f"{type(error).__name__}: {safe_head(str(error), self.key)}"
-            raise TransientError(complaint.removesuffix(": ")) from None
+            raise self._unreachable(error) from None
         if response.is_success:
             return self._reply(text)
         raise self._error(response, text)
+
+    async def probe(self) -> None:
+        """See that somebody answers at the address, whatever is said; no model is asked.
+
+        Raises:
+            TransientError: nobody does.
+        """
+        try:
+            async with (
+                asyncio.timeout(self.timeout),
+                self.client.stream("GET", self.models_url),
+            ):
+                return
+        except TimeoutError:
+            raise TransientError(f"no answer within {self.timeout:g} s") from None
+        except httpx2.RequestError as error:
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: httpx2.RequestError) -> TransientError:
+        complaint = f"{type(error).__name__}: {safe_head(str(error), self.key)}"
+        return TransientError(complaint.removesuffix(": "))
 
     def _reply(self, text: str) -> Reply:
         try:

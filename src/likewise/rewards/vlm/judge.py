@@ -73,6 +73,22 @@ class Judge:
         answers = self._all(questions, asker, counts)
         return asyncio.run_coroutine_threadsafe(answers, self._started().loop), counts
 
+    def probe(self) -> None:
+        """See that somebody answers at the endpoint's address; it costs nothing.
+
+        Raises:
+            ValueError: nobody does (the message starts with the field's name).
+        """
+        background = self._started()
+        assert self._exchange is not None
+        try:
+            background.run(self._exchange.endpoint.probe())
+        except JudgeError as error:
+            raise ValueError(
+                f"base_url: nothing answers at {self.settings.base_url} ({error}): start the "
+                "endpoint, or correct the address"
+            ) from None
+
     def close(self) -> None:
         """End the thread and log the counts. A later question starts anew."""
         with self._start_lock:

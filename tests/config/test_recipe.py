@@ -146,6 +146,11 @@ WINDOW = "rollout.trained.kind=window"
             ["rollout.num_steps=1", "rollout.deterministic_tail=0", "rollout.trained.kind=all"],
             "flow-sde needs num_steps of at least 2",
         ),
+        (["adapter.reference=start"], "reference start needs an adapter to start from"),
+        (
+            ["adapter.start=x.safetensors", "adapter.reference=start"],
+            "adapter.reference start is for objective.kl, which is 0",
+        ),
         ([WINDOW, "rollout.trained.size=7"], "a window of 7 in 5 stochastic steps"),
         ([WINDOW, "rollout.trained.first=4"], "not at 4 to 3"),
         ([MEASURED.format("[1, 2]", "[1, 2]")], "2 of identity, but rollout.num_steps is 6"),

@@ -27,10 +27,11 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from likewise.policies.common.pipeline_policy import PipelinePolicy
+from likewise.policies.common.stored_lora import LORA_FILE
 from likewise.policies.flux2_klein import Flux2KleinPolicy
 from likewise.policies.flux_kontext import FluxKontextPolicy
 from likewise.policies.formats import flux, qwen, unet
@@ -38,6 +39,7 @@ from likewise.policies.formats.exporting import export_adapter
 from likewise.policies.formats.files import Facts
 from likewise.policies.formats.layouts import Layout, Place, by_module, convert, restore
 from likewise.policies.formats.lora_files import FORMATS
+from likewise.policies.formats.starting import start_from
 from likewise.policies.qwen_image_edit import QwenImageEditPolicy
 from likewise.policies.sd_ip_adapter import SdIpAdapterPolicy
 
@@ -455,3 +457,139 @@ def test_full_weights_are_a_folder_that_diffusers_loads(tmp_path: Path) -> None:
     plain = untuned(case)
     plain.denoiser = FluxTransformer2DModel.from_pretrained(out)
     assert (forward(plain, case) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+# ── beginning with a file ──
+
+
+def files_of(policy: PipelinePolicy, case: Case, folder: Path) -> dict[str, Path]:
+    """The adapter in `folder` in every format that a run can begin with."""
+    weights = load_file(folder / LORA_FILE)
+    name = policy.denoiser_name
+    peft = {f"base_model.model.{key.removeprefix(f'{name}.')}": one for key, one in weights.items()}
+    (folder.parent / "peft").mkdir()
+    save_file(peft, folder.parent / "peft" / "adapter_model.safetensors")
+    settings = json.dumps({"r": RANK, "lora_alpha": ALPHA, "peft_type": "LORA"})
+    (folder.parent / "peft" / "adapter_config.json").write_text(settings)
+    found = {"own": folder, "own file": folder / LORA_FILE, "peft": folder.parent / "peft"}
+    found["peft file"] = found["peft"] / "adapter_model.safetensors"
+    for file_format in FORMATS:
+        found[file_format] = folder.parent / f"{file_format}.safetensors"
+        export(policy, case, folder, file_format, found[file_format])
+        again(policy)
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_can_begin_with_a_file_of_every_format(name: str, tmp_path: Path) -> None:
+    """At the same rank and scale, at others, and where more modules are trained."""
+    case = CASES[name]
+    policy = tuned(case, tmp_path / "lora", "attention")
+    wanted = forward(policy, case)
+    for file_format, place in files_of(policy, case, tmp_path / "lora").items():
+        for rank, alpha, preset in ((RANK, ALPHA, "attention"), (RANK + 3, 2.0, "all")):
+            other = untuned(case)
+            other.add_lora(rank, alpha, preset, seed=5)
+            start_from(other, place, keep_reference=False)
+            away = (forward(other, case) - wanted).abs().max() / wanted.abs().max()
+            assert away < 1e-5, (file_format, rank)
+            with other.adapter_disabled():
+                assert (forward(other, case) - wanted).abs().max() > 1e-3 * wanted.abs().max()
+            assert all(one.dtype == torch.float32 for one in other.trainable_parameters())
+            B = [p for key, p in other.denoiser.named_parameters() if ".lora_B." in key]
+            assert any(one.abs().max() > 0 for one in B)
+
+
+def test_what_is_read_at_the_same_shape_is_the_same_in_every_bit(tmp_path: Path) -> None:
+    case = CASES["flux"]
+    policy = tuned(case, tmp_path / "lora", "attention")
+    for place in files_of(policy, case, tmp_path / "lora").values():
+        other = untuned(case)
+        other.add_lora(RANK, ALPHA, "attention", seed=5)
+        start_from(other, place, keep_reference=False)
+        pairs = zip(policy.trainable_parameters(), other.trainable_parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs), place
+
+
+def test_the_reference_can_be_what_a_run_began_with(tmp_path: Path) -> None:
+    case = CASES["qwen"]
+    policy = tuned(case, tmp_path / "lora", "attention")
+    wanted, other = forward(policy, case), untuned(case)
+    other.add_lora(RANK, ALPHA, "attention", seed=5)
+    start_from(other, tmp_path / "lora", keep_reference=True)
+    with torch.no_grad():
+        for weights in other.trainable_parameters():
+            weights.add_(0.1)
+    trained = forward(other, case)
+    assert not torch.equal(trained, wanted)
+    with other.adapter_disabled():
+        assert torch.equal(forward(other, case), wanted)
+    assert torch.equal(forward(other, case), trained)
+    other.load_adapter(tmp_path / "lora")  # as a resumed run does: the reference stays
+    with other.adapter_disabled():
+        assert torch.equal(forward(other, case), wanted)
+
+
+def spoil(weights: dict[str, Tensor], how: str) -> dict[str, Tensor]:
+    first = next(key for key in weights if ".lora_A." in key)
+    if how == "rank":
+        return {k: torch.cat([v, v], 0 if "lora_A" in k else 1) for k, v in weights.items()}
+    if how == "half":
+        return {key: one for key, one in weights.items() if key != first}
+    if how == "width":
+        return weights | {first: weights[first][:, :-1].contiguous()}
+    if how == "nan":
+        return weights | {first: weights[first] * torch.nan}
+    if how == "foreign":
+        return {"diffusion_model.double_blocks.0.x.lora_A.weight": torch.ones(4, 4),
+                "diffusion_model.double_blocks.0.x.lora_B.weight": torch.ones(4, 4)}  # fmt: skip
+    if how == "no lora":
+        return {"transformer.proj_out.weight": torch.ones(2, 2)}
+    assert how == "only text"
+    return {"text_encoder.x.lora_A.weight": torch.ones(2, 2)}
+
+
+@pytest.mark.filterwarnings("ignore:.*text encoders are left out")
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("rank", "has rank 8 in .*: set adapter.rank to 8 or more"),
+        ("half", "lacks one half"),
+        ("width", "is for another model"),
+        ("nan", "not finite"),
+        ("foreign", "double_blocks.0.x, which adapter.targets does not name"),
+        ("no lora", "proj_out.weight is not a LoRA's"),
+        ("only text", "holds no LoRA of a module"),
+    ],
+)
+def test_files_that_no_run_can_begin_with_say_why(how: str, message: str, tmp_path: Path) -> None:
+    case = CASES["flux"]
+    policy = tuned(case, tmp_path / "lora", "attention")
+    file = tmp_path / "spoilt.safetensors"
+    save_file(spoil(load_file(tmp_path / "lora" / LORA_FILE), how), file)
+    other = untuned(case)
+    other.add_lora(RANK, ALPHA, "attention")
+    before = [one.detach().clone() for one in other.trainable_parameters()]
+    with pytest.raises(ValueError, match=message):
+        start_from(other, file, keep_reference=False)
+    assert all(map(torch.equal, before, other.trainable_parameters()))
+    for place, word in ((tmp_path / "nowhere", "there is no"), (tmp_path, "name the file itself")):
+        with pytest.raises(ValueError, match=word):
+            start_from(other, place, keep_reference=False)
+    file.write_bytes(b"no safetensors")
+    with pytest.raises(ValueError, match="damaged"):
+        start_from(other, file, keep_reference=False)
+    assert policy.adapter is not None
+
+
+def test_text_encoders_in_a_file_are_left_out_with_a_word(tmp_path: Path) -> None:
+    case = CASES["sd"]
+    policy = tuned(case, tmp_path / "lora", "attention")
+    files = files_of(policy, case, tmp_path / "lora")
+    tensors = load_file(files["kohya"]) | {"lora_te_x.lora_down.weight": torch.ones(2, 2)}
+    save_file(tensors, tmp_path / "more.safetensors")
+    other = untuned(case)
+    other.add_lora(RANK, ALPHA, "attention")
+    with pytest.warns(UserWarning, match="1 weights of text encoders are left out"):
+        start_from(other, tmp_path / "more.safetensors", keep_reference=False)
+    torch.testing.assert_close(forward(other, case), forward(policy, case))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from likewise.build.models import model_path, require_model
-from likewise.config.adapters import Lora
+from likewise.config.adapters import Full, Lora
 from likewise.config.policies import Custom, PolicySection
 from likewise.config.recipe import Recipe
 from likewise.imports import load_target
@@ -18,13 +19,17 @@ from likewise.policies.flux_uno import FluxUnoPolicy
 from likewise.policies.formats.exporting import export_adapter as export_adapter
 from likewise.policies.formats.files import Facts as Facts
 from likewise.policies.formats.lora_files import FORMATS as FORMATS
+from likewise.policies.formats.starting import start_from
 from likewise.policies.qwen_image_edit import QwenImageEditPolicy
 from likewise.policies.sd_ip_adapter import SdIpAdapterPolicy
 from likewise.protocols import Policy
 from likewise.quiet import be_quiet
+from likewise.records.checkpoints import CheckpointStore
+from likewise.records.run_directory import RECIPE, RunDirectory
 from likewise.rollout.sampler import Sampler
 from likewise.seeding import derive_seed
 from likewise.trainer.launch import dtype_of
+from likewise.trainer.state import adapter_folder
 
 # Policies by `kind`. A new one is a file in policies/ and a line here.
 POLICIES: dict[str, type[PipelinePolicy]] = {
@@ -37,11 +42,12 @@ POLICIES: dict[str, type[PipelinePolicy]] = {
 
 
 def build_policy(recipe: Recipe, device: torch.device, trainable: bool = True) -> Policy:
-    """The recipe's generator, with a fresh adapter if `trainable`."""
+    """The recipe's generator; if `trainable` with a fresh adapter, or the one to start from."""
     be_quiet()
     policy = _policy(recipe.policy, device)
     if trainable:
         add_adapter(recipe, policy)
+        _start_adapter(recipe.adapter, policy)
     return policy
 
 
@@ -67,6 +73,32 @@ def long_prompts(policy: Policy, prompts: Sequence[str]) -> list[str]:
         f"{len(cut):,} of {len(prompts):,} prompts are longer than the {limit[1]} tokens that the "
         f"text encoder reads: the rest has no effect, as in {cut[0]!r:.60}"
     ]
+
+
+def _start_adapter(adapter: Lora | Full, policy: PipelinePolicy) -> None:
+    """Raises ValueError where the adapter to start from is missing or does not fit."""
+    if not isinstance(adapter, Lora) or adapter.start is None:
+        return
+    try:
+        start_from(policy, start_place(adapter.start), adapter.reference == "start")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"adapter.start: {error}") from error
+
+
+def start_place(start: str) -> Path:
+    """The file or folder of an adapter: of a run its newest intact checkpoint, else as it is named.
+
+    Raises:
+        ValueError: a run has no intact checkpoint yet.
+    """
+    place = Path(start).expanduser()
+    if (place / RECIPE).is_file():
+        newest = CheckpointStore(RunDirectory.open(place).checkpoints, 1).newest()
+        if newest is None:
+            raise ValueError(f"the run {place} has no intact checkpoint yet")
+        place = newest.folder
+    inner = adapter_folder(place)
+    return inner if inner.is_dir() else place
 
 
 def policy_class(settings: PolicySection) -> type[PipelinePolicy]:

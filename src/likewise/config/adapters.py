@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from likewise.config.section import Section
 
@@ -18,6 +18,22 @@ class Lora(Section):
     targets: str | list[str] = Field(
         "attention", description="a preset of the policy, or endings of module names"
     )
+    start: str | None = Field(
+        None,
+        description="adapter to begin with: a run, a checkpoint, or a LoRA of diffusers, PEFT, "
+        "ComfyUI or kohya; null: a fresh one",
+    )
+    reference: Literal["base", "start"] = Field(
+        "base",
+        description="what objective.kl compares with: the base model, or the base model with the "
+        "adapter that training began with",
+    )
+
+    @model_validator(mode="after")
+    def _reference_exists(self) -> Lora:
+        if self.reference == "start" and self.start is None:
+            raise ValueError("reference start needs an adapter to start from: set start")
+        return self
 
 
 class Full(Section):

@@ -95,6 +95,9 @@ class Recipe(Section):
             )
         if self.objective.inverse_dt and transition == "ddim":
             raise ValueError("objective.inverse_dt is for flows, not for ddim")
+        adapter = self.adapter
+        if isinstance(adapter, Lora) and adapter.reference == "start" and not self.objective.kl:
+            raise ValueError("adapter.reference start is for objective.kl, which is 0")
         updates = self.optimizer.updates_per_iteration
         if self.rollout.tasks % updates:
             raise ValueError(

@@ -9,17 +9,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
-from torch import Tensor
+from torch import Tensor, nn
 
 from likewise.policies.common.stored_lora import METADATA_KEY, read_lora
 from likewise.tensors import save, writing
 
 NAME = "default"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A LoRA of one module: scale·up·down, with down [r, in, …] and up [out, r, …]."""
+
+    down: Tensor
+    up: Tensor
+    scale: float
 
 
 class Lora:
@@ -44,6 +54,7 @@ class Lora:
         self.parameters = [p for p in denoiser.parameters() if p.requires_grad]
         for parameter in self.parameters:
             parameter.data = parameter.data.float()
+        self._reference: list[Tensor] | None = None
 
     def save(self, folder: Path, pipeline_class: Any) -> None:
         """Write diffusers' LoRA format, alpha included, for stock ``load_lora_weights``.
@@ -85,8 +96,64 @@ class Lora:
             )
         set_peft_model_state_dict(self.denoiser, weights, adapter_name=NAME)
 
+    @property
+    def modules(self) -> list[str]:
+        """Dotted names of the modules that it adapts."""
+        return sorted({key.rpartition(".lora_")[0] for key in self._weights()})
+
+    def fill(self, parts: Mapping[str, Part], source: Path) -> None:
+        """Begin with what `parts` adds to each module, exactly; other modules stay as they are.
+
+        Where this LoRA has a larger rank, further rows of A keep their values, and their B is 0.
+
+        Args:
+            source: Where the parts are from, for messages.
+
+        Raises:
+            ValueError: a module is not adapted here, or its rank or shape does not fit.
+        """
+        own = self._weights()
+        if odd := sorted(parts.keys() - set(self.modules)):
+            raise ValueError(
+                f"{source} has a LoRA of {odd[0]}, which adapter.targets does not name "
+                f"({len(odd)} such modules)"
+            )
+        if not parts:
+            raise ValueError(f"{source} holds no LoRA of a module that is trained here")
+        scale = self._config.lora_alpha / self._config.r
+        for module, part in parts.items():
+            A, B = own[f"{module}.lora_A.weight"], own[f"{module}.lora_B.weight"]
+            rank = len(part.down)
+            if rank > len(A):
+                raise ValueError(
+                    f"{source} has rank {rank} in {module}: set adapter.rank to {rank} or more"
+                )
+            shapes = (A.shape[1:], B.shape[:1], B.shape[2:])
+            if shapes != (part.down.shape[1:], part.up.shape[:1], part.up.shape[2:]):
+                raise ValueError(
+                    f"{source} is for another model: {module} has shapes {list(part.down.shape)} "
+                    f"and {list(part.up.shape)} there, {list(A.shape)} and {list(B.shape)} here"
+                )
+            filled_A, filled_B = A.clone(), torch.zeros_like(B)
+            filled_A[:rank] = part.down
+            filled_B[:, :rank] = part.up.float() * (part.scale / scale)
+            own |= {f"{module}.lora_A.weight": filled_A, f"{module}.lora_B.weight": filled_B}
+        set_peft_model_state_dict(self.denoiser, own, adapter_name=NAME)
+
+    def keep_reference(self) -> None:
+        """Make the weights as they are now what :meth:`disabled` shows, instead of no adapter."""
+        self._reference = [parameter.detach().clone() for parameter in self.parameters]
+
     @contextmanager
     def disabled(self) -> Iterator[None]:
+        """Without the adapter, or with it as it was when :meth:`keep_reference` was called.
+
+        A backward pass has to wait until the context is left.
+        """
+        if self._reference is not None:
+            with swapped(self.parameters, self._reference):
+                yield
+            return
         self.denoiser.disable_adapters()
         try:
             yield
@@ -99,6 +166,19 @@ class Lora:
 
     def _weights(self) -> dict[str, Tensor]:
         return get_peft_model_state_dict(self.denoiser, adapter_name=NAME)
+
+
+@contextmanager
+def swapped(parameters: Sequence[nn.Parameter], others: Sequence[Tensor]) -> Iterator[None]:
+    """Within this context the parameters have other values."""
+    own = [parameter.data for parameter in parameters]
+    for parameter, other in zip(parameters, others, strict=True):
+        parameter.data = other.to(parameter.device)
+    try:
+        yield
+    finally:
+        for parameter, value in zip(parameters, own, strict=True):
+            parameter.data = value
 
 
 def lora_config(

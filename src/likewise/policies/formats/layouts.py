@@ -107,7 +107,7 @@ def restore(
         down, up = tensors[f"{key}.{layout.down}.weight"], tensors[f"{key}.{layout.up}.weight"]
         scale = tensors[f"{key}.alpha"] / len(down)
         restored[f"{module}.lora_A.weight"] = down
-        restored[f"{module}.lora_B.weight"] = up[_rows(place, down)] * scale
+        restored[f"{module}.lora_B.weight"] = up[part_rows(place, down)] * scale
     return restored
 
 
@@ -119,12 +119,13 @@ def _fused(parts: list[tuple[Place, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     whole = up.new_zeros(sum(place.rows) * down.shape[1], sum(len(down) for _, down, _ in parts))
     first = 0
     for place, down, up in parts:
-        whole[_rows(place, down), first : first + len(down)] = up
+        whole[part_rows(place, down), first : first + len(down)] = up
         first += len(down)
     return torch.cat([down for _, down, _ in parts]), whole
 
 
-def _rows(place: Place, down: Tensor) -> slice:
+def part_rows(place: Place, down: Tensor) -> slice:
+    """Which rows of a fused module's `up` are those of one part; all where nothing is fused."""
     width = down.shape[1]
     start = sum(place.rows[: place.slot]) * width
     return slice(start, start + place.rows[place.slot] * width if place.rows else None)

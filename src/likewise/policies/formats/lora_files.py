@@ -49,7 +49,7 @@ class LoraExport:
             settings = {f"{self.name}.{key}": value for key, value in self.settings.items()}
             self.header[METADATA_KEY] = json.dumps(settings, indent=2, sort_keys=True)
         else:
-            family = _family(policy)
+            family = family_of(policy)
             self.layout = family.kohya if file_format == KOHYA else family.comfyui
             self.header |= kohya_header(facts, self.settings, family)
         self.reader = STOCK if self.layout is None or self.layout.stock else OWN
@@ -79,8 +79,12 @@ class LoraExport:
         return {f"{self.name}.{key}": tensor.contiguous() for key, tensor in weights.items()}
 
 
-def _family(policy: PipelinePolicy) -> Family:
-    """Raises ValueError for a policy that names none."""
+def family_of(policy: PipelinePolicy) -> Family:
+    """What other programs call a policy's modules.
+
+    Raises:
+        ValueError: the policy does not say which family it is of.
+    """
     if policy.lora_layout not in FAMILIES:
         raise ValueError(
             f"{type(policy).__name__} has the lora_layout {policy.lora_layout!r}, and names for "

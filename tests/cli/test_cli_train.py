@@ -83,6 +83,18 @@ def test_a_stopped_run_goes_on(finished_run: Path, tmp_path: Path) -> None:
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_finished_run_is_trained_on_in_another_folder(finished_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "longer"
+    result = run("train", "--extend", finished_run, "run.iterations=2", "--run-dir", folder)
+    assert result.exit_code == 0, result.output
+    assert "goes on after iteration 1 of" in said(result) and "finished: 2" in said(result)
+    assert "the next step's is" in said(result)
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+    assert len((finished_run / "metrics.jsonl").read_text().splitlines()) == 1
+    again = run("train", "--extend", finished_run, "--run-dir", tmp_path / "same")
+    assert again.exit_code == 2 and "give more, as in run.iterations=2" in said(again)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -90,6 +102,7 @@ def test_a_stopped_run_goes_on(finished_run: Path, tmp_path: Path) -> None:
         (["stickers"], "a resumed run keeps its recipe"),
         (["--run-dir", "elsewhere"], "cannot be combined with --run-dir"),
         (["--dry-run"], "cannot be combined with --dry-run"),
+        (["--extend", "runs/other"], "cannot be combined with --extend"),
     ],
 )
 def test_resume_takes_nothing_else(words: list[str], message: str, finished_run: Path) -> None:
@@ -107,6 +120,8 @@ def test_resume_takes_nothing_else(words: list[str], message: str, finished_run:
         (["--resume", "nowhere"], "there is no run directory nowhere"),
         (["--resume", "."], "it has no recipe.yaml"),
         (["--accept-changes"], "use it with --resume"),
+        (["--extend", "nowhere", "run.iterations=2"], "there is no run directory nowhere"),
+        (["--extend", "nowhere", "--dry-run"], "cannot be combined with --dry-run"),
     ],
 )
 def test_what_does_not_fit_is_one_message(

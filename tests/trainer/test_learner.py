@@ -14,7 +14,7 @@ from tiny import make_policy
 from torch import Tensor, nn
 
 from likewise.config.learning import Objective, Optimizer
-from likewise.trainer.learner import Learner
+from likewise.trainer.learner import Learner, rate_after
 from likewise.trainer.state import adapter_folder, read_state, seed_everything, write_state
 from likewise.trainer.update import Replay
 
@@ -141,6 +141,26 @@ def test_schedules_by_hand() -> None:
     )
     cosine = [0.25 * (1 + math.cos(math.pi * k / 8)) for k in range(8)]
     assert rates(schedule="cosine") == pytest.approx(cosine)
+
+
+def test_a_longer_schedule_takes_over_where_a_run_is_extended() -> None:
+    first = learner(total=8, learning_rate=0.5, schedule="cosine")
+    for seed in range(8):
+        set_gradients(first, seed)
+        first.step()
+    assert first.learning_rate == pytest.approx(0, abs=1e-9)
+    tensors, rest = first.state()
+    longer = learner(total=16, learning_rate=0.5, schedule="cosine")
+    longer.load_state(tensors, rest)
+    assert longer.learning_rate == pytest.approx(0.25)
+    assert longer.learning_rate == rate_after(longer.settings, 16, 8)
+    assert rate_after(first.settings, 8, 8) == pytest.approx(0, abs=1e-9)
+    set_gradients(longer, 1)
+    longer.step()
+    assert longer.learning_rate == pytest.approx(0.25 * (1 + math.cos(math.pi * 9 / 16)))
+    other = learner(total=16, learning_rate=0.1)
+    other.load_state(tensors, rest)
+    assert other.learning_rate == pytest.approx(0.1)
 
 
 # ── moving average ──

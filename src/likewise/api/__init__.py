@@ -1,5 +1,5 @@
-"""The door from Python, one file per verb: `train` and `resume`, `generate`, `evaluate`,
-`attribute`, `export`.
+"""The door from Python, one file per verb: `train`, `resume` and `extend`, `generate`,
+`evaluate`, `attribute`, `export`.
 
 ``from likewise import load_recipe, train`` is the short way in.
 """
@@ -7,6 +7,7 @@
 from likewise.api.attribution import attribute
 from likewise.api.evaluation import Evaluation, evaluate
 from likewise.api.exporting import Exported, export
+from likewise.api.extending import extend
 from likewise.api.generation import generate
 from likewise.api.training import Outcome, resume, train
 
@@ -17,6 +18,7 @@ __all__ = [
     "attribute",
     "evaluate",
     "export",
+    "extend",
     "generate",
     "resume",
     "train",

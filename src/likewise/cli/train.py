@@ -44,6 +44,14 @@ def train(
             help="With --resume: go on although recipe or dataset have changed since.",
         ),
     ] = False,
+    extend: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN_DIR",
+            help="Train beyond the end of this run, in a new folder that begins at its state; give "
+            "run.iterations=N.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -75,8 +83,14 @@ def train(
         if accept_changes and resume is None:
             fail("--accept-changes goes on with a changed run: use it with --resume", USAGE)
         if resume is not None:
+            if extend is not None:
+                fail("--resume cannot be combined with --extend, which starts a new run", USAGE)
             _refuse_beside_resume(words, run_dir, dry_run)
             _resume(resume, quiet, accept_changes)
+        elif extend is not None:
+            if dry_run:
+                fail("--extend cannot be combined with --dry-run, which plans a new run", USAGE)
+            _extend(extend, words, run_dir, quiet)
         elif dry_run:
             from likewise.cli.estimate import print_plan
 
@@ -96,7 +110,7 @@ def _refuse_beside_resume(words: Sequence[str], run_dir: Path | None, dry_run: b
     if words:
         fail(
             f"--resume cannot be combined with {' '.join(words)}: a resumed run keeps its recipe "
-            "(other iterations, or other settings, need a new run)",
+            "(more iterations: --extend; other settings: adapter.start)",
             USAGE,
         )
     if run_dir is not None:
@@ -115,6 +129,23 @@ def _start(words: Sequence[str], run_dir: Path | None, quiet: bool) -> None:
     _say(f"run directory: {path}", quiet)
     with _quiet_interrupts(path, quiet):
         _end(api.train(recipe, path, quiet), quiet)
+
+
+def _extend(run: Path, words: Sequence[str], run_dir: Path | None, quiet: bool) -> None:
+    RunDirectory.open(run)  # before torch is imported
+
+    from likewise import api
+    from likewise.api.extending import begin, plan_extension
+    from likewise.api.training import default_run_dir
+
+    plan = plan_extension(run, words)
+    path = run_dir or default_run_dir(plan.recipe)
+    begin(plan, path)
+    done, wanted = plan.checkpoint.iteration, plan.recipe.run.iterations
+    _say(f"run directory: {path} (goes on after iteration {done} of {run}, to {wanted})", quiet)
+    _say(plan.schedule, quiet)
+    with _quiet_interrupts(path, quiet):
+        _end(api.resume(path, quiet), quiet)
 
 
 def _resume(run_dir: Path, quiet: bool, accept_changes: bool) -> None:

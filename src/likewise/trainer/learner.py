@@ -37,7 +37,7 @@ class Learner:
         if not parameters:
             raise ValueError("the policy has nothing to train: give it an adapter")
         self.parameters = parameters
-        self.settings = settings
+        self.settings, self.total_updates = settings, total_updates
         self.optimizer = torch.optim.AdamW(
             parameters,
             lr=settings.learning_rate,
@@ -54,6 +54,17 @@ class Learner:
         self.ema: EMAModel | None = None
         if settings.ema_decay is not None:
             self.ema = EMAModel(parameters, decay=settings.ema_decay)
+
+    def _follow_settings(self) -> None:
+        """Where an extended run begins: the rate that its own schedule has after so many steps."""
+        self.scheduler.base_lrs = [self.settings.learning_rate for _ in self.scheduler.base_lrs]
+        for group, rate in zip(self.optimizer.param_groups, self._rates(), strict=True):
+            group["lr"] = rate
+
+    def _rates(self) -> list[float]:
+        done, scheduler = self.scheduler.last_epoch, self.scheduler
+        pairs = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        return [base * factor(done) for base, factor in pairs]
 
     @property
     def learning_rate(self) -> float:
@@ -107,6 +118,7 @@ class Learner:
         rest: dict[str, Any] = {
             "scheduler": self.scheduler.state_dict(),
             "learning_rates": [group["lr"] for group in self.optimizer.param_groups],
+            "total_updates": self.total_updates,
         }
         if self.scaler.is_enabled():
             rest["loss_scale"] = self.scaler.state_dict()
@@ -116,7 +128,10 @@ class Learner:
         return tensors, json.dumps(rest)
 
     def load_state(self, tensors: Mapping[str, Tensor], rest: str) -> None:
-        """Restore what :meth:`state` returned, for the same settings and parameters."""
+        """Restore what :meth:`state` returned, for the same parameters.
+
+        Where the settings lay out more steps, or another learning rate, the schedule is theirs.
+        """
         moments: dict[int, dict[str, Tensor]] = {}
         averages: dict[int, Tensor] = {}
         for name, value in tensors.items():
@@ -130,9 +145,19 @@ class Learner:
         self.scheduler.load_state_dict(stored["scheduler"])
         for group, rate in zip(self.optimizer.param_groups, stored["learning_rates"], strict=True):
             group["lr"] = rate
+        rates = {*self.scheduler.base_lrs, self.settings.learning_rate}
+        if stored.get("total_updates", self.total_updates) != self.total_updates or len(rates) > 1:
+            self._follow_settings()
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(stored["loss_scale"])
         if self.ema is not None:
             self.ema.optimization_step = stored["ema_steps"]
             for place, shadow in enumerate(self.ema.shadow_params):
                 shadow.copy_(averages[place])
+
+
+def rate_after(settings: OptimizerSettings, total_updates: int, steps: int) -> float:
+    """Learning rate of the step after `steps` of them."""
+    one = Learner([nn.Parameter(torch.zeros(1))], settings, total_updates)
+    one.scheduler.last_epoch = steps
+    return one._rates()[0]

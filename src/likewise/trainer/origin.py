@@ -42,6 +42,15 @@ def write_origin(folder: Path, recipe: Recipe, fingerprints: Mapping[str, str]) 
     (folder / ORIGIN).write_text(text + "\n", encoding="utf-8")
 
 
+def datasets_of(checkpoint: Path) -> dict[str, str]:
+    """Fingerprints of the datasets that a checkpoint was made with; none where it says none."""
+    try:
+        content = json.loads((checkpoint / ORIGIN).read_text(encoding="utf-8"))
+        return {str(name): str(value) for name, value in content["datasets"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def changes_since(
     checkpoint: Path, recipe: Recipe, fingerprints: Mapping[str, str] | None = None
 ) -> Changes:

@@ -12,7 +12,7 @@ TORCH  := $(shell grep '^torch==' constraints.txt)
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint demo clean
+.PHONY: help setup test lint docs demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,11 +38,14 @@ lint: setup ## check style, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: setup ## build the documentation as a site, in build/docs; a warning is an error
+	$(BIN)/zensical build --strict --clean
+
 demo: setup ## train the nano generator for about ten minutes, and show what changed
 	@if [ -f $(RUN)/recipe.yaml ]; then $(BIN)/likewise train --resume $(RUN); \
 	else $(BIN)/likewise train stickers --run-dir $(RUN); fi
 	$(BIN)/likewise evaluate $(RUN)
 
 clean: ## remove .venv, caches and builds; runs/ and outputs/ stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

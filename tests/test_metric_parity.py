@@ -1,4 +1,4 @@
-"""DINO, DINOv2, CLIP-I and CLIP-T equal METHOD §6 written out with transformers, PIL and numpy.
+"""DINO, DINOv2, CLIP-I and CLIP-T are docs/method.md §6, written out with transformers and numpy.
 
 On randomly initialised models of the real classes, narrow but with the real 224-pixel input, and on
 photos of DreamBench where they are at hand.
@@ -55,7 +55,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     vit = ViTConfig(image_size=224, patch_size=16, intermediate_size=32, **NARROW)
     ViTModel(vit, add_pooling_layer=False).save_pretrained(folder / "dino")
-    # As dino-vits16 ships it, and not what METHOD §6 asks for: squashed to a square, bilinear.
+    # As dino-vits16 ships it, unlike docs/method.md §6: squashed to a square, bilinear.
     squash = {"feature_extractor_type": "ViTFeatureExtractor", "size": 224, "resample": 2}
     (folder / "dino" / "preprocessor_config.json").write_text(json.dumps(squash))
     wide = Dinov2Config(image_size=518, patch_size=14, layerscale_value=1.0, **NARROW)
@@ -80,7 +80,7 @@ def save_clip(folder: Path) -> None:
     CLIPProcessor(CLIPImageProcessor(), tokens).save_pretrained(folder)
 
 
-# --- METHOD §6, written out ----------------------------------------------------------------------
+# --- docs/method.md §6, written out --------------------------------------------------------------
 
 
 def direct_pixels(picture: Image.Image, kind: str) -> np.ndarray:

@@ -46,7 +46,7 @@ class Pending(Protocol):
     problem: str
 
     def result(self, since: float) -> tuple[Tensor, Tensor]:
-        """Values and valid, as :meth:`Reward.score`; what does not arrive in time is missing.
+        """Values and valid, as `Reward.score`; what does not arrive in time is missing.
 
         Args:
             since: When waiting began, by ``time.monotonic``: the reward's own deadline counts from
@@ -60,7 +60,7 @@ class SlowReward(Reward, Protocol):
     """A reward that others compute, while this process does something else."""
 
     def submit(self, images: Sequence[Image], tasks: Sequence[Task]) -> Pending:
-        """Begin to score; raises as :meth:`Reward.score`."""
+        """Begin to score; raises as `Reward.score`."""
         ...
 
 
@@ -186,7 +186,7 @@ class Policy(Protocol[ConditionT]):
     def velocity(self, x: Tensor, sigma: float | Tensor, condition: ConditionT) -> Tensor:
         """Predicted velocity at x, float32 of x's shape, guidance and sign already applied.
 
-        Differentiable with respect to x and :meth:`trainable_parameters`. Rows do not influence
+        Differentiable with respect to x and `trainable_parameters`. Rows do not influence
         each other.
 
         Args:
@@ -212,7 +212,7 @@ class Policy(Protocol[ConditionT]):
         ...
 
     def load_adapter(self, folder: Path) -> None:
-        """Read back what :meth:`save_adapter` wrote; parameters that exist are filled in place.
+        """Read back what `save_adapter` wrote; parameters that exist are filled in place.
 
         Raises:
             ValueError: the folder holds no adapter, or one of another shape.

@@ -83,7 +83,7 @@ def closed_form(how: Sampler, steps: Sequence[int]) -> tuple[list[float], float]
     for t in reversed(range(how.num_steps)):
         here, there = (float(sigma) for sigma in how.sigmas[t : t + 2])
         dt, keep, move = there - here, 1.0, there - here
-        if t in steps:  # Flow-SDE at a = 0.7 (METHOD §1)
+        if t in steps:  # Flow-SDE at a = 0.7 (docs/method.md §1)
             rate = 0.7**2 * here / (1 - min(here, float(how.sigmas[1])))
             parts[t] = rate * -dt * float((gradient**2).sum())
             keep, move = 1 + rate / (2 * here) * dt, (1 + rate * (1 - here) / (2 * here)) * dt

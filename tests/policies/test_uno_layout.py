@@ -152,7 +152,7 @@ class WrittenOut:
 
 
 def written_ids(*grids: tuple[int, int]) -> Tensor:
-    """METHOD §4: index 0; each grid's rows and columns go on where the last one's end."""
+    """docs/method.md §4: index 0; each grid's rows and columns go on where the last one's end."""
     ids, top, left = [], 0, 0
     for rows, columns in grids:
         ids += [[0, top + row, left + column] for row in range(rows) for column in range(columns)]

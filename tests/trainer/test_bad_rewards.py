@@ -39,7 +39,7 @@ def recipe(
 
 
 def check_table(run: RunDirectory, iteration: int, missing: list[int]) -> dict[str, list[Any]]:
-    """METHOD §2 for the given rows of two groups of four; returns the table's columns."""
+    """docs/method.md §2 for the given rows of two groups of four; returns the table's columns."""
     table = run.read_rewards(iteration).to_pydict()
     row = next(row for row in run.read_metrics() if row["iteration"] == iteration)
     known = np.array([number not in missing for number in range(8)])

@@ -78,7 +78,7 @@ def written_out(
     parts: Sequence[Tensor], policy: LinearPolicy, drawn: Trajectory, A: Tensor,
     transition: str, kl: float = 0.0, guard: bool = False, inverse_dt: bool = False,
 ) -> Tensor:  # fmt: skip
-    """METHOD §3, one term after another."""
+    """docs/method.md §3, one term after another."""
     total, terms = torch.zeros((), dtype=EXACT), 0
     sigmas = policy.sigmas(4, None).to(EXACT)
     c = drawn.condition.rows  # type: ignore[attr-defined]

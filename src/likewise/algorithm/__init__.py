@@ -1,11 +1,12 @@
 """The method as pure functions on tensors: no models, no files, no network. Where to find what:
 
 - `schedule`: noise levels σ of a sampling run; the only conversion between σ and model time.
-- `transitions`: one step σ → σ' as a Gaussian N(mean, std²), and its log-prob (METHOD §1).
-- `credit`: raw rewards → z per group → advantages A[b, t]; what a missing reward means (METHOD §2).
-- `shaping`: SARS, the synergy bonus, and the rivals that replace it (METHOD §2).
-- `timeweights`: TDW, the weight of each reward at each step, and its rivals (METHOD §2).
-- `objective`: ratio, clipping, GRPO-Guard, KL (METHOD §3).
+- `transitions`: one step σ → σ' as a Gaussian N(mean, std²), and its log-prob (docs/method.md §1).
+- `credit`: raw rewards → z per group → advantages A[b, t]; what a missing reward means
+  (docs/method.md §2).
+- `shaping`: SARS, the synergy bonus, and the rivals that replace it (docs/method.md §2).
+- `timeweights`: TDW, the weight of each reward at each step, and its rivals (docs/method.md §2).
+- `objective`: ratio, clipping, GRPO-Guard, KL (docs/method.md §3).
 
 Symbols: x latents [B, …], v velocity (noise − image), σ noise level (1 noise, 0 image), G group
 size, K rewards, B members, T steps. A group is G neighbours among the B members. Arithmetic is in

@@ -1,4 +1,4 @@
-"""Who gets credit for what: raw rewards → z per group → advantages A[b, t] (METHOD §2).
+"""Who gets credit for what: raw rewards → z per group → advantages A[b, t] (docs/method.md §2).
 
 A reward that is missing (failed judge, timeout, NaN) is *missing*, never 0. How that is
 carried, for rewards that are credited (diagnostics never come here):

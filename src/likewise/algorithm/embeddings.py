@@ -1,4 +1,4 @@
-"""What embeddings of pictures say about each other, by d = 1 − cosine (METHOD §6)."""
+"""What embeddings of pictures say about each other, by d = 1 − cosine (docs/method.md §6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an update minimises: the clipped ratio objective, GRPO-Guard and KL (METHOD §3)."""
+"""What an update minimises: the clipped ratio objective, GRPO-Guard and KL (docs/method.md §3)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ TRAIN_STEPS = 1000  # of every flow-matching model in diffusers: timestep = 1000
 
 
 def shifted_sigmas(num_steps: int, shift: float) -> Tensor:
-    """The grid with a static shift: float32 [T+1] from 1 down to 0 (METHOD §1; SD3, 2403.03206).
+    """The grid with a static shift: float32 [T+1] from 1 to 0 (SD3, 2403.03206; docs/method.md §1).
 
         σ_lin = linspace(1, 0, T+1),    σ = shift·σ_lin / (1 + (shift − 1)·σ_lin)
 

@@ -1,4 +1,4 @@
-"""From several z-scores to one number per member: SARS, and its rivals (METHOD §2).
+"""From several z-scores to one number per member: SARS, and its rivals (docs/method.md §2).
 
 One interface: a function takes z [K, B] and settings, and returns float32 [B] that is 0 where all
 z are 0 (an average member, or a missing one). What it is differs, and each docstring says which:

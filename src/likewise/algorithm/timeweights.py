@@ -1,4 +1,4 @@
-"""How much each reward counts at each step: TDW and its rivals (METHOD §2).
+"""How much each reward counts at each step: TDW and its rivals (docs/method.md §2).
 
 Prompt weights w_p are float32 [T], one per *true step index* t of the sampling schedule (t = 0 is
 the first step from noise). :func:`per_reward` turns them into the [K, T] that `credit.advantages`

@@ -158,8 +158,8 @@ def gaussian_log_prob(sample: Tensor, mean: Tensor, std: Level) -> Tensor:
         log p[b] = mean_d( −(sample − mean)²/(2·std²) − log std − ½·log 2π )
 
     The average, with its constants, makes the scale of a ratio independent of the resolution
-    (METHOD §1; Flow-GRPO). Score the sample *as stored*, that is after rounding to the dtype it is
-    replayed in: then the ratio before the first update is exactly 1.
+    (docs/method.md §1; Flow-GRPO). Score the sample *as stored*, that is after rounding to the
+    dtype it is replayed in: then the ratio before the first update is exactly 1.
 
     Args:
         sample, mean: [B, …] with at least two dimensions; float32 arithmetic as everywhere here.

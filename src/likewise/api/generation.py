@@ -50,7 +50,7 @@ def generate(
         adapter: A run (its newest intact checkpoint counts), a checkpoint, or an adapter: its
             folder, or a LoRA file in diffusers' format. Default: the recipe's model as it was
             before training.
-        recipe: As for :func:`likewise.train`. Default: the run's own, else ``stickers``.
+        recipe: As for `train`. Default: the run's own, else ``stickers``.
         seed: Picture i follows from seed and i, whatever `count` is.
         count: How many pictures, ≥ 1.
         best: Take the run's best checkpoint instead of its newest.

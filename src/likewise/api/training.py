@@ -64,7 +64,7 @@ def train(
     """Start a run, and train until it is finished or a signal ends it.
 
     Args:
-        recipe: A recipe, or what :func:`load_recipe` takes.
+        recipe: A recipe, or what `load_recipe` takes.
         run_dir: A new or empty folder, or one that holds nothing learned; default
             ``runs/<recipe>-<time>``.
         quiet: Print nothing but warnings.
@@ -83,7 +83,7 @@ def train(
 
 
 def resume(run_dir: str | Path, quiet: bool = False, accept_changes: bool = False) -> Outcome:
-    """Go on with a run where its newest intact checkpoint ends; errors as :func:`train`.
+    """Go on with a run where its newest intact checkpoint ends; errors as `train`.
 
     On the same machine the result is bit-identical to that of a run that was never interrupted.
 

@@ -32,7 +32,7 @@ def load_recipe(name_or_path: str | Path = "stickers", overrides: Sequence[str] 
     """A shipped recipe or one from a YAML file, changed by `overrides`, complete and checked.
 
     Args:
-        name_or_path: A name of :func:`shipped_recipes`, or a file.
+        name_or_path: A name of `shipped_recipes`, or a file.
         overrides: ``a.b.c=value``, the value in YAML (``null``, ``[1, 2]``, ``1e-4``; nothing is
             null), or ``~a.b.c`` to delete a key. A section whose ``kind`` changes loses its other
             keys: ``credit.shaping.kind=minimum`` drops `gamma`.

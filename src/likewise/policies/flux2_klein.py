@@ -2,8 +2,8 @@
 
 One sequence holds the tokens of the picture and then of each reference. Position ids have four
 axes (picture, row, column, word): the picture being drawn has 0 on the first, reference i has
-10 + 10·i; text counts on the last (METHOD §4). Latents x are packed tokens [B, h·w, C], as the
-stock pipeline passes them: 2×2 VAE latents each, normalised by the VAE's batch norm statistics.
+10 + 10·i; text counts on the last (docs/method.md §4). Latents x are packed tokens [B, h·w, C], as
+the stock pipeline passes them: 2×2 VAE latents each, normalised by the VAE's batch norm statistics.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The reference's VAE tokens follow the picture's own in the sequence, with index 1 in their
 position ids; the velocity is the transformer's output on the picture's tokens (Labs et al.,
-2506.15742; METHOD §4).
+2506.15742; docs/method.md §4).
 """
 
 from __future__ import annotations

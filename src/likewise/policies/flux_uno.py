@@ -1,7 +1,8 @@
 """UNO on FLUX.1-dev: several references of any size, beside the picture on its diagonal.
 
 The references' VAE tokens follow the picture's own in the sequence; their rows and columns go on
-where the picture's end. A LoRA taught the model to read them (Wu et al., 2504.02160; METHOD §4).
+where the picture's end. A LoRA taught the model to read them (Wu et al., 2504.02160;
+docs/method.md §4).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Stable Diffusion 1.5 and SDXL with an IP-Adapter: subject encoder → UNet.
 
 A CLIP image encoder embeds the reference, and the UNet's cross-attentions see it beside the text
-(``added_cond_kwargs["image_embeds"]``; METHOD §4). The model predicts ε or v at one of 1000
+(``added_cond_kwargs["image_embeds"]``; docs/method.md §4). The model predicts ε or v at one of 1000
 timesteps, and is sampled by DDIM. Latents x are the VAE's, [B, 4, h, w].
 """
 

@@ -42,7 +42,7 @@ PIECE_MINIMUM = 3  # occurrences among training words that earn a piece its toke
 HEADS, HEAD_SIZE = 4, 32
 ROPE_AXES = (8, 12, 12)  # image index, row, column
 TEXT_WIDTH = 96
-SHIFT = 3.0  # of the σ grid, METHOD §1
+SHIFT = 3.0  # of the σ grid, docs/method.md §1
 
 
 def build_vae() -> AutoencoderKL:

@@ -16,7 +16,7 @@ from likewise.types import Task
 
 
 class CopyIndexReward:
-    """The copy index (METHOD §6), or minus it as a penalty.
+    """The copy index (docs/method.md §6), or minus it as a penalty.
 
     1 for a copy of the reference, about 0 for a picture like the subject's other photos, negative
     for one that is nearer to them. Likeness to the reference alone rewards copying; this shows it,

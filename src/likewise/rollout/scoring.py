@@ -1,4 +1,4 @@
-"""Pictures → rewards. A reward that fails is missing, never 0 (METHOD §2)."""
+"""Pictures → rewards. A reward that fails is missing, never 0 (docs/method.md §2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which steps of an iteration are drawn at random, and which of those are trained (METHOD §3)."""
+"""Which steps of an iteration are drawn at random, and which are trained (docs/method.md §3)."""
 
 from __future__ import annotations
 

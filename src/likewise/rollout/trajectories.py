@@ -1,4 +1,4 @@
-"""Drawing pictures at random, and keeping what an update needs to replay them (METHOD §1)."""
+"""Drawing images at random, and keeping what an update needs to replay them (docs/method.md §1)."""
 
 from __future__ import annotations
 

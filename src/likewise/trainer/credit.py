@@ -1,4 +1,4 @@
-"""The recipe's credit rule: from the rewards of all groups to advantages A[b, t] (METHOD §2)."""
+"""The recipe's credit rule: rewards of all groups → advantages A[b, t] (docs/method.md §2)."""
 
 from __future__ import annotations
 

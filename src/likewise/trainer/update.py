@@ -1,4 +1,4 @@
-"""Replaying what was drawn, and learning from it: one optimiser step (METHOD §3)."""
+"""Replaying what was drawn, and learning from it: one optimiser step (docs/method.md §3)."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def unpack(tokens: Tensor, grid: Grid) -> Tensor:
 def position_ids(grid: Grid, index: int) -> Tensor:
     """Ids (index, row, column) of a token grid, float32 [h·w, 3], row-major.
 
-    The picture being drawn has index 0, its reference index 1 (METHOD §4). float32 even under a
-    bfloat16 model, which would merge positions above 256; stock ids stay below, so both agree.
+    The image being drawn has index 0, its reference index 1 (docs/method.md §4). float32 even under
+    a bfloat16 model, which would merge positions above 256; stock ids stay below, so both agree.
     """
     rows, columns = torch.arange(grid[0]), torch.arange(grid[1])
     places = torch.cartesian_prod(torch.tensor([index]), rows, columns)

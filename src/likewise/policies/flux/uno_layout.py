@@ -52,7 +52,7 @@ def fitted(image: Image.Image, longest: int, multiple: int) -> Image.Image:
 
 
 def diagonal_ids(grid: Grid, references: Sequence[Grid]) -> list[Tensor]:
-    """Position ids (0, row, column) of each reference, float32 [h·w, 3]; METHOD §4's "pe d".
+    """Position ids (0, row, column) of each reference, float32 [h·w, 3] (docs/method.md §4).
 
     Each starts where the one before ends, in rows and in columns; the first where the drawing ends.
     """

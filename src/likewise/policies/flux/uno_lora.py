@@ -2,7 +2,7 @@
 
 The file (Wu et al., 2504.02160) names layers as Black Forest Labs' own code does: one fused layer
 for q, k and v, and no alpha, so the scale is 1. A fused layer's `up` [3·D, r] falls into three
-parts; its `down` [r, D] serves all three, since q, k and v read the same input (METHOD §4).
+parts; its `down` [r, D] serves all three, since q, k and v read the same input (docs/method.md §4).
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def test_a_run_is_measured_and_its_section_fits_its_recipe(
 def test_a_model_is_measured_by_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = "extends: stickers\nname: mine\nrollout: {num_steps: 2, trained: {size: 1}}\n"
-    text += "rewards: {identity: {side: prompt}}\n"
+    text += "rewards: {identity: {side: prompt}}\ncredit: {time_weights: {kind: constant}}\n"
     Path("mine.yaml").write_text(text, encoding="utf-8")
     result = run("attribute", "nano-kontext", "--recipe", "mine.yaml", *FEW, "--device", "cpu")
     assert result.exit_code == 0, result.output

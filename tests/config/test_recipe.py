@@ -91,6 +91,18 @@ def test_stickers_spells_out_the_paper() -> None:
         "policy.dtype=int8",
         "adapter.rank=0",
         "adapter.alpha=-1",
+        "adapter.rank=100000",
+        "adapter.rank=1e20",
+        "adapter.alpha=1e300",
+        "credit.std_floor=1e300",
+        "optimizer.learning_rate=3e38",
+        "optimizer.weight_decay=1e300",
+        "optimizer.max_grad_norm=1e300",
+        "rollout.shift=1e300",
+        "rollout.noise_level=1e-30",
+        "run.threads=1000000",
+        "run.iterations=1000000000000",
+        "seed=99999999999999999999",
         "rollout.tasks=1.5",
         "rollout.group_size=1",
         "rollout.num_steps=0",
@@ -259,7 +271,9 @@ def test_other_valid_recipes(overrides: list[str]) -> None:
 def test_clip_against_the_reference_stands_for_identity() -> None:
     def side(**settings: str) -> str:
         rewards = {"one": {"kind": "clip", **settings}, "look": {"kind": "dino"}}
-        return Recipe.model_validate({"name": "a", "rewards": rewards}).rewards["one"].side
+        credit = {"time_weights": {"kind": "constant"}}
+        content = {"name": "a", "rewards": rewards, "credit": credit}
+        return Recipe.model_validate(content).rewards["one"].side
 
     assert side() == "prompt"
     assert side(compare_to="reference") == "identity"

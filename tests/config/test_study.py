@@ -153,7 +153,8 @@ def test_an_arm_with_more_than_other_credit_is_refused(override: str, message: s
 
 
 def test_an_arm_may_differ_in_credit_and_in_weights_of_rewards(write) -> None:
-    own = "{recipe: stickers, overrides: [rewards.prompt.weight=2, credit.clip=4]}"
+    total = "credit.shaping.kind=weighted-sum, credit.time_weights.kind=constant"
+    own = f"{{recipe: stickers, overrides: [{total}, rewards.prompt.weight=2, credit.clip=4]}}"
     assert load_study(write("s.yaml", SMALL.replace("{recipe: stickers}", own)))
 
 

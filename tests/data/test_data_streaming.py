@@ -87,7 +87,7 @@ def test_an_evaluation_set_of_its_own_leaves_all_rows_to_training(tmp_path: Path
         (tmp_path / name).mkdir()
     file = photosets.jsonl(tmp_path / "train", rows=5, subjects=5)
     other = photosets.jsonl(tmp_path / "test", rows=3, subjects=1)
-    recipe = recipe_of("jsonl", file, held_out=2, evaluation=str(other))
+    recipe = recipe_of("jsonl", file, evaluation=str(other))
     assert sorted(task.id for task in build_evaluation_tasks(recipe)) == ["row-0", "row-1", "row-2"]
     stream = build_stream(recipe)
     assert len({stream(index).id for index in range(5)}) == 5

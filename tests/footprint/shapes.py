@@ -21,7 +21,7 @@ PLAIN = [  # nothing of a shipped recipe that would cost time, or memory that no
     "~rewards.prompt",
     "~rewards.identity",
     "rewards={light: {kind: function, target: 'shapes:light', side: prompt}}",
-    "credit.shaping={kind: none}",
+    "credit={shaping: {kind: none}, time_weights: {kind: constant}}",
     "policy.dtype=float32",
     "policy.gradient_checkpointing=false",
     "policy.offload=false",

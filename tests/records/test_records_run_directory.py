@@ -298,6 +298,22 @@ def test_forget_after_leaves_the_run_as_it_was_then(tmp_path: Path, recipe: Reci
     assert killed.read_metrics() == [] and killed.read_rewards().num_rows == 0
 
 
+def test_late_numbers_give_the_row_that_early_ones_would_have(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    early = RunDirectory.create(tmp_path / "early", recipe, {})
+    late = RunDirectory.create(tmp_path / "late", recipe, {})
+    own, evaluation = {"loss": 1 / 3, "lost": None}, {"eval/a": 0.1 + 0.2, "eval/b": float("nan")}
+    for iteration in (0, 1):
+        early.append_metrics({"iteration": iteration, **own, **evaluation})
+        late.append_metrics({"iteration": iteration, **own})
+    for iteration in (1, 0):
+        late.extend_metrics(iteration, evaluation)
+    assert everything(late)["metrics.jsonl"] == everything(early)["metrics.jsonl"]
+    with pytest.raises(ValueError, match=r"metrics\.jsonl has no row of iteration 2"):
+        late.extend_metrics(2, evaluation)
+
+
 def test_forget_after_on_a_run_that_wrote_nothing(run: RunDirectory) -> None:
     before = everything(run)
     run.forget_after(3)

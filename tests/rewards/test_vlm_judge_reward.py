@@ -62,6 +62,10 @@ def recipe(server: Server, **changes: Any) -> Recipe:
                 "concept": {**judge, "side": "identity"},
                 "wishes": {**judge, "side": "prompt", "weight": 0.5},
             },
+            "credit": {
+                "shaping": {"kind": "weighted-sum"},
+                "time_weights": {"kind": "constant"},
+            },
             "rollout": {"tasks": 2, "group_size": 2, "num_steps": 3, "micro_batch": 2},
             "run": {
                 "iterations": 1,

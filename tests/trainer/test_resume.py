@@ -280,7 +280,7 @@ def test_a_worker_that_cannot_start_is_one_clear_error(
     broken = runs.tiny_recipe(
         "/nowhere/model" if everywhere else tiny_model,
         rewards={"one": runs.function("only_in_first", "prompt")},
-        credit={"shaping": {"kind": "none"}},
+        credit={"shaping": {"kind": "none"}, "time_weights": {"kind": "constant"}},
         run={"processes": 2},
     )
     pid = sittings.start(tmp_path / "run", broken)

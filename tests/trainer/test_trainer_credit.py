@@ -12,6 +12,7 @@ from torch import Tensor
 from likewise.algorithm import shaping, timeweights
 from likewise.algorithm.credit import advantages, group_zscore
 from likewise.config.recipe import Recipe
+from likewise.config.silent import WEIGHTED
 from likewise.trainer.credit import Assignment, assign_credit
 
 GROUP, STEPS = 4, 6
@@ -25,12 +26,13 @@ TOTALS = ["minimum", "maximum", "product", "weighted-sum", "gdpo", "raw-sum"]
 
 
 def recipe(shaping: dict[str, Any], weights: dict[str, Any], **credit: Any) -> Recipe:
+    own = (2.0, 0.5) if shaping["kind"] in WEIGHTED else (1.0, 1.0)
     return Recipe.model_validate(
         {
             "name": "test",
             "rewards": {
-                "text": {"kind": "clip", "weight": 2.0},
-                "look": {"kind": "dino", "weight": 0.5},
+                "text": {"kind": "clip", "weight": own[0]},
+                "look": {"kind": "dino", "weight": own[1]},
             },
             "rollout": {"group_size": GROUP, "num_steps": STEPS},
             "credit": {"shaping": shaping, "time_weights": weights, **credit},
@@ -73,7 +75,7 @@ def test_measured_weights() -> None:
 @pytest.mark.parametrize("time", ["constant", *TDW_KINDS])
 @pytest.mark.parametrize("kind", ["none", "sars", "harmonic"])
 def test_bonuses_with_every_time_weight(kind: str, time: str) -> None:
-    levels = {"high": 0.9, "low": 0.2, "final": 0.6}
+    levels = {"high": 0.9, "low": 0.2, "final": 0.5}
     weights = {"prompt": 0.8} if time == "constant" else levels
     got = assign(recipe({"kind": kind}, {"kind": time, **weights}))
     z = z_of()

@@ -130,7 +130,7 @@ def carry_out(job: Job, tasks: Sequence[Task], progress: Progress) -> Summary:
                 clear_leftovers(job.out / system)
         if job.processes == 1:
             _work(job, tasks, Share(), progress)
-        elif launch(job.processes, _work_in_process, job):
+        elif launch(job.processes, _work_in_process, job, remedy="the same command goes on"):
             raise KeyboardInterrupt
         for system in job.systems:
             join_parts(job.out / system, job.items(system, tasks), job.batch)

@@ -13,7 +13,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import ProjectConfiguration, broadcast_object_list
+from accelerate.utils import (
+    InitProcessGroupKwargs,
+    ProjectConfiguration,
+    broadcast_object_list,
+)
 
 from likewise.build.parts import build_parts
 from likewise.config.comparing import leaves
@@ -24,6 +28,7 @@ from likewise.records.checkpoints import CheckpointStore
 from likewise.records.environment import collect_environment, without_folders
 from likewise.records.run_directory import RunDirectory
 from likewise.terminal import SafeConsole
+from likewise.trainer.determinism import deterministic
 from likewise.trainer.interrupts import Interrupts
 from likewise.trainer.launch import (
     auto_device,
@@ -33,9 +38,10 @@ from likewise.trainer.launch import (
     is_launched,
     launch,
 )
+from likewise.trainer.launchers import refuse_unsupported
 from likewise.trainer.loop import train as train_loop
 from likewise.trainer.origin import changes_since, refuse
-from likewise.trainer.processes import Processes
+from likewise.trainer.processes import COLLECTIVE_TIMEOUT, Processes
 from likewise.trainer.progress import Progress
 from likewise.trainer.recorder import Recorder
 from likewise.trainer.session import Session
@@ -76,6 +82,7 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     recipe = with_absolute_paths(settle(recipe))
+    _refuse_unsupported(recipe)
     path = default_run_dir(recipe) if run_dir is None else Path(run_dir)
     RunDirectory.check_free(path)  # and again once it is made, when models have loaded
     path = _same_for_all(path, recipe)
@@ -85,7 +92,8 @@ def train(
 def resume(run_dir: str | Path, quiet: bool = False, accept_changes: bool = False) -> Outcome:
     """Go on with a run where its newest intact checkpoint ends; errors as `train`.
 
-    On the same machine the result is bit-identical to that of a run that was never interrupted.
+    On the same CPU the result is bit-identical to that of a run that was never interrupted, and on
+    the same GPU with `run.deterministic`; otherwise a GPU's sums differ in their last bits.
 
     Args:
         run_dir: The run's folder.
@@ -98,6 +106,7 @@ def resume(run_dir: str | Path, quiet: bool = False, accept_changes: bool = Fals
     """
     run = RunDirectory.open(Path(run_dir))
     recipe = settle(run.recipe)
+    _refuse_unsupported(recipe)
     newest = CheckpointStore(run.checkpoints, 1).newest_listed()
     if newest is not None and not accept_changes:  # before models load
         refuse(changes_since(newest.folder, recipe), newest.iteration)
@@ -138,6 +147,20 @@ def settle(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=settled)
 
 
+def _refuse_unsupported(recipe: Recipe) -> None:
+    """Refuse what another launcher asks for and this run would not do, before anything is written.
+
+    Raises:
+        ValueError: see `trainer.launchers`.
+    """
+    refuse_unsupported(
+        os.environ,
+        dtype=recipe.policy.dtype,
+        device=recipe.run.device,
+        compiles=recipe.policy.compile,
+    )
+
+
 def flat(recipe: Recipe) -> dict[str, Any]:
     """Dotted names → values that every tracker can store as hyperparameters.
 
@@ -170,7 +193,7 @@ def _same_for_all(path: Path, recipe: Recipe) -> Path:
     """
     if not is_launched():
         return path
-    PartialState(cpu=recipe.run.device == "cpu")
+    PartialState(cpu=recipe.run.device == "cpu", timeout=COLLECTIVE_TIMEOUT)
     (name,) = broadcast_object_list([str(path)])
     return Path(name)
 
@@ -178,7 +201,11 @@ def _same_for_all(path: Path, recipe: Recipe) -> Path:
 def _carry_out(order: _Order) -> Outcome:
     count, iterations = order.recipe.run.processes, order.recipe.run.iterations
     assert isinstance(count, int)  # settled
-    received = _work(order) if count == 1 or is_launched() else launch(count, _work, order)
+    if count == 1 or is_launched():
+        received = _work(order)
+    else:
+        remedy = f"go on after the newest checkpoint with: likewise train --resume {order.path}"
+        received = launch(count, _work, order, remedy=remedy)
     run = RunDirectory(order.path)
     newest = CheckpointStore(run.checkpoints, 1).newest()
     iteration = 0 if newest is None else newest.iteration
@@ -194,6 +221,7 @@ def _work(order: _Order) -> int:
     accelerator = Accelerator(
         cpu=recipe.run.device == "cpu",
         log_with=list(recipe.run.trackers) or None,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT)],
         project_config=ProjectConfiguration(logging_dir=str(order.path / "trackers")),
     )
     processes = Processes(accelerator)
@@ -208,6 +236,7 @@ def _work(order: _Order) -> int:
         if order.environment is not None and processes.is_main:
             stack.enter_context(RunDirectory.start(order.path, recipe, order.environment))
         processes.wait()
+        stack.enter_context(deterministic(recipe.run.deterministic))
         interrupts = stack.enter_context(Interrupts())
         run = RunDirectory.open(order.path)
         if processes.is_main:

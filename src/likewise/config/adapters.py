@@ -13,8 +13,8 @@ class Lora(Section):
     """Low-rank adapter by PEFT; the scale is alpha / rank."""
 
     kind: Literal["lora"] = "lora"
-    rank: PositiveInt = 16
-    alpha: PositiveFloat = 32.0
+    rank: PositiveInt = Field(16, le=16384)
+    alpha: PositiveFloat = Field(32.0, le=1e6)
     targets: str | list[str] = Field(
         "attention", description="a preset of the policy, or endings of module names"
     )

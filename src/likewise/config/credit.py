@@ -15,14 +15,14 @@ class Sars(Section):
     """Synergy-Aware Reward Shaping: a bonus on top of the weighted sum (the paper)."""
 
     kind: Literal["sars"] = "sars"
-    gamma: NonNegativeFloat = Field(0.4, description="the paper's run 0.4, also 0.5")
+    gamma: NonNegativeFloat = Field(0.4, le=1e6, description="the paper's run 0.4, also 0.5")
 
 
 class HarmonicBonus(Section):
     """Half the harmonic mean, made safe, as a bonus on top of the weighted sum."""
 
     kind: Literal["harmonic"] = "harmonic"
-    gamma: NonNegativeFloat = 0.4
+    gamma: NonNegativeFloat = Field(0.4, le=1e6)
 
 
 class NoShaping(Section):
@@ -92,7 +92,7 @@ class Credit(Section):
 
     shaping: Shaping = Field(default_factory=Sars)
     time_weights: TimeWeights = Field(default_factory=Tdw)
-    clip: PositiveFloat = Field(5.0, description="bound of |advantage|")
+    clip: PositiveFloat = Field(5.0, le=1e6, description="bound of |advantage|")
     std_floor: NonNegativeFloat = Field(
         1e-6, description="groups whose rewards differ less give no credit; units of the reward"
     )

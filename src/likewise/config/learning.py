@@ -14,7 +14,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 class Objective(Section):
     """The clipped surrogate and its options."""
 
-    clip_range: PositiveFloat = 1e-4
+    clip_range: PositiveFloat = Field(1e-4, le=1e3, description="largest |ratio - 1| that learns")
     kl: NonNegativeFloat = Field(0.0, description="weight of the KL to the frozen reference")
     guard: bool = Field(False, description="GRPO-Guard's normalised ratio; not for cps")
     inverse_dt: bool = Field(False, description="weigh terms by 1/(length of their step)")
@@ -26,9 +26,9 @@ class Objective(Section):
 class Optimizer(Section):
     """AdamW with a learning-rate schedule of diffusers."""
 
-    learning_rate: PositiveFloat = 1e-4
+    learning_rate: PositiveFloat = Field(1e-4, le=10)
     betas: tuple[Decay, Decay] = (0.9, 0.999)
-    weight_decay: NonNegativeFloat = 1.1e-4
+    weight_decay: NonNegativeFloat = Field(1.1e-4, le=100)
     max_grad_norm: PositiveFloat = 1.0
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
     warmup_steps: int = Field(0, ge=0, description="optimiser steps")

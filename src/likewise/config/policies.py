@@ -20,8 +20,8 @@ class PolicySection(Section):
     """What every policy on a diffusers pipeline has."""
 
     model: str = Field(description="shipped model, directory, or Hub name")
-    height: PositiveInt = Field(512, description="pixels; a multiple of 16, for SD of 8")
-    width: PositiveInt = Field(512, description="pixels; a multiple of 16, for SD of 8")
+    height: PositiveInt = Field(512, le=16384, description="pixels; a multiple of 16, for SD of 8")
+    width: PositiveInt = Field(512, le=16384, description="pixels; a multiple of 16, for SD of 8")
     dtype: Dtype = Field("bfloat16", description=DTYPE)
     quantization: Literal["bitsandbytes-8bit", "bitsandbytes-4bit", "torchao-int8"] | None = Field(
         None, description="of the frozen denoiser; null: none"
@@ -52,7 +52,9 @@ class PolicySection(Section):
 class Guided(PolicySection):
     """A policy with optional classifier-free guidance."""
 
-    true_cfg_scale: float = Field(1.0, ge=1, description="classifier-free guidance; 1 is off")
+    true_cfg_scale: float = Field(
+        1.0, ge=1, le=1e3, description="classifier-free guidance; 1 is off"
+    )
     negative_prompt: str = ""
     batched_cfg: bool = Field(False, description="both halves of true CFG in one forward")
 
@@ -61,7 +63,9 @@ class Flux(Guided):
     """The FLUX.1 family."""
 
     max_sequence_length: LongText = Field(512, description="T5 tokens")
-    guidance: float = Field(3.5, description="embedded guidance, where the model takes it")
+    guidance: float = Field(
+        3.5, ge=0, le=1e3, description="embedded guidance, where the model takes it"
+    )
 
 
 class FluxKontext(Flux):
@@ -69,8 +73,8 @@ class FluxKontext(Flux):
 
     kind: Literal["flux-kontext"] = "flux-kontext"
     model: str = Field("nano-kontext", description="shipped model, directory, or Hub name")
-    height: PositiveInt = Field(64, description="pixels; a multiple of 16 for FLUX.1")
-    width: PositiveInt = Field(64, description="pixels; a multiple of 16 for FLUX.1")
+    height: PositiveInt = Field(64, le=16384, description="pixels; a multiple of 16 for FLUX.1")
+    width: PositiveInt = Field(64, le=16384, description="pixels; a multiple of 16 for FLUX.1")
     max_sequence_length: LongText = Field(16, description="T5 tokens")
     dtype: Dtype = Field("float32", description=DTYPE)
     auto_resize: bool = Field(False, description="references at Kontext's preferred sizes")
@@ -107,7 +111,10 @@ class Flux2Klein(Guided):
         1024**2, ge=64**2, description="pixels; larger references are scaled down to it"
     )
     true_cfg_scale: float = Field(
-        4.0, ge=1, description="classifier-free guidance; 1 is off, as distilled models need it"
+        4.0,
+        ge=1,
+        le=1e3,
+        description="classifier-free guidance; 1 is off, as distilled models need it",
     )
 
 
@@ -126,7 +133,9 @@ class SdIpAdapter(PolicySection):
     )
     image_encoder: str = Field("models/image_encoder", description="folder in it")
     ip_adapter_scale: PositiveFloat = Field(1.0, description="weight of the subject's attention")
-    guidance_scale: float = Field(7.5, ge=1, description="classifier-free guidance; 1 is off")
+    guidance_scale: float = Field(
+        7.5, ge=1, le=1e3, description="classifier-free guidance; 1 is off"
+    )
     negative_prompt: str = ""
     batched_cfg: bool = Field(True, description="both halves in one forward, as stock does")
 
@@ -141,7 +150,7 @@ class QwenImageEdit(PolicySection):
     kind: Literal["qwen-image-edit"] = "qwen-image-edit"
     model: str = Field("Qwen/Qwen-Image-Edit-2509", description="directory or Hub name")
     true_cfg_scale: float = Field(
-        4.0, ge=1, description="classifier-free guidance with rescaled norm; 1 is off"
+        4.0, ge=1, le=1e3, description="classifier-free guidance with rescaled norm; 1 is off"
     )
     negative_prompt: str = " "
     reference_area: int = Field(1024**2, ge=1024, description="pixels of a reference in the VAE")

@@ -79,6 +79,8 @@ def _explain(detail: Any, place: _Place) -> tuple[Path, str]:
     if error == "literal_error" and get_origin(wanted) is Literal:
         noun = "kind" if path[-1:] == ("kind",) else "value"
         return path, f"unknown {noun} {_short(given)}; {nearest(given, get_args(wanted))}"
+    if error == "int_parsing_size":
+        return path, "should be a smaller number"
     if error in _WANTS_MAPPING:
         if given in kinds(wanted):
             return path, f"{given!r} is a kind; write {dotted(path)}.kind={given}"

@@ -21,6 +21,9 @@ from likewise.config.rewards import Reward
 from likewise.config.rollout import Rollout
 from likewise.config.run import Run
 from likewise.config.section import Section
+from likewise.config.silent import silent_settings
+
+DETERMINISTIC_ATTENTION = (None, "native", "_native_math")  # backends whose gradients are
 
 STICKER_EVALUATORS = ("identity", "prompt")  # shipped with the sticker world
 
@@ -104,4 +107,22 @@ class Recipe(Section):
                 f"optimizer.updates_per_iteration ({updates}) must divide rollout.tasks "
                 f"({self.rollout.tasks})"
             )
+        if self.policy.compile and self.objective.ratio_tolerance == 0:
+            raise ValueError(
+                "policy.compile computes rollout and replay by two programs, whose last bits "
+                "differ: set objective.ratio_tolerance, well below objective.clip_range"
+            )
+        attention = self.policy.attention
+        if self.run.deterministic and attention not in DETERMINISTIC_ATTENTION:
+            raise ValueError(
+                f"run.deterministic does not go with policy.attention {attention!r}, whose "
+                "backward pass is not deterministic: leave it out, or use native"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _everything_counts(self) -> Recipe:
+        silent = list(silent_settings(self))
+        if silent:
+            raise ValueError("; ".join(silent))
         return self

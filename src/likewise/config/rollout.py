@@ -43,15 +43,21 @@ TrainedSteps = Annotated[AllSteps | RandomSteps | WindowSteps, Field(discriminat
 class Rollout(Section):
     """One iteration's pictures: `tasks` groups of `group_size` members each."""
 
-    tasks: PositiveInt = Field(16, description="groups per iteration, over all processes")
-    group_size: int = Field(12, ge=2, description="pictures per task; the paper 12")
-    num_steps: PositiveInt = Field(6, description="sampling steps T")
-    shift: PositiveFloat | None = Field(None, description="static; null: the pipeline's own rule")
+    tasks: PositiveInt = Field(
+        16, le=100_000, description="groups per iteration, over all processes"
+    )
+    group_size: int = Field(12, ge=2, le=10_000, description="pictures per task; the paper 12")
+    num_steps: PositiveInt = Field(6, le=1000, description="sampling steps T")
+    shift: PositiveFloat | None = Field(
+        None, ge=1e-3, le=1e3, description="static; null: the pipeline's own rule"
+    )
     transition: Literal["flow-sde", "dance-sde", "cps", "ddim"] = Field(
         "flow-sde", description="ddim for models that predict epsilon or v, the others for flows"
     )
     noise_level: PositiveFloat = Field(
         0.7,
+        ge=1e-3,
+        le=10,
         description="a of Flow-SDE and CPS (0.7), eta of Dance-SDE (the paper 0.4) and DDIM (1)",
     )
     deterministic_tail: int = Field(

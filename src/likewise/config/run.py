@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -13,7 +13,7 @@ class Evaluation(Section):
     """A fixed set of tasks, drawn without noise every so often."""
 
     every: int = Field(10, ge=0, description="iterations; 0: never")
-    tasks: PositiveInt = 32
+    tasks: PositiveInt = Field(32, le=100_000)
     grid: PositiveInt = Field(8, description="how many of them the sample grid shows")
 
 
@@ -31,11 +31,16 @@ class Run(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: cuda where there is one"
     )
-    processes: PositiveInt | Literal["auto"] = Field(
+    processes: Annotated[PositiveInt, Field(le=65536)] | Literal["auto"] = Field(
         "auto", description="auto: one per GPU, or one per CPU core up to 4"
     )
-    threads: PositiveInt | Literal["auto"] = Field(
+    threads: Annotated[PositiveInt, Field(le=4096)] | Literal["auto"] = Field(
         "auto", description="per process on a CPU; a resumed run keeps them, as sums depend on them"
+    )
+    deterministic: bool = Field(
+        False,
+        description="use deterministic algorithms on a GPU, more slowly, so that equal runs are "
+        "equal bit for bit; on a CPU they are without it",
     )
     evaluation: Evaluation = Field(default_factory=Evaluation)
     checkpoints: Checkpoints = Field(default_factory=Checkpoints)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+LARGEST = 1e9  # of any setting; fields whose sensible values end earlier say so themselves
+LARGEST_SEED = 2**63 - 1
+SEEDS = ("seed", "seeds")
 
 
 class Section(BaseModel):
@@ -15,3 +21,13 @@ class Section(BaseModel):
         allow_inf_nan=False,
         hide_input_in_errors=True,  # it may be a key in the wrong place
     )
+
+    @field_validator("*")
+    @classmethod
+    def _is_no_giant(cls, value: Any, info: ValidationInfo) -> Any:
+        """Numbers that are finite here, but not in float32 or in memory, are refused by name."""
+        largest = LARGEST_SEED if info.field_name in SEEDS else LARGEST
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, int | float) and abs(number) > largest:
+                raise ValueError(f"should be at most {largest:g}")
+        return value

@@ -54,6 +54,23 @@ def read_rows(file: Path) -> list[dict[str, Number]]:
     return [row for _, row in _read(file)]
 
 
+def extend_row(file: Path, iteration: int, numbers: Mapping[str, Number]) -> None:
+    """Add numbers to the end of a row that is there; a crash leaves the row as it was, or extended.
+
+    Raises:
+        ValueError: no row has this iteration, or as `read_rows`.
+        TypeError: as `append_row`.
+    """
+    rows = _read(file)
+    places = [place for place, (_, row) in enumerate(rows) if row["iteration"] == iteration]
+    if not places:
+        raise ValueError(f"{file} has no row of iteration {iteration}")
+    row = {**rows[places[-1]][1], **{key: _number(key, value) for key, value in numbers.items()}}
+    lines = [line for line, _ in rows]
+    lines[places[-1]] = json.dumps(row, allow_nan=False, ensure_ascii=False).encode()
+    write_atomically(file, b"".join(line + b"\n" for line in lines))
+
+
 def drop_rows_after(file: Path, iteration: int) -> None:
     """Rewrite the file without rows of later iterations, and repaired.
 

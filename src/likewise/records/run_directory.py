@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from likewise.records.files import fsync_path, remove, remove_leftovers, write_atomically
 from likewise.records.fresh import FOLDERS, LOCK, clear, holds_nothing_learned
 from likewise.records.gaps import lacking
-from likewise.records.lines import Number, append_row, drop_rows_after, read_rows
+from likewise.records.lines import Number, append_row, drop_rows_after, extend_row, read_rows
 from likewise.records.locks import exclusive
 
 if TYPE_CHECKING:  # both load slowly, and most visitors need one of them at most
@@ -132,6 +132,14 @@ class RunDirectory:
             TypeError: a value is neither a number nor None.
         """
         append_row(self.path / "metrics.jsonl", row)
+
+    def extend_metrics(self, iteration: int, numbers: Mapping[str, Number]) -> None:
+        """Add numbers to an iteration's row: an evaluation that a signal had put off.
+
+        Raises:
+            ValueError, TypeError: as `lines.extend_row`.
+        """
+        extend_row(self.path / "metrics.jsonl", iteration, numbers)
 
     def append_timings(self, row: Mapping[str, Number]) -> None:
         """Add an iteration's seconds and memory, as `append_metrics` does its numbers."""

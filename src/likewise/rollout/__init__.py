@@ -4,6 +4,7 @@
 - `steps`: which steps of an iteration are stochastic, and which are trained.
 - `layout`: which process draws which pictures, in which micro-batches.
 - `trajectories`: the drawing itself, and what of it is kept for the update.
+- `containment`: what keeps a reward's failure its own.
 - `scoring`: pictures → rewards, with failures kept apart from low values.
 
 Knows policies and rewards by protocol only.

@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from likewise.protocols import AnyReward, GroupReward
+from likewise.rollout.containment import contained
 from likewise.rollout.scoring import Scores
 
 
@@ -24,11 +25,12 @@ def compare_groups(rewards: Mapping[str, AnyReward], scores: Scores, group_size:
     values, valid, failures = scores.values.clone(), scores.valid.clone(), dict(scores.failures)
     for k, (name, reward) in enumerate(rewards.items()):
         if isinstance(reward, GroupReward) and name in scores.embeddings:
-            try:
+            failed: dict[str, str] = {}
+            with contained(name, failed):
                 _compare(reward, scores.embeddings[name], group_size, values[k], valid[k])
-            except Exception as error:
+            if failed:
                 values[k], valid[k] = 0, False
-                failures[name] = f"{type(error).__name__}: {error}"
+                failures |= failed
     return replace(scores, values=values, valid=valid, failures=failures)
 
 

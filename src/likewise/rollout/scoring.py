@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.protocols import AnyReward, GroupReward, Pending, Reward, SlowReward
+from likewise.rollout.containment import contained
 from likewise.types import Task
 
 
@@ -125,10 +125,10 @@ class Asked:
         self.failures: dict[str, str] = {}
         for name, reward in rewards.items():
             if isinstance(reward, SlowReward):
-                with self._failing(name):
+                with contained(name, self.failures):
                     self.pending[name] = reward.submit(images, tasks)
         for name, reward in rewards.items():
-            with self._failing(name):
+            with contained(name, self.failures):
                 if isinstance(reward, GroupReward):
                     self.embeddings[name] = _rows(reward.embed(images), len(images))
                 elif not isinstance(reward, SlowReward):
@@ -138,7 +138,7 @@ class Asked:
         """Wait for what is missing; deadlines count from `since`, by ``time.monotonic``."""
         counts = {}
         for name, pending in self.pending.items():
-            with self._failing(name):
+            with contained(name, self.failures):
                 self.answers[name] = pending.result(since)
             counts[name] = pending.counts
             if pending.problem:
@@ -146,19 +146,12 @@ class Asked:
         values = torch.zeros(len(self.names), self.count)
         valid = torch.zeros(len(self.names), self.count, dtype=torch.bool)
         for name in self.answers:
-            with self._failing(name):
+            with contained(name, self.failures):
                 answer, known = _checked(self.answers[name], self.count)
                 k = self.names.index(name)
                 valid[k] = known & answer.isfinite()
                 values[k] = answer.masked_fill(~valid[k], 0)
         return Scores(values, valid, self.failures, counts, self.embeddings)
-
-    @contextmanager
-    def _failing(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.failures[name] = f"{type(error).__name__}: {error}"
 
 
 def _rows(embeddings: Tensor, count: int) -> Tensor:

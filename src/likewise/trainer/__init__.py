@@ -9,5 +9,7 @@
 - `metrics`, `clock`, `recorder`, `trackers`, `progress`: what an iteration says, and who is told.
 - `state`: everything that a resumed run needs, to and from a checkpoint.
 - `processes`, `launch`, `interrupts`: several processes that act as one, and signals.
+- `launchers`: options of other launchers that a run has to refuse.
+- `determinism`: equal runs are equal bit for bit, where it is asked for.
 - `plan`, `probe`: what a run will cost, by arithmetic and by measuring.
 """

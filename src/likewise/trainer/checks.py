@@ -25,6 +25,21 @@ def check_ratio(deviation: float, tolerance: float) -> None:
     )
 
 
+def not_finite(iteration: int, last_good: int) -> TrainingError:
+    """What to raise where an update has spoilt the weights.
+
+    Args:
+        last_good: Iteration of the newest intact checkpoint; 0: there is none.
+    """
+    kept = f"the last good one is of iteration {last_good}" if last_good else "there is no earlier"
+    return TrainingError(
+        f"iteration {iteration} made weights that are not finite; no checkpoint of it was saved "
+        f"({kept}). Start anew with a lower "
+        "optimizer.learning_rate, optimizer.weight_decay or optimizer.max_grad_norm: a resumed run "
+        "would end here again"
+    )
+
+
 NO_CREDIT = "Rewards are missing or equal inside every group, or gradients are not finite."
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from likewise.printable import printable
 from likewise.protocols import Policy, Reward
@@ -17,6 +18,7 @@ from likewise.rollout.spoilt import AskedUsable
 from likewise.rollout.trajectories import draw_pictures
 from likewise.seeding import derive_seed
 from likewise.sheets import contact_sheet, short_caption
+from likewise.trainer.interrupts import Stop, never
 from likewise.trainer.metrics import Numbers
 from likewise.trainer.processes import Processes
 from likewise.types import Task
@@ -29,13 +31,27 @@ def evaluate(
     tasks: Sequence[Task],
     micro_batch: int,
     processes: Processes,
-) -> tuple[Numbers, list[Image.Image]]:
+    stop: Stop = never,
+) -> tuple[Numbers, list[Image.Image]] | None:
     """Mean and std of every scorer over the tasks, and the pictures in the order of tasks.
 
     Noise follows from the task alone, so that evaluations of one run, and of several, compare.
+
+    Args:
+        stop: Asked before each micro-batch.
+
+    Returns:
+        None where some process has to stop.
     """
     own = tasks[processes.index :: processes.count]
-    decoded = draw_pictures(policy, sampler, own, micro_batch, _seed)
+    decoded: list[Tensor] = []
+    for start in range(0, len(own), micro_batch):
+        if stop():
+            break
+        part = own[start : start + micro_batch]
+        decoded += draw_pictures(policy, sampler, part, micro_batch, _seed)
+    if processes.any(stop()):
+        return None
     pictures = to_pil(decoded)
     scores = AskedUsable(scorers, decoded, own).scores(time.monotonic())
     rows = list(zip(pictures, scores.values.T.tolist(), scores.valid.T.tolist(), strict=True))

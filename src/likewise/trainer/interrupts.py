@@ -5,7 +5,45 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from types import FrameType, TracebackType
+from typing import TypeVar
+
+T = TypeVar("T")
+Stop = Callable[[], bool]  # whether to stop as soon as possible
+POLL_SECONDS = 0.1
+
+
+def never() -> bool:
+    """A `Stop` that never comes."""
+    return False
+
+
+def unless_stopped(work: Callable[[], T], stop: Stop) -> T | None:
+    """What `work` returns, or None as soon as `stop` says so; a daemon thread then finishes `work`.
+
+    For waits that no signal cuts short, such as those for an answer over the network.
+
+    Raises:
+        BaseException: whatever `work` raises.
+    """
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while not wait([result], timeout=POLL_SECONDS).done:
+        if stop():
+            return None
+    return result.result()
+
+
+class SecondInterruptError(KeyboardInterrupt):
+    """The user wants to leave at once; unlike a KeyboardInterrupt that a reward may raise."""
 
 
 class Interrupts:
@@ -42,9 +80,13 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
+    def requested(self) -> bool:
+        """Whether a signal has come: what is going on should stop at the next safe point."""
+        return self.received > 0
+
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise SecondInterruptError
         self.received = number
         if self.on_signal is not None:
             self.on_signal(number)

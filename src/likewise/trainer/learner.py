@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from likewise.config.learning import Optimizer as OptimizerSettings
+
+SCALE_GROWTH = 100  # steps after which a float16 loss scale doubles; torch has 2000, a whole run
 
 
 class Learner:
@@ -50,7 +53,9 @@ class Learner:
             num_warmup_steps=settings.warmup_steps,
             num_training_steps=total_updates,
         )
-        self.scaler = torch.amp.GradScaler(parameters[0].device.type, enabled=half)
+        self.scaler = torch.amp.GradScaler(
+            parameters[0].device.type, growth_interval=SCALE_GROWTH, enabled=half
+        )
         self.ema: EMAModel | None = None
         if settings.ema_decay is not None:
             self.ema = EMAModel(parameters, decay=settings.ema_decay)
@@ -78,6 +83,18 @@ class Learner:
         """
         return self.scaler.scale(loss)
 
+    def overflowed(self, norm: float) -> bool:
+        """Whether the last step's gradients left float16's range and a lower scale may help."""
+        return not math.isfinite(norm) and self.scaler.is_enabled() and self.scaler.get_scale() >= 1
+
+    def is_finite(self) -> bool:
+        """Whether every trained number is."""
+        return bool(torch.stack([one.isfinite().all() for one in self.parameters]).all())
+
+    def forget_gradients(self) -> None:
+        """Drop what has been added up since the last step."""
+        self.optimizer.zero_grad()
+
     def step(self) -> float:
         """Clip, step, average, and clear the gradients. Returns the norm before clipping.
 
@@ -92,7 +109,7 @@ class Learner:
             self.scheduler.step()
             if self.ema is not None:
                 self.ema.step(self.parameters)
-        self.optimizer.zero_grad()
+        self.forget_gradients()
         return norm
 
     @contextmanager

@@ -9,7 +9,7 @@ from likewise.rollout.steps import loop_orders, plan_steps
 from likewise.trainer import metrics
 from likewise.trainer.clock import Clock
 from likewise.trainer.credit import assign_credit
-from likewise.trainer.interrupts import Interrupts
+from likewise.trainer.interrupts import Interrupts, Stop, never
 from likewise.trainer.recorder import Recorder
 from likewise.trainer.session import Session
 from likewise.trainer.state import seed_everything
@@ -20,7 +20,8 @@ def train(
 ) -> bool:
     """Run to the last iteration of the recipe. False if a signal ended it early.
 
-    Finished, stopped by a signal or out of patience: what was learned is in a checkpoint.
+    Finished, stopped by a signal or out of patience: what was learned is in a checkpoint. A signal
+    drops the rollout that is under way, as weights have not changed since the last iteration.
 
     Args:
         accept_changes: Go on although recipe or datasets are not those of the newest checkpoint.
@@ -29,45 +30,64 @@ def train(
         TrainingError: the run cannot go on; see `checks`.
         ValueError: recipe or datasets have changed, and that is not accepted.
     """
-    recipe, processes = session.recipe, session.processes
+    recipe, processes, stop = session.recipe, session.processes, interrupts.requested
     changes = session.restore(accept_changes)
     recorder.resumed(session.iteration, changes)
-    if session.iteration == 0 and session.evaluates:
-        seed_everything(recipe.seed, 0, processes.index)
-        recorder.base(session.evaluate(0))
+    session.check_ratio()
+    if not _evaluate_start(session, recorder, stop):
+        return False
 
     for iteration in range(session.iteration + 1, recipe.run.iterations + 1):
         clock = Clock(processes.device)
         seed_everything(recipe.seed, iteration, processes.index)
         tasks = session.tasks(iteration)
         plan = plan_steps(recipe.rollout, recipe.seed, iteration - 1)
-        drawn, scores = session.roll_out(iteration, tasks, plan, clock)
+        rollout = session.roll_out(iteration, tasks, plan, clock, stop)
+        if rollout is None:
+            break  # dropped, and drawn again on resume
+        drawn, scores = rollout
 
         rows = len(tasks) * recipe.rollout.group_size
         orders = loop_orders(recipe.rollout, plan, rows, recipe.seed, iteration)
         credit = assign_credit(scores.values, scores.valid, recipe, orders)
-        session.check_ratio(drawn)
-        if processes.any(interrupts.received > 0):
-            break  # nothing was learned yet: the iteration is dropped, and drawn again on resume
         with clock.phase("update"):
-            update = session.learn(drawn, credit, plan)
+            update = session.learn(drawn, credit, plan, stop)
+        if update is None:
+            break  # before the first optimiser step: as above
+        session.check_finite(iteration)
 
         last = iteration == recipe.run.iterations
         looks = {}
-        if session.evaluates and (last or iteration % recipe.run.evaluation.every == 0):
+        if session.evaluates_after(iteration):  # a signal puts it off until the run is resumed
             with clock.phase("evaluation"):
-                looks = session.evaluate(iteration)
+                looks = session.evaluate(iteration, never if last else stop) or {}
         recorder.iteration(iteration, tasks, scores, credit, plan, {**update, **looks}, clock)
         session.iteration = iteration
-        stop = processes.any(interrupts.received > 0)
+        stopped = processes.any(stop())
         hopeless = session.patience.ends(metrics.taught(update))
-        if looks or stop or hopeless or last or iteration % recipe.run.checkpoints.every == 0:
+        if looks or stopped or hopeless or last or iteration % recipe.run.checkpoints.every == 0:
             session.save(iteration, session.gain(looks))
         if hopeless:
             raise session.patience.error(scores.problems, scores.silent(list(recipe.rewards)))
-        if stop:
+        if stopped:
             break
     else:
         return True
     session.save_if_missing()
     return session.iteration == recipe.run.iterations
+
+
+def _evaluate_start(session: Session, recorder: Recorder, stop: Stop) -> bool:
+    """The evaluation before training, or the one that a signal had put off; False if stopped."""
+    iteration = session.iteration
+    if not session.owes_evaluation:
+        return True
+    looks = session.evaluate(iteration, stop)
+    if looks is None:
+        return False
+    if iteration == 0:
+        recorder.base(looks)
+    else:
+        recorder.late_evaluation(iteration, looks)
+        session.save(iteration, session.gain(looks))
+    return True

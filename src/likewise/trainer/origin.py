@@ -19,7 +19,7 @@ FREE = (
     *("run.trackers", "data.path", "data.evaluation"),  # datasets may move: fingerprints tell
 )
 # Fields that change the last bits of its numbers, by the order of sums.
-MACHINE = ("run.device", "run.processes", "run.threads")
+MACHINE = ("run.device", "run.processes", "run.threads", "run.deterministic")
 
 
 @dataclass(frozen=True)

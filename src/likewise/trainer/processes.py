@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -11,6 +12,11 @@ from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 
 T = TypeVar("T")
+
+# How long one process waits for the others: more than anything takes that only one of them does.
+# Slow rewards take 540 s at most; the main process writes and hashes checkpoints alone. (torch's
+# own limit is 10 minutes with NCCL.) A process that died is noticed without it.
+COLLECTIVE_TIMEOUT = timedelta(hours=1)
 
 
 class Processes:

@@ -45,6 +45,12 @@ class Recorder:
         """The evaluation before training, as iteration 0."""
         self._write(0, numbers, {})
 
+    def late_evaluation(self, iteration: int, numbers: metrics.Numbers) -> None:
+        """The evaluation of an iteration that has a row already, since a signal had put it off."""
+        if self.processes.is_main:
+            self.run.extend_metrics(iteration, numbers)
+            self._show(iteration, numbers, {})
+
     def iteration(
         self,
         iteration: int,
@@ -94,6 +100,9 @@ class Recorder:
         self.run.append_metrics({"iteration": iteration, **row})
         if timings:
             self.run.append_timings({"iteration": iteration, **timings})
+        self._show(iteration, row, timings)
+
+    def _show(self, iteration: int, row: metrics.Numbers, timings: Mapping[str, float]) -> None:
         known = {key: value for key, value in {**row, **timings}.items() if value is not None}
         self.processes.accelerator.log(known, step=iteration)
         self.progress.show(iteration, row, timings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from likewise.protocols import AnyReward, Policy, Reward, TaskStream
 from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RunDirectory
 from likewise.rollout.groups import compare_groups
-from likewise.rollout.layout import micro_batches
+from likewise.rollout.layout import Rows, micro_batches
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.scoring import (
     Asked,
@@ -23,13 +24,14 @@ from likewise.rollout.scoring import (
     single_rewards,
 )
 from likewise.rollout.spoilt import AskedUsable
-from likewise.rollout.steps import StepPlan
+from likewise.rollout.steps import StepPlan, plan_steps
 from likewise.rollout.trajectories import Roller, Trajectory, iteration_seed
 from likewise.trainer import metrics, origin, state
-from likewise.trainer.checks import Patience, check_ratio
+from likewise.trainer.checks import Patience, check_ratio, not_finite
 from likewise.trainer.clock import Clock
 from likewise.trainer.credit import Assignment
 from likewise.trainer.evaluation import evaluate, gain, grid
+from likewise.trainer.interrupts import Stop, never, unless_stopped
 from likewise.trainer.learner import Learner
 from likewise.trainer.processes import Processes
 from likewise.trainer.trackers import log_grid
@@ -81,7 +83,7 @@ class Session:
         self.store = CheckpointStore(run.checkpoints, recipe.run.checkpoints.keep)
         self.patience = Patience(recipe.run.patience)
         self.iteration = 0
-        self.ratio_checked = False
+        self._tasks: tuple[int, list[Task]] = 0, []
 
     def restore(self, accept_changes: bool = False) -> origin.Changes:
         """Go on from the newest intact checkpoint, if there is one; forget what came after it.
@@ -112,92 +114,149 @@ class Session:
     def evaluates(self) -> bool:
         return self.recipe.run.evaluation.every > 0 and bool(self.parts.evaluation_tasks)
 
+    def evaluates_after(self, iteration: int) -> bool:
+        """Whether the evaluation set is drawn once this iteration is finished."""
+        run = self.recipe.run
+        return self.evaluates and (
+            iteration == run.iterations or iteration % run.evaluation.every == 0
+        )
+
+    @property
+    def owes_evaluation(self) -> bool:
+        """Whether the evaluation after the last finished iteration is missing; a collective call.
+
+        That of iteration 0 makes its own row; all others belong into a row that is there.
+        """
+        if not self.evaluates_after(self.iteration):
+            return False
+        rows = [row for row in self.run.read_metrics() if row["iteration"] == self.iteration]
+        done = any(key.startswith("eval/") for row in rows for key in row)
+        owed = not done and (bool(rows) or self.iteration == 0)
+        return self.processes.any(self.processes.is_main and owed)
+
     def tasks(self, iteration: int) -> list[Task]:
-        """The tasks of iteration 1, 2, …; every one takes the next of the stream."""
-        count = self.recipe.rollout.tasks
-        return [
-            self.parts.stream(index) for index in range((iteration - 1) * count, iteration * count)
-        ]
+        """The tasks of iteration 1, 2, …; every one takes the next of the stream.
+
+        Those of the last iteration that was asked for are kept: the first one is, twice.
+        """
+        if self._tasks[0] != iteration:
+            count = self.recipe.rollout.tasks
+            places = range((iteration - 1) * count, iteration * count)
+            self._tasks = iteration, [self.parts.stream(index) for index in places]
+        return self._tasks[1]
+
+    def check_ratio(self) -> None:
+        """Once per launch, before anything counts: one micro-batch, drawn and replayed.
+
+        Raises:
+            TrainingError: the replay does not give exactly what was drawn; see `checks`.
+        """
+        iteration, settings = self.iteration + 1, self.recipe.rollout
+        if iteration > self.recipe.run.iterations:
+            return
+        batch = next((rows for update in self._layout() for rows in update), None)
+        own = 0.0
+        if batch is not None:
+            plan = plan_steps(settings, self.recipe.seed, iteration - 1)
+            roller = self._roller(iteration, self.tasks(iteration), plan, batch)
+            own = self.replay.ratio_deviation(roller.draw(batch))
+        check_ratio(max(self.processes.gather([own])), self.recipe.objective.ratio_tolerance)
 
     def roll_out(
-        self, iteration: int, tasks: Sequence[Task], plan: StepPlan, clock: Clock
-    ) -> tuple[list[list[Trajectory]], Scores]:
-        """Draw and score all pictures: this process's trajectories by update, all rewards."""
-        settings, processes = self.recipe.rollout, self.processes
-        layout = micro_batches(
-            len(tasks) * settings.group_size,
-            self.recipe.optimizer.updates_per_iteration,
-            processes.count,
-            processes.index,
-            settings.micro_batch,
-        )
+        self,
+        iteration: int,
+        tasks: Sequence[Task],
+        plan: StepPlan,
+        clock: Clock,
+        stop: Stop = never,
+    ) -> tuple[list[list[Trajectory]], Scores] | None:
+        """Draw and score all pictures: this process's trajectories by update, all rewards.
+
+        Args:
+            stop: Asked before each micro-batch, and while slow rewards are waited for.
+
+        Returns:
+            None where some process has to stop.
+        """
+        layout = self._layout()
         rows = [row for update in layout for batch in update for row in batch]
         with clock.phase("rollout"):
-            roller = Roller(
-                self.parts.policy,
-                self.sampler,
-                plan,
-                tasks,
-                settings.group_size,
-                rows,
-                settings.micro_batch,
-                iteration_seed(self.recipe.seed, iteration),
-                settings.shared_noise,
-                keep_means=self.recipe.objective.guard,
-            )
-        drawn: list[list[Trajectory]] = []
-        asked: list[tuple[tuple[int, ...], Asked]] = []
-        for update in layout:
-            drawn.append([])
-            for batch in update:
-                with clock.phase("rollout"):
-                    trajectory = roller.draw(batch)
-                with clock.phase("reward"):
-                    asked.append((batch, self._ask(trajectory, tasks)))
-                drawn[-1].append(trajectory)
+            roller = self._roller(iteration, tasks, plan, rows)
+        drawn: list[list[Trajectory]] = [[] for _ in layout]
+        asked: list[tuple[Rows, Asked]] = []
+        for number, batch in ((n, batch) for n, update in enumerate(layout) for batch in update):
+            if stop():
+                break
+            with clock.phase("rollout"):
+                drawn[number].append(roller.draw(batch))
+            with clock.phase("reward"):
+                asked.append((batch, self._ask(drawn[number][-1], tasks)))
         with clock.phase("reward"):  # of slow ones, what is still missing
-            since = time.monotonic()
-            shares = [(batch, questions.scores(since)) for batch, questions in asked]
+            shares = _answers(asked, stop)
+        if self.processes.any(shares is None or stop()):
+            return None
         with clock.phase("gather"):
-            scores = join_scores(processes.gather(shares))
-        return drawn, compare_groups(self.parts.rewards, scores, settings.group_size)
-
-    def check_ratio(self, drawn: Sequence[Sequence[Trajectory]]) -> None:
-        """Once per sitting: a replay must give exactly what the rollout stored."""
-        if self.ratio_checked:
-            return
-        first = next((trajectory for update in drawn for trajectory in update), None)
-        own = 0.0 if first is None else self.replay.ratio_deviation(first)
-        check_ratio(max(self.processes.gather([own])), self.recipe.objective.ratio_tolerance)
-        self.ratio_checked = True
+            scores = join_scores(self.processes.gather(shares or []))
+        return drawn, compare_groups(self.parts.rewards, scores, self.recipe.rollout.group_size)
 
     def learn(
-        self, drawn: Sequence[Sequence[Trajectory]], credit: Assignment, plan: StepPlan
-    ) -> metrics.Numbers:
-        """One optimiser step per update."""
-        rows = len(credit.complete) // len(drawn)
+        self,
+        drawn: Sequence[Sequence[Trajectory]],
+        credit: Assignment,
+        plan: StepPlan,
+        stop: Stop = never,
+    ) -> metrics.Numbers | None:
+        """One optimiser step per update.
+
+        Args:
+            stop: Asked before each micro-batch of the first update. Once that one's step is taken,
+                the others follow: a checkpoint holds whole iterations.
+
+        Returns:
+            None where some process has to stop; nothing has changed then.
+        """
+        terms = len(credit.complete) // len(drawn) * len(plan.trained)
         parts: list[UpdateSums] = []
         norms: list[float] = []
         rate = self.learner.learning_rate
         for update in drawn:
-            own = self.replay.gradient(update, credit.advantages, rows * len(plan.trained))
-            sum_gradients(self.learner.parameters, self.processes.sum)
-            norms.append(self.learner.step())
-            parts += self.processes.gather([own])
+            found = self._step(update, credit, terms, never if norms else stop)
+            if found is None:
+                return None
+            parts += found[0]
+            norms.append(found[1])
         return metrics.update_numbers(parts, norms, rate)
 
-    def evaluate(self, iteration: int) -> metrics.Numbers:
-        """Numbers of the fixed set of tasks; the main process also draws the sample grid."""
+    def check_finite(self, iteration: int) -> None:
+        """Nothing that is not finite is saved, or learned from.
+
+        Raises:
+            TrainingError: what was learned in `iteration` is not finite.
+        """
+        if not self.learner.is_finite():
+            newest = self.store.newest()
+            raise not_finite(iteration, 0 if newest is None else newest.iteration)
+
+    def evaluate(self, iteration: int, stop: Stop = never) -> metrics.Numbers | None:
+        """Numbers of the fixed set of tasks; the main process also draws the sample grid.
+
+        None where some process has to stop.
+        """
         tasks, parts = self.parts.evaluation_tasks, self.parts
+        state.seed_everything(self.recipe.seed, iteration, self.processes.index)
         with self.learner.averaged():
-            numbers, pictures = evaluate(
+            found = evaluate(
                 parts.policy,
                 self.sampler,
                 beside_judges(parts.rewards, parts.judges),
                 tasks,
                 self.recipe.rollout.micro_batch,
                 self.processes,
+                stop,
             )
+        if found is None:
+            return None
+        numbers, pictures = found
         if self.processes.is_main:
             shown = self.recipe.run.evaluation.grid
             sheet = grid(tasks[:shown], pictures[:shown])
@@ -239,6 +298,66 @@ class Session:
 
         self.store.save(iteration, write, score)
 
+    def _layout(self) -> list[list[Rows]]:
+        """This process's micro-batches, by update."""
+        settings, processes = self.recipe.rollout, self.processes
+        return micro_batches(
+            settings.tasks * settings.group_size,
+            self.recipe.optimizer.updates_per_iteration,
+            processes.count,
+            processes.index,
+            settings.micro_batch,
+        )
+
+    def _roller(
+        self, iteration: int, tasks: Sequence[Task], plan: StepPlan, rows: Sequence[int]
+    ) -> Roller:
+        settings = self.recipe.rollout
+        return Roller(
+            self.parts.policy,
+            self.sampler,
+            plan,
+            tasks,
+            settings.group_size,
+            rows,
+            settings.micro_batch,
+            iteration_seed(self.recipe.seed, iteration),
+            settings.shared_noise,
+            keep_means=self.recipe.objective.guard,
+        )
+
+    def _step(
+        self, update: Sequence[Trajectory], credit: Assignment, terms: int, stop: Stop
+    ) -> tuple[list[UpdateSums], float] | None:
+        """Sums of all processes and the gradient's norm; None, with nothing changed, if stopped.
+
+        A float16 gradient that overflows is computed again at a lower loss scale: that costs an
+        update, and dropping it would cost a rollout.
+        """
+        while True:
+            own = self.replay.gradient(update, credit.advantages, terms, stop)
+            if self.processes.any(stop()):
+                self.learner.forget_gradients()
+                return None
+            sum_gradients(self.learner.parameters, self.processes.sum)
+            norm = self.learner.step()
+            shares = self.processes.gather([own])
+            forward_is_finite = all(math.isfinite(share.loss) for share in shares)
+            if not (forward_is_finite and self.learner.overflowed(norm)):
+                return shares, norm
+
     def _ask(self, trajectory: Trajectory, tasks: Sequence[Task]) -> Asked:
         own = [tasks[row // self.recipe.rollout.group_size] for row in trajectory.rows]
         return AskedUsable(self.parts.rewards, self.parts.policy.decode(trajectory.latents), own)
+
+
+def _answers(asked: Sequence[tuple[Rows, Asked]], stop: Stop) -> list[tuple[Rows, Scores]] | None:
+    """What was asked, answered; None as soon as `stop` says so. Deadlines count from now."""
+
+    def collect() -> list[tuple[Rows, Scores]]:
+        since = time.monotonic()
+        return [(batch, questions.scores(since)) for batch, questions in asked]
+
+    if any(questions.pending for _, questions in asked):
+        return unless_stopped(collect, stop)
+    return collect()

@@ -14,6 +14,7 @@ import torch
 from likewise import tensors as files
 from likewise.protocols import Policy
 from likewise.seeding import derive_seed
+from likewise.trainer.checks import TrainingError
 from likewise.trainer.learner import Learner
 
 ADAPTER = "adapter"  # what is trained
@@ -23,12 +24,20 @@ REST = "learner.json"
 
 
 def write_state(folder: Path, policy: Policy, learner: Learner) -> None:
-    """Write adapter, average, optimiser and schedule to `folder`, bit for bit."""
+    """Write adapter, average, optimiser and schedule to `folder`, bit for bit.
+
+    Raises:
+        TrainingError: a number is not finite, so that nobody could go on from here.
+    """
+    tensors, rest = learner.state()
+    if not learner.is_finite() or not all(bool(one.isfinite().all()) for one in tensors.values()):
+        raise TrainingError(
+            "weights or the optimiser's moments are not finite: no checkpoint of them was saved"
+        )
     policy.save_adapter(folder / ADAPTER)
     if learner.ema is not None:
         with learner.averaged():
             policy.save_adapter(folder / AVERAGE)
-    tensors, rest = learner.state()
     files.save({name: one.cpu().contiguous() for name, one in tensors.items()}, folder / TENSORS)
     (folder / REST).write_text(rest + "\n", encoding="utf-8")
 

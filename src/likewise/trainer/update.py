@@ -66,7 +66,11 @@ class Replay:
     scaled: Callable[[Tensor], Tensor] = lambda loss: loss
 
     def gradient(
-        self, trajectories: Sequence[Trajectory], advantages: Tensor, total_terms: int
+        self,
+        trajectories: Sequence[Trajectory],
+        advantages: Tensor,
+        total_terms: int,
+        stop: Callable[[], bool] = lambda: False,
     ) -> UpdateSums:
         """Add this process's share of the update's gradient to the parameters'.
 
@@ -74,9 +78,13 @@ class Replay:
             advantages: [B, T] of the whole iteration; rows and true step indices are looked up.
             total_terms: Terms of this update over all processes, by which the loss is averaged: so
                 the gradient does not depend on how pictures are split.
+            stop: Asked before each micro-batch; true leaves out the rest, and makes the result
+                worthless.
         """
         sums = UpdateSums()
         for trajectory in trajectories:
+            if stop():
+                break
             rows = torch.tensor(trajectory.rows)
             for transition in trajectory.transitions:
                 credit = advantages[rows, transition.step].to(transition.x.device)
@@ -86,19 +94,18 @@ class Replay:
                 sums.add(objective, kl, len(rows))
         return sums
 
-    @torch.no_grad()
     def ratio_deviation(self, trajectory: Trajectory) -> float:
         """Largest |ratio − 1| of a replay; 0.0 where nothing was learned since the rollout.
 
-        Infinite where a ratio is no number.
+        Computed as an update computes it, backward pass included, since kernels and memory differ
+        without gradient; gradients are cleared. Infinite where a ratio is no number.
         """
-        deviation = 0.0
-        for transition in trajectory.transitions:
-            mean, std = self._replayed(trajectory.condition, transition)
-            new = gaussian_log_prob(transition.following, mean, std)
-            apart = (ratio(new, transition.log_prob) - 1).abs().max()
-            deviation = max(deviation, float(apart.nan_to_num(torch.inf)))  # max() skips NaN
-        return deviation
+        rows, steps = max(trajectory.rows) + 1, self.sampler.num_steps
+        terms = len(trajectory.rows) * len(trajectory.transitions)
+        sums = self.gradient([trajectory], torch.ones(rows, steps), terms)
+        for parameter in self.policy.trainable_parameters():
+            parameter.grad = None
+        return sums.deviation
 
     def _terms(
         self, condition: Condition, transition: Transition, credit: Tensor

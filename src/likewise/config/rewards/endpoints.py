@@ -18,6 +18,9 @@ from pydantic import (
 
 from likewise.config.rewards.section import RewardSection, Side
 
+# Longest wait of an iteration; other processes wait meanwhile (trainer.processes).
+MOST_SECONDS = 540
+
 # The messages quote nothing: what is wrong here may well be a key.
 
 
@@ -71,7 +74,9 @@ class VlmJudge(RewardSection):
     )
     concurrency: PositiveInt = Field(8, description="requests at once, per process")
     request_timeout: PositiveFloat = Field(60, description="seconds for one request")
-    total_timeout: PositiveFloat = Field(300, description="seconds for a picture, waits included")
+    total_timeout: PositiveFloat = Field(
+        300, le=MOST_SECONDS, description="seconds for an image, waits included"
+    )
     attempts: PositiveInt = Field(4, description="requests per picture, before it is missing")
     price_in: NonNegativeFloat = Field(0, description="per million prompt tokens, for the count")
     price_out: NonNegativeFloat = Field(0, description="per million completion tokens")
@@ -98,7 +103,9 @@ class Remote(RewardSection):
     concurrency: PositiveInt = Field(4, description="requests at once, per process")
     timeout: PositiveFloat = Field(30, description="seconds for one try of a request")
     deadline: PositiveFloat = Field(
-        60, le=540, description="seconds that an iteration waits at most, once all is drawn"
+        60,
+        le=MOST_SECONDS,
+        description="seconds that an iteration waits at most, once all is drawn",
     )
     retries: NonNegativeInt = Field(3, description="further tries of a request that failed")
     break_after: PositiveInt = Field(

@@ -15,7 +15,7 @@ from likewise.policies.common.cache import EmbeddingCache, NoCache
 from likewise.policies.common.loading import load_pipeline
 from likewise.policies.common.offload import awake
 from likewise.policies.common.rows import Row, Rows, Tensors, by_rows
-from likewise.policies.common.running import set_up
+from likewise.policies.common.running import narrow_queries, set_up
 from likewise.policies.common.trainable import TrainablePolicy
 from likewise.types import Task
 
@@ -98,6 +98,7 @@ class PipelinePolicy(TrainablePolicy):
         self.offload = offload
         self.cache = NoCache() if cache is None else EmbeddingCache(Path(cache), pipeline)
         set_up(self.denoiser, gradient_checkpointing, compile, attention)
+        narrow_queries(self.denoiser, self.dtype)
         self._unwanted: Tensors | None = None
 
     @classmethod

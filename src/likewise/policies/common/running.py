@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend
+from torch import Tensor, nn
 
 from likewise.quiet import be_quiet
+
+QUERY_NORMS = {"norm_q", "norm_k", "norm_added_q", "norm_added_k"}  # in diffusers' transformers
 
 
 def set_up(denoiser: Any, checkpointing: bool, compile: bool, attention: str | None) -> None:
@@ -25,6 +30,23 @@ def set_up(denoiser: Any, checkpointing: bool, compile: bool, attention: str | N
         # In place, so that weights keep their names; block by block, so that one program serves all
         # blocks of a kind and the first iteration starts in seconds instead of minutes.
         denoiser.compile_repeated_blocks()
+
+
+def narrow_queries(denoiser: Any, dtype: torch.dtype) -> None:
+    """Give attention its queries and keys in the dtype of its values.
+
+    Autocast computes RMS norms in float32 on a GPU, so that normalised queries and keys would be
+    wider than values. torch's own attention narrows them; other kernels refuse such a mixture.
+    """
+    if dtype == torch.float32:
+        return
+    for name, module in denoiser.named_modules():
+        if name.rpartition(".")[2] in QUERY_NORMS:
+            module.register_forward_hook(partial(_narrowed, dtype))
+
+
+def _narrowed(dtype: torch.dtype, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return output.to(dtype)
 
 
 def _use_attention(denoiser: Any, name: str) -> None:

@@ -47,13 +47,14 @@ class TrainablePolicy:
         return self.denoiser.device
 
     def autocast(self) -> torch.autocast:
-        """The context of a forward: autocast where there is an adapter on a 16-bit base.
+        """The context of a forward: autocast to a 16-bit dtype.
 
         PEFT would otherwise multiply by the float32 adapter in float32, which costs more than the
-        base. It depends on there being an adapter, not on its being enabled, so that a fresh
-        adapter and the frozen reference agree in every bit.
+        base. It depends neither on there being an adapter nor on its being enabled: the untrained
+        model, the frozen reference and a fresh adapter agree in every bit. (On a GPU, where
+        autocast computes norms in float32, none of them equals a stock 16-bit pipeline exactly.)
         """
-        mixed = self.adapter is not None and self.dtype != torch.float32
+        mixed = self.dtype != torch.float32
         return torch.autocast(self.device.type, self.dtype, enabled=mixed)
 
     def add_lora(

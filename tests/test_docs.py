@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md"]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "tests" / "README.md"]
 DOCUMENTS += sorted((ROOT / "docs").rglob("*.md"))
 CITING = ("src", "tests", "docs", "scripts", "benchmarks", "examples")  # and the files above
 TEXTS = {".py", ".md", ".yaml", ".toml", ".html", ".j2"}

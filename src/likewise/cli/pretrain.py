@@ -32,8 +32,12 @@ def _train_command(part: str, help_text: str) -> None:
         steps: Annotated[
             int | None, typer.Option(min=1, help="Training steps, if not usual.")
         ] = None,
+        warm_start: Annotated[
+            bool,
+            typer.Option(help="Begin with the finished weights in --models, not with random ones."),
+        ] = False,
     ) -> None:
-        _train(part, work, models, device, workers, minutes, steps)
+        _train(part, work, models, device, workers, minutes, steps, warm_start)
 
 
 for _part, _help in {
@@ -55,6 +59,7 @@ def _train(
     workers: int,
     minutes: float | None,
     steps: int | None,
+    warm_start: bool,
 ) -> None:
     import dataclasses
 
@@ -71,7 +76,8 @@ def _train(
         settings = STAGES[name].settings
         if steps is not None:
             settings = dataclasses.replace(settings, steps=steps)
-        place = FitPlace(work / name, torch.device(device), workers, minutes)
+        start = places.models if warm_start else None
+        place = FitPlace(work / name, torch.device(device), workers, minutes, start)
         try:
             finished = run_stage(name, place, places, settings)
         except (FileNotFoundError, ValueError) as error:

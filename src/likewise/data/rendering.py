@@ -1,7 +1,9 @@
 """Drawing one picture of the sticker world: a subject, changed as asked, on a background.
 
-A :class:`Spec` says what must be so; everything it leaves open (exact place, angle, scale, light,
-details of the scene) is drawn from the given random generator. Same spec and seed, same bytes.
+A :class:`Spec` says what must be so; what it leaves open (the light, details of the scene) is
+drawn from the given random generator. Same spec and seed, same bytes. Sizes and places are
+multiples of the generator's token, so that a subject at its usual size and place covers the same
+tokens of reference and image.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from likewise.data.marks import Mark, mark_layer
 from likewise.data.scenes import SCENES, draw_backdrop, draw_scene
-from likewise.data.sticker_art import StickerArt, nearest
+from likewise.data.sticker_art import MIP_SIDES, StickerArt, nearest
 
 SIDE = 64  # pictures are SIDE × SIDE pixels
 
@@ -26,21 +29,23 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (132, 58, 176),
     "pink": (244, 128, 176),
 }
-# Longest side of the subject, in pixels.
-SIZES: dict[str, float] = {"tiny": 20.0, "normal": 36.0, "huge": 54.0}
-# How far left or right of the middle, in pixels, by size: the subject stays inside the picture.
-SHIFTS: dict[str, float] = {"tiny": 18.0, "normal": 13.0, "huge": 5.0}
+# Longest side of the subject, in pixels: 2, 4 and 6 tokens of 8 pixels.
+SIZES: dict[str, float] = {"tiny": 16.0, "normal": 32.0, "huge": 48.0}
+# How far left or right of the middle, in pixels, by size: the subject stays inside the image.
+SHIFTS: dict[str, float] = {"tiny": 16.0, "normal": 16.0, "huge": 8.0}
+LIGHT = 0.1  # the subject is up to this share brighter or darker
 PLACES: dict[str, float] = {"left": -1.0, "centre": 0.0, "right": 1.0}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A made-up individual of a sticker's kind, so that training sees more than the catalogue.
+    """An individual of a sticker's kind, the same in its reference and in every other image.
 
-    Used in training only, on reference and target alike: hue in degrees, `mirrored`, and `stretch`
-    = width over height relative to the original.
+    All individuals have a `mark`; a `hue` (turned by so many degrees), `mirrored` and `stretch` (width
+    over height relative to the original) are for pretraining, which wants more than the catalogue.
     """
 
+    mark: Mark | None = None
     hue: float = 0.0
     mirrored: bool = False
     stretch: float = 1.0
@@ -72,48 +77,56 @@ class Spec:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A rendered picture (RGB, SIDE × SIDE) and its subject's mask (L, 255 = subject)."""
+    """A rendered image (RGB, SIDE × SIDE) and its subject's mask (L, 255 = subject)."""
 
     image: Image.Image
     mask: Image.Image
 
 
-def render(art: StickerArt, spec: Spec, rng: np.random.Generator, spread: float = 1.0) -> Drawing:
-    """Draw `spec`. `spread` scales the free variation of pose and light (1 = the world's own)."""
+def render(art: StickerArt, spec: Spec, rng: np.random.Generator) -> Drawing:
+    """Draw `spec` with the given stickers."""
     if spec.scene is None:
         background = draw_backdrop(rng, SIDE)
     else:
         background = draw_scene(spec.scene, rng, SIDE)
-    layer = _posed(art, spec, rng, spread)
+    pixels = art.pixels(spec.subject)
+    layer = _posed(pixels.at_least(SIZES[spec.size]), spec)
+    subject = _coloured(layer.convert("RGB"), spec, pixels.mean_luminance)
+    if spec.variant.mark is not None:
+        mark = _posed(_shrunk(mark_layer(art, spec.subject, spec.variant.mark), spec), spec)
+        subject.paste(mark, (0, 0), mark.getchannel("A"))
+    light = 1.0 + rng.uniform(-LIGHT, LIGHT)
     alpha = layer.getchannel("A")
-    subject = _coloured(layer.convert("RGB"), spec, art.pixels(spec.subject).mean_luminance)
-    light = 1.0 + spread * rng.uniform(-0.1, 0.1)
     background.paste(subject.point(lambda level: level * light), (0, 0), alpha)
     return Drawing(background, alpha)
 
 
-def _posed(art: StickerArt, spec: Spec, rng: np.random.Generator, spread: float) -> Image.Image:
-    """The sticker on a transparent SIDE × SIDE canvas, at its place, size and angle."""
-    longest = SIZES[spec.size] * (1.0 + spread * rng.uniform(-0.06, 0.06))
-    angle = math.radians(spread * rng.uniform(-8.0, 8.0))
-    dx, dy = spread * rng.uniform(-2.0, 2.0, size=2)
-    centre_x = SIDE / 2 + PLACES[spec.place] * SHIFTS[spec.size] + dx
-    centre_y = SIDE / 2 + dy
+def _shrunk(layer: Image.Image, spec: Spec) -> Image.Image:
+    """A mark's layer at the size of the sticker's pixels that `spec` is drawn from (see `mips`)."""
+    longest = min(side for side in MIP_SIDES if side >= SIZES[spec.size])
+    share = longest / max(layer.size)
+    return layer.resize(
+        (max(1, round(layer.width * share)), max(1, round(layer.height * share))),
+        Image.Resampling.LANCZOS,
+    )
 
-    source = art.pixels(spec.subject).at_least(longest)
+
+def _posed(source: Image.Image, spec: Spec) -> Image.Image:
+    """RGBA pixels of a subject on a transparent SIDE × SIDE canvas, at their place and size."""
+    centre_x = SIDE / 2 + PLACES[spec.place] * SHIFTS[spec.size]
     width, height = source.size
     stretch = math.sqrt(spec.variant.stretch)
-    scale = max(width * stretch, height / stretch) / longest  # source pixels per drawn pixel
+    # Source pixels per drawn pixel.
+    scale = max(width * stretch, height / stretch) / SIZES[spec.size]
     across = -scale / stretch if spec.variant.mirrored else scale / stretch
     down = scale * stretch
-    cos, sin = math.cos(angle), math.sin(angle)
-    # PIL wants the inverse map, from canvas to source: rotate about the centre, then scale.
-    a, b = across * cos, across * sin
-    d, e = -down * sin, down * cos
-    c = width / 2 - a * centre_x - b * centre_y
-    f = height / 2 - d * centre_x - e * centre_y
+    # PIL wants the inverse map, from canvas to source.
+    c, f = width / 2 - across * centre_x, height / 2 - down * SIDE / 2
     return source.transform(
-        (SIDE, SIDE), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BICUBIC
+        (SIDE, SIDE),
+        Image.Transform.AFFINE,
+        (across, 0.0, c, 0.0, down, f),
+        Image.Resampling.BICUBIC,
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from likewise.data.marks import random_mark
 from likewise.data.prompts import constraints_of, kind_and_complexity, write_prompt
 from likewise.data.rendering import COLOURS, Drawing, Spec, Variant, render
 from likewise.data.scenes import SCENES
@@ -118,19 +119,28 @@ def subject_photos(subject: str, key: str, art: StickerArt) -> SubjectPhotos:
     """
     rng = numpy_rng("reference", subject, key)
     scene = _pick(rng, tuple(SCENES)) if rng.random() < 0.5 else None
-    reference = render(art, Spec(subject, scene=scene), rng, spread=0.5)
+    variant = individual(key)
+    reference = render(art, Spec(subject, scene=scene, variant=variant), rng)
     others = []
     for number in range(OTHER_PHOTOS):
         rng = numpy_rng("other photo", subject, key, number)
-        others.append(render(art, Spec(subject, scene=_pick(rng, tuple(SCENES))), rng).image)
+        spec = Spec(subject, scene=_pick(rng, tuple(SCENES)), variant=variant)
+        others.append(render(art, spec, rng).image)
     return SubjectPhotos(reference, tuple(others))
+
+
+def individual(key: str) -> Variant:
+    """Which individual of its kind a task is about: the sticker's own colours, and a mark."""
+    return Variant(random_mark(numpy_rng("individual", key)))
 
 
 def truth(task: Task, seed: int = 0, art: StickerArt | None = None) -> Drawing:
     """A picture that fulfils the task perfectly: what the world itself would draw."""
     rng = numpy_rng("truth", task.id, seed)
-    wanted = Spec(subject=task.subject, variant=Variant(), **task.constraints)
-    return render(art or shipped_art(), wanted, rng)
+    art = art or shipped_art()
+    key = task.subject if art[task.subject].held_out else task.id
+    wanted = Spec(subject=task.subject, variant=individual(key), **task.constraints)
+    return render(art, wanted, rng)
 
 
 def make_bench(art: StickerArt | None = None) -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ from transformers import CLIPTokenizer, T5TokenizerFast
 
 from likewise.data.prompts import ATTRIBUTES, write_prompt
 from likewise.pretrain import nano
-from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit
+from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
 from likewise.pretrain.pool import REFERENCES, TARGETS, Pool, load_or_build_pool
 from likewise.pretrain.samples import prompt_corpus, training_names
 from likewise.pretrain.sampling import progress_sheet
@@ -27,8 +27,7 @@ SETTINGS = FitSettings(
     ema_decay=0.999,
     save_every=1000,
 )
-INDIVIDUALS = 7000
-FULL_DIFFICULTY_AT = 0.5  # share of training after which every individual is in play
+INDIVIDUALS = 12_000
 WRONG_NAME_SHARE = 0.5  # how often the prompt names another thing: the reference must decide
 EMPTY_PROMPT_SHARE = 0.08  # makes classifier-free guidance possible
 # Towards the end captions are as unreliable as those of the web: about one mention in five is not
@@ -37,6 +36,9 @@ EMPTY_PROMPT_SHARE = 0.08  # makes classifier-free guidance possible
 NOISY_CAPTIONS_FROM = 6 / 7  # share of training
 WRONG_MENTION_SHARE, MADE_UP_MENTION_SHARE = 0.12, 0.08
 TEXT_ONLY_EVERY = 16  # every so many steps, a batch without references
+# Noise levels are sigmoid(LEVEL_SPREAD·n + LEVEL_CENTRE), n normal: half of them below 0.6, where
+# details are decided.
+LEVEL_CENTRE, LEVEL_SPREAD = 0.4, 1.3
 SUBJECT_WEIGHT = 3.0  # extra loss weight of tokens that the subject covers
 
 
@@ -53,9 +55,7 @@ def train(
     held-out subjects (``sheet-STEP.png``): look at them on the way.
     """
     vae = nano.load_vae(vae_folder)
-    clip = nano.kept_clip_tokenizer(place.folder / "tokenizer", prompt_corpus())
-    t5 = nano.kept_t5_tokenizer(place.folder / "tokenizer_2", prompt_corpus())
-    model = nano.NanoGenerator(clip, t5)
+    clip, t5, model = _begin(place)
     pool = load_or_build_pool(place.folder, vae, individuals, place.device, place.workers)
     make_sample = SampleMaker(pool, clip, t5, settings)
 
@@ -72,6 +72,22 @@ def train(
     return True
 
 
+def _begin(place: FitPlace) -> tuple[CLIPTokenizer, T5TokenizerFast, nano.NanoGenerator]:
+    """Tokenizers and a model, new or (`place.warm_start`) as a finished pipeline has them."""
+    start = place.warm_start and place.warm_start / "nano-kontext"
+    clip, t5 = (
+        keep(place.folder / part, prompt_corpus(), start and start / part)
+        for keep, part in (
+            (nano.kept_clip_tokenizer, "tokenizer"),
+            (nano.kept_t5_tokenizer, "tokenizer_2"),
+        )
+    )
+    model = nano.NanoGenerator(clip, t5)
+    for part in ("text_encoder", "text_encoder_2", "transformer"):
+        start_from(getattr(model, part), start and start / part)
+    return clip, t5, model
+
+
 class SampleMaker:
     """Index → one training triple, from the pool (picklable, so that workers can hold it)."""
 
@@ -85,7 +101,7 @@ class SampleMaker:
         int64 [24]; ``t5_ids`` int64 [16]; ``text_only`` bool [], the same for a whole batch."""
         rng = numpy_rng("generator", index)
         step = index // self.settings.batch_size
-        individual = rng.integers(self._in_play(step))
+        individual = rng.integers(len(self.pool.names))
         reference, target = rng.integers(REFERENCES), rng.integers(TARGETS)
         prompt = self._prompt(int(individual), int(target), step, rng)
         return {
@@ -96,11 +112,6 @@ class SampleMaker:
             "t5_ids": token_ids(self.t5, prompt),
             "text_only": torch.tensor(step % TEXT_ONLY_EVERY == TEXT_ONLY_EVERY - 1),
         }
-
-    def _in_play(self, step: int) -> int:
-        """How many individuals, easiest first, may be drawn at a step."""
-        progress = min(1.0, step / (FULL_DIFFICULTY_AT * self.settings.steps))
-        return max(1, round(len(self.pool.names) * (0.35 + 0.65 * progress)))
 
     def _prompt(self, individual: int, target: int, step: int, rng: np.random.Generator) -> str:
         if rng.random() < EMPTY_PROMPT_SHARE:
@@ -135,7 +146,7 @@ def token_ids(tokenizer: CLIPTokenizer | T5TokenizerFast, prompt: str) -> Tensor
 
 
 class FlowMatchingLoss:
-    """Squared velocity error at a random noise level drawn towards noise, subject weighted up."""
+    """Squared velocity error at a random noise level, the subject weighted up."""
 
     def __init__(self, model: nano.NanoGenerator) -> None:
         self.model = model
@@ -145,8 +156,8 @@ class FlowMatchingLoss:
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         image = batch["target"]
         noise = torch.randn(image.shape, generator=generator).to(image.device)
-        level = torch.sigmoid(1.2 * torch.randn(len(image), generator=generator) + 1.0)
-        level = level.to(image.device)
+        normal = torch.randn(len(image), generator=generator)
+        level = torch.sigmoid(LEVEL_SPREAD * normal + LEVEL_CENTRE).to(image.device)
         sigma = level[:, None, None]
         reference = None if bool(batch["text_only"][0]) else batch["reference"]
         velocity = self.model.velocity(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from likewise.data.prompts import constraints_of
-from likewise.data.rendering import COLOURS, Drawing, Spec, Variant
+from likewise.data.rendering import COLOURS, Drawing, Spec
 from likewise.data.scenes import SCENES
 from likewise.data.sticker_art import shipped_art
-from likewise.pretrain.samples import draw, random_look
+from likewise.data.stickers import individual
+from likewise.pretrain.samples import draw, random_look, rival
 from likewise.rewards.dino import segmented as segment
 from likewise.seeding import numpy_rng
 
@@ -45,7 +46,7 @@ def photos(purpose: str, looks: Looks, count: int) -> list[Photo]:
         for index in range(count):
             rng = numpy_rng("held-out", purpose, subject, index)
             look = looks(rng)
-            drawing = draw(Spec(subject, variant=Variant(), **look), rng)
+            drawing = draw(Spec(subject, variant=individual(subject), **look), rng)
             made.append(Photo(number, art[subject].name, constraints_of(look), drawing))
     return made
 
@@ -73,6 +74,18 @@ def recoloured() -> list[Photo]:
 
 
 @functools.cache
+def rivals() -> list[Photo]:
+    """As :func:`in_scenes`, but of other individuals: the same kind and colours, another mark."""
+    art, made = shipped_art(), []
+    for photo in in_scenes():
+        subject = art.subjects(held_out=True)[photo.subject]
+        rng = numpy_rng("held-out rival", subject, len(made))
+        spec = Spec(subject, variant=rival(individual(subject), rng), **photo.look)
+        made.append(replace(photo, drawing=draw(spec, rng)))
+    return made
+
+
+@functools.cache
 def in_any_look() -> list[Photo]:
     """Every subject with random scene, colour, size and place, as prompts ask for."""
     return photos("any", random_look, PER_SUBJECT)
@@ -91,7 +104,8 @@ def identity_numbers(embed: Embed) -> dict[str, float]:
     """Mean cosines between pictures by what they share, and retrieval@1 among held-out subjects.
 
     ``segmented …`` compares a segmented picture with a whole one, as a segmenting reward does.
-    Retrieval asks for the subject of a picture in a scene, given every subject's plain reference,
+    A rival differs from a picture's individual in its mark alone; ``told from a rival`` is the share of
+    pictures that are nearer to their own reference than their rival is. Retrieval asks for the subject of a picture in a scene, given every subject's plain reference,
     or the mean of five such references.
 
     Args:
@@ -107,6 +121,10 @@ def identity_numbers(embed: Embed) -> dict[str, float]:
     numbers |= {f"segmented {key}": value for key, value in _shared(album, cut, whole).items()}
     numbers["same subject, from plain reference"] = float((whole * gallery[subjects]).sum(1).mean())
     numbers["recoloured, from plain reference"] = float((alien * gallery[subjects]).sum(1).mean())
+    marked = _embed(embed, pictures(rivals()))
+    numbers["other mark, from plain reference"] = float((marked * gallery[subjects]).sum(1).mean())
+    nearer = (whole * gallery[subjects]).sum(1) > (marked * gallery[subjects]).sum(1)
+    numbers["told from a rival"] = float(nearer.float().mean())
     numbers["retrieval@1"] = retrieval(whole, gallery, subjects)
     numbers["segmented retrieval@1"] = retrieval(cut, gallery, subjects)
     numbers["retrieval@1, five references"] = retrieval(whole, _gallery_of_five(embed), subjects)

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Dinov2Config, Dinov2Model
 
-from likewise.data.rendering import SIDE, Spec
+from likewise.data.rendering import SIDE, Spec, Variant
 from likewise.pretrain import held_out
 from likewise.pretrain.contrastive import image_processor, info_nce
-from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit
+from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
 from likewise.pretrain.pictures import to_tensor
-from likewise.pretrain.samples import draw, random_look, random_subject, random_variant
+from likewise.pretrain.samples import draw, random_look, random_subject, random_variant, rival
 from likewise.pretrain.views import degrade, random_crop, random_look_in, relight
 from likewise.rewards.dino import DinoReward
 from likewise.seeding import numpy_rng
@@ -59,6 +59,7 @@ def build() -> Dinov2Model:
 def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bool:
     """Train (or resume); when finished, save model and image processor to `target`."""
     model = build()
+    start_from(model, place.warm_start and place.warm_start / "nano-dinov2")
     if not fit(model, identity_sample, lambda batch, _: _loss(model, batch), settings, place):
         return False
     model.to("cpu").save_pretrained(target)
@@ -67,17 +68,19 @@ def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bo
 
 
 def identity_sample(index: int) -> Mapping[str, Tensor]:
-    """``first`` and ``second`` float32 [3, 64, 64] in [-1, 1]: two views that belong together."""
+    """``first`` and ``second``: two views that belong together; ``other``: a rival individual, which
+    differs in its mark alone. All float32 [3, 64, 64] in [-1, 1]."""
     rng = numpy_rng("identity", index)
     subject, variant = random_subject(rng), random_variant(rng)
     colour = random_look(rng).get("colour")  # an individual keeps its colours
 
-    def picture() -> Image.Image:
+    def picture(variant: Variant) -> Image.Image:
         return draw(Spec(subject, variant=variant, **random_look_in(colour, rng)), rng).image
 
-    first = picture()
-    second = picture() if rng.random() < PAIR_SHARE else random_crop(first, rng)
-    return {"first": _view(first, rng), "second": _view(second, rng)}
+    first = picture(variant)
+    second = picture(variant) if rng.random() < PAIR_SHARE else random_crop(first, rng)
+    other = picture(rival(variant, rng))
+    return {"first": _view(first, rng), "second": _view(second, rng), "other": _view(other, rng)}
 
 
 def _view(picture: Image.Image, rng: np.random.Generator) -> Tensor:
@@ -85,12 +88,14 @@ def _view(picture: Image.Image, rng: np.random.Generator) -> Tensor:
 
 
 def _loss(model: Dinov2Model, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-    tokens = model(torch.cat([batch["first"], batch["second"]])).pooler_output
-    first, second = F.normalize(tokens.float(), dim=-1).chunk(2)
-    loss = info_nce(first, second, TEMPERATURE) + info_nce(second, first, TEMPERATURE)
+    views = torch.cat([batch["first"], batch["second"], batch["other"]])
+    first, second, other = F.normalize(model(views).pooler_output.float(), dim=-1).chunk(3)
+    loss = info_nce(first, torch.cat([second, other]), TEMPERATURE)
+    loss = loss + info_nce(second, torch.cat([first, other]), TEMPERATURE)
     cosines = first @ second.T
     return loss / 2, {
         "positive": cosines.diagonal().mean(),
+        "rival": (first * other).sum(1).mean(),
         "negative": (cosines.sum() - cosines.trace()) / (len(cosines) * (len(cosines) - 1)),
     }
 

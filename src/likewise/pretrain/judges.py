@@ -20,13 +20,14 @@ from likewise.data.prompts import ATTRIBUTES
 from likewise.data.rendering import COLOURS, Spec
 from likewise.pretrain import held_out
 from likewise.pretrain.contrastive import image_processor, info_nce
-from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit
+from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
 from likewise.pretrain.pictures import to_tensor
 from likewise.pretrain.samples import (
     draw,
     random_look,
     random_subject,
     random_variant,
+    rival,
 )
 from likewise.pretrain.views import degrade, random_look_in, relight
 from likewise.rewards.judges import IdentityJudge, PromptJudge
@@ -51,9 +52,10 @@ PROMPT_SETTINGS = FitSettings(
     bf16=False,
 )
 TEMPERATURE = 0.1
-# First learn colours, which are easy, from rivals of other colours; then shapes, from rivals of the
-# same colour: without those, a dark grey camera passes for a rhino.
-SHAPE_RIVALS_FROM = 64_000  # samples
+# First learn colours and marks, from rivals that differ in them alone; then outlines too, from other
+# subjects of the same colour and mark: without those, a dark grey camera passes for a rhino.
+SHAPE_RIVALS_FROM = 32_000  # samples
+MARK_RIVAL_SHARE = 0.65  # of the rivals that are of the same kind
 LABELS = tuple(f"{name}:{value}" for name, values in ATTRIBUTES.items() for value in values)
 
 
@@ -82,6 +84,7 @@ def train_identity(
 ) -> bool:
     """Train (or resume) the identity judge; when finished, save it to `target`."""
     model = build_identity()
+    start_from(model, place.warm_start and place.warm_start / IDENTITY_SETTINGS.name)
 
     def loss(batch: Batch, _: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         return _identity_loss(model, batch)
@@ -92,6 +95,7 @@ def train_identity(
 def train_prompt(place: FitPlace, target: Path, settings: FitSettings = PROMPT_SETTINGS) -> bool:
     """Train (or resume) the prompt judge; when finished, save it to `target`."""
     model = build_prompt()
+    start_from(model, place.warm_start and place.warm_start / PROMPT_SETTINGS.name)
 
     def loss(batch: Batch, _: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         return _prompt_loss(model, batch)
@@ -106,20 +110,21 @@ def _save(model: ResNetModel | ResNetForImageClassification, target: Path) -> bo
 
 
 def individual_sample(index: int) -> Mapping[str, Tensor]:
-    """Two pictures of an individual and one of its nearest rival, float32 [3, 64, 64] each.
+    """Two images of an individual and one of its nearest rival, float32 [3, 64, 64] each.
 
-    An individual is a sticker, a variant and perhaps a colour; the rival is the same sticker in
-    other colours or, later in training, another one in the same colour. ``individual`` and
+    An individual is a sticker, a variant (with its mark) and perhaps a colour. ``individual`` and
     ``rival`` are int64 identifiers.
     """
     rng = numpy_rng("judge-identity", index)
     subject, variant = random_subject(rng), random_variant(rng)
     own = Spec(subject, colour=random_look(rng).get("colour"), variant=variant)
-    if index >= SHAPE_RIVALS_FROM and rng.random() < 0.5:
+    if index >= SHAPE_RIVALS_FROM and rng.random() < 0.3:
         own = replace(own, colour=own.colour or tuple(COLOURS)[rng.integers(len(COLOURS))])
         other = replace(own, subject=random_subject(rng))
+    elif rng.random() < MARK_RIVAL_SHARE:
+        other = replace(own, variant=rival(variant, rng))
     else:
-        other = _rival(own, rng)
+        other = _recoloured(own, rng)
 
     def view(spec: Spec) -> Tensor:
         look = random_look_in(spec.colour, rng)
@@ -134,7 +139,7 @@ def individual_sample(index: int) -> Mapping[str, Tensor]:
     }
 
 
-def _rival(own: Spec, rng: np.random.Generator) -> Spec:
+def _recoloured(own: Spec, rng: np.random.Generator) -> Spec:
     """The same sticker in other colours: recoloured, or with its hues turned by a clear angle."""
     if rng.random() < 0.7 or own.colour is not None:
         others = [colour for colour in (None, *COLOURS) if colour != own.colour]

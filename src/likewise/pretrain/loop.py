@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -54,12 +55,19 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class FitPlace:
-    """Where and for how long: `minutes` ends this sitting early (the state is saved)."""
+    """Where, from what, and for how long.
+
+    Attributes:
+        folder: State, log and contact sheets.
+        minutes: Stops early, with the state saved; calling again resumes.
+        warm_start: Weights to begin with instead of random ones: a folder of finished models.
+    """
 
     folder: Path
     device: torch.device
     workers: int = 1
     minutes: float | None = None
+    warm_start: Path | None = None
 
 
 class _Indexed(Dataset[Batch]):
@@ -94,6 +102,23 @@ def batches(
 
 def _one_thread(_worker: int) -> None:
     torch.set_num_threads(1)
+
+
+def start_from(model: Any, folder: Path | None) -> None:
+    """Give `model` the weights in `folder`, which must have its shape; nothing without a folder.
+
+    Args:
+        model: A diffusers or transformers model.
+
+    Raises:
+        ValueError: the weights have another shape (the message names the folder).
+    """
+    if folder is None:
+        return
+    try:
+        model.load_state_dict(type(model).from_pretrained(folder).state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"cannot start from {folder}: {error}") from error
 
 
 def fit(

@@ -1,8 +1,7 @@
-"""A pool of encoded pictures for the generator, so that rendering and VAE encoding are paid once.
+"""A pool of encoded images for the generator, so that rendering and VAE encoding are paid once.
 
-Each *individual* (a sticker, often made up by hue, mirroring and stretch) gets a few reference and
-a few target pictures; any reference may be paired with any target. Individuals are ordered from
-easy (little pose variation, few layout prompts) to the world's full variation, for a curriculum.
+Each *individual* (a sticker with a mark, often in made-up colours and proportions) gets a few
+reference and a few target images; any reference may be paired with any target.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from likewise.pretrain.pictures import to_tensor
 from likewise.pretrain.samples import draw, random_look, random_subject, random_variant
 from likewise.seeding import numpy_rng
 
-REFERENCES, TARGETS = 2, 6  # pictures per individual
+REFERENCES, TARGETS = 2, 4  # images per individual
 
 
 @dataclass(frozen=True)
@@ -59,19 +58,15 @@ class _Individuals(Dataset[Mapping[str, object]]):
 
     def __getitem__(self, index: int) -> Mapping[str, object]:
         rng = numpy_rng("pool", index)
-        difficulty = index / self.count
         subject, variant = random_subject(rng), random_variant(rng)
         references = [
             random_reference(Spec(subject, variant=variant), rng) for _ in range(REFERENCES)
         ]
-        looks = [random_look(rng, 0.15 + 0.3 * difficulty) for _ in range(TARGETS)]
-        targets = [
-            draw(Spec(subject, variant=variant, **look), rng, spread=0.3 + 0.7 * difficulty)
-            for look in looks
-        ]
-        pictures = [*references, *targets]
+        looks = [random_look(rng) for _ in range(TARGETS)]
+        targets = [draw(Spec(subject, variant=variant, **look), rng) for look in looks]
+        images = [*references, *targets]
         return {
-            "images": torch.stack([to_tensor(drawing.image) for drawing in pictures]),
+            "images": torch.stack([to_tensor(drawing.image) for drawing in images]),
             "weights": torch.stack([coverage(drawing.mask) for drawing in targets]),
             "name": shipped_art()[subject].name,
             "looks": json.dumps(looks),
@@ -79,10 +74,10 @@ class _Individuals(Dataset[Mapping[str, object]]):
 
 
 def random_reference(spec: Spec, rng: np.random.Generator) -> Drawing:
-    """A reference picture: usual size and place, little tilt, plain or busy background."""
+    """A reference image: usual size and place, plain or busy background."""
     scenes = tuple(SCENES)
     scene = scenes[rng.integers(len(scenes))] if rng.random() < 0.5 else None
-    return draw(Spec(spec.subject, scene=scene, variant=spec.variant), rng, spread=0.5)
+    return draw(Spec(spec.subject, scene=scene, variant=spec.variant), rng)
 
 
 def coverage(mask: Image.Image) -> Tensor:

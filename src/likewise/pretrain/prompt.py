@@ -23,7 +23,7 @@ from likewise.data.rendering import SIDE, Spec
 from likewise.data.sticker_art import shipped_art
 from likewise.pretrain import held_out
 from likewise.pretrain.contrastive import NORMALISATION, info_nce
-from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit
+from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
 from likewise.pretrain.nano import CLIP_LENGTH, kept_clip_tokenizer
 from likewise.pretrain.pictures import to_tensor
 from likewise.pretrain.samples import (
@@ -94,8 +94,11 @@ class PromptTrainee(nn.Module):
 
 def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bool:
     """Train (or resume); when finished, save model and processor to `target`."""
-    tokenizer = kept_clip_tokenizer(place.folder / "tokenizer", prompt_corpus())
-    model, samples = PromptTrainee(build(tokenizer)), PromptSamples(tokenizer)
+    start = place.warm_start and place.warm_start / "nano-clip"
+    tokenizer = kept_clip_tokenizer(place.folder / "tokenizer", prompt_corpus(), start)
+    clip = build(tokenizer)
+    start_from(clip, start)
+    model, samples = PromptTrainee(clip), PromptSamples(tokenizer)
     if not fit(model, samples, lambda batch, _: _loss(model, batch), settings, place):
         return False
     model.clip.to("cpu").save_pretrained(target)

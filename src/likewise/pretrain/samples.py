@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from likewise.data.marks import other_mark, random_mark
 from likewise.data.prompts import write_prompt
 from likewise.data.rendering import COLOURS, Drawing, Spec, Variant, render
 from likewise.data.scenes import SCENES
@@ -34,14 +37,21 @@ def random_subject(rng: np.random.Generator) -> str:
 
 
 def random_variant(rng: np.random.Generator, share: float = 0.6) -> Variant:
-    """A made-up individual with probability `share`, else the sticker as it is."""
+    """An individual: always a random mark, and with probability `share` made-up colours and shape."""
+    mark = random_mark(rng)
     if rng.random() >= share:
-        return Variant()
+        return Variant(mark)
     return Variant(
+        mark,
         hue=float(rng.uniform(0.0, 360.0)),
         mirrored=bool(rng.random() < 0.5),
         stretch=float(np.exp(rng.uniform(-0.3, 0.3))),
     )
+
+
+def rival(variant: Variant, rng: np.random.Generator) -> Variant:
+    """Another individual of the same kind and colours: only the mark differs."""
+    return replace(variant, mark=other_mark(variant.mark, rng))
 
 
 def random_look(rng: np.random.Generator, layout_share: float = 0.4) -> dict[str, str]:
@@ -61,16 +71,19 @@ def random_look(rng: np.random.Generator, layout_share: float = 0.4) -> dict[str
     return look
 
 
-def draw(spec: Spec, rng: np.random.Generator, spread: float = 1.0) -> Drawing:
+def draw(spec: Spec, rng: np.random.Generator) -> Drawing:
     """Render with the shipped stickers."""
-    return render(shipped_art(), spec, rng, spread)
+    return render(shipped_art(), spec, rng)
 
 
 def vae_sample(index: int) -> Mapping[str, Tensor]:
-    """``image`` float32 [3, 64, 64] in [-1, 1]: any picture of the world."""
+    """Any image of the world: ``image`` float32 [3, 64, 64] in [-1, 1] and ``mask`` float32
+    [1, 64, 64] in [0, 1], the subject."""
     rng = numpy_rng("vae", index)
     spec = Spec(random_subject(rng), variant=random_variant(rng), **random_look(rng))
-    return {"image": to_tensor(draw(spec, rng).image)}
+    drawing = draw(spec, rng)
+    mask = torch.from_numpy(np.asarray(drawing.mask, dtype=np.float32) / 255)
+    return {"image": to_tensor(drawing.image), "mask": mask[None]}
 
 
 @functools.cache

@@ -41,8 +41,9 @@ PLACES: dict[str, float] = {"left": -1.0, "centre": 0.0, "right": 1.0}
 class Variant:
     """An individual of a sticker's kind, the same in its reference and in every other image.
 
-    All individuals have a `mark`; a `hue` (turned by so many degrees), `mirrored` and `stretch` (width
-    over height relative to the original) are for pretraining, which wants more than the catalogue.
+    All individuals have a `mark`; a `hue` (turned by so many degrees), `mirrored` and `stretch`
+    (width over height relative to the original) are for pretraining, which wants more than the
+    catalogue.
     """
 
     mark: Mark | None = None

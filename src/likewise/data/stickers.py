@@ -139,8 +139,23 @@ def truth(task: Task, seed: int = 0, art: StickerArt | None = None) -> Drawing:
     rng = numpy_rng("truth", task.id, seed)
     art = art or shipped_art()
     key = task.subject if art[task.subject].held_out else task.id
-    wanted = Spec(subject=task.subject, variant=individual(key), **task.constraints)
-    return render(art, wanted, rng)
+    return render(art, Spec(task.subject, variant=individual(key), **task.constraints), rng)
+
+
+def asked_for(task: Task) -> Image.Image:
+    """The world's own drawing of a task, to compare images with; another one than `truth`'s.
+
+    The same object for equal tasks, so that it is encoded once.
+    """
+    return _asked_for(task.subject, task.id, tuple(sorted(task.constraints.items())))
+
+
+@functools.lru_cache(maxsize=2048)
+def _asked_for(subject: str, id: str, constraints: tuple[tuple[str, str], ...]) -> Image.Image:
+    art = shipped_art()
+    key = subject if art[subject].held_out else id
+    wanted = Spec(subject, variant=individual(key), **dict(constraints))
+    return render(art, wanted, numpy_rng("asked for", id)).image
 
 
 def make_bench(art: StickerArt | None = None) -> list[dict[str, object]]:

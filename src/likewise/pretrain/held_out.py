@@ -39,10 +39,16 @@ class Photo:
     drawing: Drawing
 
 
+@functools.cache
+def subjects() -> tuple[str, ...]:
+    """Identifiers of the held-out subjects; :class:`Photo` counts them in this order."""
+    return tuple(shipped_art().subjects(held_out=True))
+
+
 def photos(purpose: str, looks: Looks, count: int) -> list[Photo]:
     """`count` pictures of each held-out subject; `looks` draws what each must show."""
     art, made = shipped_art(), []
-    for number, subject in enumerate(art.subjects(held_out=True)):
+    for number, subject in enumerate(subjects()):
         for index in range(count):
             rng = numpy_rng("held-out", purpose, subject, index)
             look = looks(rng)
@@ -76,9 +82,9 @@ def recoloured() -> list[Photo]:
 @functools.cache
 def rivals() -> list[Photo]:
     """As :func:`in_scenes`, but of other individuals: the same kind and colours, another mark."""
-    art, made = shipped_art(), []
+    made: list[Photo] = []
     for photo in in_scenes():
-        subject = art.subjects(held_out=True)[photo.subject]
+        subject = subjects()[photo.subject]
         rng = numpy_rng("held-out rival", subject, len(made))
         spec = Spec(subject, variant=rival(individual(subject), rng), **photo.look)
         made.append(replace(photo, drawing=draw(spec, rng)))
@@ -104,8 +110,9 @@ def identity_numbers(embed: Embed) -> dict[str, float]:
     """Mean cosines between pictures by what they share, and retrieval@1 among held-out subjects.
 
     ``segmented …`` compares a segmented picture with a whole one, as a segmenting reward does.
-    A rival differs from a picture's individual in its mark alone; ``told from a rival`` is the share of
-    pictures that are nearer to their own reference than their rival is. Retrieval asks for the subject of a picture in a scene, given every subject's plain reference,
+    A rival differs from an image's individual in its mark alone; ``told from a rival`` is the share
+    of images that are nearer to their own reference than their rival is. Retrieval asks for the
+    subject of an image in a scene, given every subject's plain reference,
     or the mean of five such references.
 
     Args:

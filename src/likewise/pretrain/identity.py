@@ -68,8 +68,8 @@ def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bo
 
 
 def identity_sample(index: int) -> Mapping[str, Tensor]:
-    """``first`` and ``second``: two views that belong together; ``other``: a rival individual, which
-    differs in its mark alone. All float32 [3, 64, 64] in [-1, 1]."""
+    """Float32 [3, 64, 64] in [-1, 1]: ``first`` and ``second``, two views that belong together, and
+    ``other``, a rival individual, which differs in its mark alone."""
     rng = numpy_rng("identity", index)
     subject, variant = random_subject(rng), random_variant(rng)
     colour = random_look(rng).get("colour")  # an individual keeps its colours

@@ -52,8 +52,8 @@ PROMPT_SETTINGS = FitSettings(
     bf16=False,
 )
 TEMPERATURE = 0.1
-# First learn colours and marks, from rivals that differ in them alone; then outlines too, from other
-# subjects of the same colour and mark: without those, a dark grey camera passes for a rhino.
+# First learn colours and marks, from rivals that differ in them alone; then outlines too, from
+# other subjects of the same colour and mark: without those, a dark grey camera passes for a rhino.
 SHAPE_RIVALS_FROM = 32_000  # samples
 MARK_RIVAL_SHARE = 0.65  # of the rivals that are of the same kind
 LABELS = tuple(f"{name}:{value}" for name, values in ATTRIBUTES.items() for value in values)

@@ -7,7 +7,7 @@ recipe should train on them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -23,20 +23,37 @@ from likewise.types import Task
 
 
 class IdentityJudge(Likeness):
-    """Cosine between pooled features of a picture and of its task's reference.
+    """Cosine between pooled features of an image and of what its task asks for.
 
-    Trained with labels to see the individual through pose, scene, size and light; a recoloured or
-    different subject scores low. The shipped one is a ``ResNetModel`` (He et al. 2015,
+    Trained with labels to see the individual through scene, size and light; another subject, other
+    colours and other marks score low. The shipped one is a ``ResNetModel`` (He et al. 2015,
     arXiv:1512.03385), whose features are not negative, so its values lie in [0, 1].
 
     Args:
         path_or_name: Directory or hub name of a vision ``AutoModel`` whose output has a
             ``pooler_output``, with its image processor.
         device: Where to encode.
+        asked_for: The image to compare with, by task: this subject recoloured, moved and scaled as
+            the prompt asks, so that obeying the prompt costs no identity. Without it, the task's
+            reference.
     """
 
-    def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        path_or_name: str | Path,
+        device: str | torch.device = "cpu",
+        asked_for: Callable[[Task], Image.Image] | None = None,
+    ) -> None:
         super().__init__(*load_encoder(path_or_name), device)
+        self.asked_for = asked_for
+
+    def references(self, tasks: Sequence[Task]) -> Sequence[Image.Image | None]:
+        """What each task asks for, else its reference."""
+        return (
+            super().references(tasks)
+            if self.asked_for is None
+            else list(map(self.asked_for, tasks))
+        )
 
 
 class PromptJudge:

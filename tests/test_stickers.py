@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections import Counter
@@ -12,8 +13,9 @@ import pytest
 from PIL import Image
 
 from likewise.data import stickers
+from likewise.data.marks import SHAPES, Mark, other_mark, random_mark
 from likewise.data.prompts import constraints_of, hard_negatives, kind_and_complexity, write_prompt
-from likewise.data.rendering import COLOURS, SIDE, Spec, Variant, render
+from likewise.data.rendering import COLOURS, SIDE, SIZES, Spec, Variant, render
 from likewise.data.scenes import SCENES, draw_scene
 from likewise.data.sticker_art import StickerArt, shipped_art
 from likewise.seeding import derive_seed, numpy_rng
@@ -86,7 +88,8 @@ def test_masks_cover_the_subject_where_and_as_large_as_the_prompt_says() -> None
         return float(np.nonzero(mask)[1].mean()), float(mask.sum())
 
     usual, left, right = (centre_and_area(place=place) for place in ("centre", "left", "right"))
-    assert left[0] < usual[0] - 8 < usual[0] + 8 < right[0]
+    assert left[0] == pytest.approx(usual[0] - 16, abs=0.1)
+    assert right[0] == pytest.approx(usual[0] + 16, abs=0.1)
     assert (
         centre_and_area(size="tiny")[1]
         < usual[1] / 2
@@ -125,11 +128,60 @@ def test_scenes_differ_from_each_other_more_than_from_themselves() -> None:
 def test_variants_change_the_subject_and_keep_it_inside_the_picture() -> None:
     art = shipped_art()
     plain = render(art, Spec("guitar"), numpy_rng("v"))
-    for variant in (Variant(hue=120.0), Variant(mirrored=True), Variant(stretch=1.3)):
+    marked = Variant(Mark("star", "cyan"))
+    for variant in (marked, Variant(hue=120.0), Variant(mirrored=True), Variant(stretch=1.3)):
         other = render(art, Spec("guitar", variant=variant), numpy_rng("v"))
         assert other.image.tobytes() != plain.image.tobytes()
         box = other.mask.getbbox()
         assert box is not None and min(box[:2]) > 2 and max(box[2:]) < SIDE - 2
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_are_whole_tokens_of_8_pixels(size: str) -> None:
+    drawing = render(shipped_art(), Spec("turtle", size=size), numpy_rng("t"))
+    box = drawing.mask.point(lambda alpha: 255 * (alpha > 100)).getbbox()
+    assert box is not None and SIZES[size] % 16 == 0  # centred on the corner of a token
+    assert max(box[2] - box[0], box[3] - box[1]) == pytest.approx(SIZES[size], abs=1)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_mark_shows_on_every_held_out_subject(shape: str) -> None:
+    art = shipped_art()
+    for subject in art.subjects(held_out=True):
+        plain = render(art, Spec(subject), numpy_rng("m"))
+        marked = render(art, Spec(subject, variant=Variant(Mark(shape, "cyan"))), numpy_rng("m"))
+        assert marked.mask.tobytes() == plain.mask.tobytes()  # inside the outline
+        change = np.abs(np.asarray(marked.image, int) - np.asarray(plain.image, int)).max(axis=2)
+        inside = np.asarray(plain.mask) > 0
+        assert not change[~inside].any()
+        assert 0.03 < (change[inside] > 40).mean() < 0.75, subject
+
+
+def test_a_mark_keeps_its_colour_when_the_subject_is_recoloured() -> None:
+    art, variant = shipped_art(), Variant(Mark("disc", "yellow"))
+    pixels = [
+        np.asarray(
+            render(art, Spec("turtle", colour=colour, variant=variant), numpy_rng("m")).image
+        )
+        for colour in (None, "red", "blue")
+    ]
+    centre = [image[32, 32].astype(int) for image in pixels]
+    assert max(np.abs(centre[0] - other).max() for other in centre[1:]) <= 2
+
+
+def test_a_task_and_its_truth_show_the_same_individual_and_rivals_another() -> None:
+    for task in (stickers.bench_tasks()[0], stickers.training_task(5)):
+        plain = dataclasses.replace(task, constraints={})
+        assert task.reference_mask is not None
+        inside = np.asarray(task.reference_mask) > 250
+        reference = np.asarray(task.reference, float)[inside]
+        same = np.asarray(stickers.asked_for(plain), float)[inside]
+        assert np.corrcoef(reference.ravel(), same.ravel())[0, 1] > 0.99
+    marks = {stickers.individual(f"train-0-{index}").mark for index in range(50)}
+    assert len(marks) > 30
+    for index in range(50):
+        mark = random_mark(numpy_rng("a", index))
+        assert other_mark(mark, numpy_rng("b", index)) != mark
 
 
 @pytest.mark.parametrize(
@@ -168,6 +220,8 @@ def test_hard_negatives_are_distinct_and_wrong() -> None:
         (lambda: Spec("turtle", colour="blu"), ["colour", "'blu'", "'blue'"]),
         (lambda: Spec("turtle", size="enormous"), ["size", "'enormous'", "huge"]),
         (lambda: Spec("turtle", place="top"), ["place", "'top'"]),
+        (lambda: Mark("sta", "red"), ["shape", "'sta'", "'star'"]),
+        (lambda: Mark("star", "rad"), ["colour", "'rad'", "'red'"]),
         (lambda: shipped_art()["turtel"], ["subject", "'turtel'", "'turtle'"]),
         (lambda: constraints_of({"color": "red"}), ["attribute", "'color'", "'colour'"]),
         (lambda: constraints_of({"colour": "rad"}), ["colour", "'rad'", "'red'"]),

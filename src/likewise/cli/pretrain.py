@@ -36,8 +36,15 @@ def _train_command(part: str, help_text: str) -> None:
             bool,
             typer.Option(help="Begin with the finished weights in --models, not with random ones."),
         ] = False,
+        compile: Annotated[
+            bool,
+            typer.Option(
+                help="Compile the generator's transformer: 1.6 times faster on CPUs after a minute "
+                "or two; needs a C++ compiler there."
+            ),
+        ] = False,
     ) -> None:
-        _train(part, work, models, device, workers, minutes, steps, warm_start)
+        _train(part, work, models, device, workers, minutes, steps, warm_start, compile)
 
 
 for _part, _help in {
@@ -60,6 +67,7 @@ def _train(
     minutes: float | None,
     steps: int | None,
     warm_start: bool,
+    compile: bool,
 ) -> None:
     import dataclasses
 
@@ -77,7 +85,7 @@ def _train(
         if steps is not None:
             settings = dataclasses.replace(settings, steps=steps)
         start = places.models if warm_start else None
-        place = FitPlace(work / name, torch.device(device), workers, minutes, start)
+        place = FitPlace(work / name, torch.device(device), workers, minutes, start, compile)
         try:
             finished = run_stage(name, place, places, settings)
         except (FileNotFoundError, ValueError) as error:

@@ -20,12 +20,13 @@ from likewise.seeding import numpy_rng
 
 SETTINGS = FitSettings(
     name="generator",
-    steps=14_000,
-    batch_size=16,
+    steps=8000,
+    batch_size=32,
     learning_rate=1.5e-3,
+    muon_rate=3e-3,
     warmup_steps=300,
     ema_decay=0.999,
-    save_every=1000,
+    save_every=500,
 )
 INDIVIDUALS = 12_000
 WRONG_NAME_SHARE = 0.5  # how often the prompt names another thing: the reference must decide
@@ -56,6 +57,8 @@ def train(
     """
     vae = nano.load_vae(vae_folder)
     clip, t5, model = _begin(place)
+    if place.compile:
+        model.transformer.compile(dynamic=False)
     pool = load_or_build_pool(place.folder, vae, individuals, place.device, place.workers)
     make_sample = SampleMaker(pool, clip, t5, settings)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,11 @@ class FitSettings:
     log_every: int = 100
     save_every: int = 500
     bf16: bool = True
+    muon_rate: float | None = None  # learning rate of the matrices of blocks, by Muon; None: AdamW
+
+    def rates(self) -> tuple[float, ...]:
+        """Peak learning rate of each optimiser: AdamW's, and Muon's where it is used."""
+        return (self.learning_rate, *([] if self.muon_rate is None else [self.muon_rate]))
 
     def rate_at(self, step: int) -> float:
         """Learning-rate factor in (0, 1] at a step."""
@@ -61,6 +67,7 @@ class FitPlace:
         folder: State, log and contact sheets.
         minutes: Stops early, with the state saved; calling again resumes.
         warm_start: Weights to begin with instead of random ones: a folder of finished models.
+        compile: Compile the generator's transformer, which takes a minute or two at the start.
     """
 
     folder: Path
@@ -68,6 +75,7 @@ class FitPlace:
     workers: int = 1
     minutes: float | None = None
     warm_start: Path | None = None
+    compile: bool = False
 
 
 class _Indexed(Dataset[Batch]):
@@ -138,24 +146,18 @@ def fit(
     place.folder.mkdir(parents=True, exist_ok=True)
     model.to(place.device).train()
     ema = AveragedModel(model, multi_avg_fn=_warming_average(settings.ema_decay))
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=settings.learning_rate,
-        betas=(0.9, 0.99),
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-    step = load_state(place.folder / STATE_FILE, model, ema, optimizer)
+    optimizers = _optimizers(model, settings)
+    step = load_state(place.folder / STATE_FILE, model, ema, optimizers)
     progress = _Progress(settings, place, step)
 
     for batch in batches(make_sample, settings, step, place):
-        numbers = _update(model, loss_function, optimizer, batch, step, settings)
+        numbers = _update(model, loss_function, optimizers, batch, step, settings)
         ema.update_parameters(model)
         step += 1
         progress.add(step, numbers)
         stop = step == settings.steps or progress.out_of_time()
         if stop or step % settings.save_every == 0:
-            save_state(place.folder / STATE_FILE, model, ema, optimizer, step)
+            save_state(place.folder / STATE_FILE, model, ema, optimizers, step)
             if on_save is not None:
                 on_save(ema.module, step)
         if stop:
@@ -165,28 +167,69 @@ def fit(
     return step == settings.steps
 
 
+Optimizers = Sequence[torch.optim.Optimizer]
+
+
+def _optimizers(model: nn.Module, settings: FitSettings) -> Optimizers:
+    """AdamW for all parameters, or Muon (Jordan et al. 2024) for the matrices inside blocks.
+
+    Embeddings, heads, norms and biases stay with AdamW, as Muon's authors advise.
+    """
+    matrices = []
+    if settings.muon_rate is not None:
+        matrices = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if parameter.ndim == 2 and _BLOCK.search(name) and "relative_attention" not in name
+        ]
+    known = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    adamw = torch.optim.AdamW(
+        others,
+        lr=settings.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    if settings.muon_rate is None:
+        return [adamw]
+    muon = torch.optim.Muon(
+        matrices,
+        lr=settings.muon_rate,
+        weight_decay=settings.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return [adamw, muon]
+
+
+# The numbered blocks of diffusers' and transformers' models: "transformer_blocks.0.", "layers.1.".
+_BLOCK = re.compile(r"(blocks|layers?|block)\.\d+\.")
+
+
 def _update(
     model: nn.Module,
     loss_function: LossFunction,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Optimizers,
     batch: Batch,
     step: int,
     settings: FitSettings,
 ) -> dict[str, Tensor]:
     """One optimiser step; what to log of it."""
     device = next(model.parameters()).device
-    for group in optimizer.param_groups:
-        group["lr"] = settings.learning_rate * settings.rate_at(step)
+    for optimizer, rate in zip(optimizers, settings.rates(), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * settings.rate_at(step)
+        optimizer.zero_grad()
     generator = torch.Generator().manual_seed(derive_seed(settings.name, "loss", step))
     with (
         torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16),
         _fast_attention(device),
     ):
         loss, numbers = loss_function(batch, generator)
-    optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     return {"loss": loss, **numbers}
 
 
@@ -261,13 +304,15 @@ def _fast_attention(device: torch.device) -> AbstractContextManager[None]:
 
 
 def save_state(
-    path: Path, model: nn.Module, ema: AveragedModel, optimizer: torch.optim.Optimizer, step: int
+    path: Path, model: nn.Module, ema: AveragedModel, optimizers: Optimizers, step: int
 ) -> None:
     """Write weights, averages and optimiser moments to one safetensors file, atomically."""
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
     tensors |= {f"ema.{key}": value for key, value in ema.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
+    for number, optimizer in enumerate(optimizers):
+        for index, moments in optimizer.state_dict()["state"].items():
+            prefix = f"optimizer.{number}.{index}"
+            tensors |= {f"{prefix}.{key}": value for key, value in moments.items()}
     # Tied weights share memory, which safetensors refuses: store independent copies.
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
     temporary = path.with_suffix(".tmp")
@@ -275,9 +320,7 @@ def save_state(
     os.replace(temporary, path)
 
 
-def load_state(
-    path: Path, model: nn.Module, ema: AveragedModel, optimizer: torch.optim.Optimizer
-) -> int:
+def load_state(path: Path, model: nn.Module, ema: AveragedModel, optimizers: Optimizers) -> int:
     """Restore what :func:`save_state` wrote and return its step; 0 when there is nothing.
 
     Raises:
@@ -298,11 +341,12 @@ def load_state(
         ) from error
     model.load_state_dict(parts["model"])
     ema.load_state_dict(parts["ema"])
-    moments: dict[int, dict[str, Tensor]] = {}
+    moments: dict[tuple[int, int], dict[str, Tensor]] = {}
     for name, value in parts["optimizer"].items():
-        index, _, key = name.partition(".")
-        moments.setdefault(int(index), {})[key] = value
-    state = optimizer.state_dict()
-    state["state"] = moments
-    optimizer.load_state_dict(state)
+        number, index, key = name.split(".")
+        moments.setdefault((int(number), int(index)), {})[key] = value
+    for number, optimizer in enumerate(optimizers):
+        state = optimizer.state_dict()
+        state["state"] = {index: row for (own, index), row in moments.items() if own == number}
+        optimizer.load_state_dict(state)
     return step

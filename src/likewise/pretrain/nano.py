@@ -42,9 +42,7 @@ PIECE_MINIMUM = 3  # occurrences among training words that earn a piece its toke
 HEADS, HEAD_SIZE = 4, 32
 ROPE_AXES = (8, 12, 12)  # image index, row, column
 TEXT_WIDTH = 96
-SHIFT = (
-    1.5  # of the σ grid: few tokens need less than the 3 of large images, and details more steps
-)
+SHIFT = 1.5  # of the σ grid; the 3 of large images would leave few steps for details
 
 
 def build_vae() -> AutoencoderKL:

@@ -48,13 +48,13 @@ BENCH_COLUMNS = (
     "PSNR",
 )
 BENCH_LEGEND = """\
-By the held-out evaluators: identity = cosine to another drawing of the same task by the world itself
-(this individual, recoloured, moved and scaled as the prompt asks); to reference = cosine to the
-reference; retrieval = share of images whose nearest of 30 drawings, one of each held-out subject as
-the prompt asks, is of the right subject; prompt = share that does all that the prompt asks; sum =
-identity + prompt. By the rewards: DINO, DINO-Seg, CLIP. PSNR in dB, of the pixels that show the
-subject, against the world's drawing; scene prompts only. perfect = the world's own drawing; pasted
-reference and text only = the two trivial cheats."""
+By the held-out evaluators: identity = cosine to another drawing of the same task by the world
+itself (this individual, recoloured, moved and scaled as the prompt asks); to reference = cosine to
+the reference; retrieval = share of images whose nearest of 30 drawings, one of each held-out
+subject as the prompt asks, is of the right subject; prompt = share that does all that the prompt
+asks; sum = identity + prompt. By the rewards: DINO, DINO-Seg, CLIP. PSNR in dB, of the pixels that
+show the subject, against the world's drawing; scene prompts only. perfect = the world's own
+drawing; pasted reference and text only = the two trivial cheats."""
 
 
 def measure(models: Path, out: Path, device: str = "cpu") -> Numbers:

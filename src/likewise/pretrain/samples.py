@@ -37,7 +37,7 @@ def random_subject(rng: np.random.Generator) -> str:
 
 
 def random_variant(rng: np.random.Generator, share: float = 0.6) -> Variant:
-    """An individual: always a random mark, and with probability `share` made-up colours and shape."""
+    """An individual: a random mark, and with probability `share` made-up colours and shape."""
     mark = random_mark(rng)
     if rng.random() >= share:
         return Variant(mark)

@@ -49,11 +49,9 @@ class IdentityJudge(Likeness):
 
     def references(self, tasks: Sequence[Task]) -> Sequence[Image.Image | None]:
         """What each task asks for, else its reference."""
-        return (
-            super().references(tasks)
-            if self.asked_for is None
-            else list(map(self.asked_for, tasks))
-        )
+        if self.asked_for is None:
+            return super().references(tasks)
+        return [self.asked_for(task) for task in tasks]
 
 
 class PromptJudge:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import FluxKontextPipeline
+from diffusers import AutoencoderKL, FluxKontextPipeline
 from torch import Tensor, nn
 
 from likewise.data.sticker_art import shipped_art
 from likewise.data.stickers import bench_tasks
 from likewise.policies.flux.tokens import pack
 from likewise.pretrain import generator, identity, judges, nano, pool, prompt, samples
-from likewise.pretrain.loop import FitPlace, FitSettings, batches, fit
+from likewise.pretrain.loop import FitPlace, FitSettings, batches, fit, start_from
 from likewise.pretrain.sampling import generate, load_pipeline
 from likewise.seeding import numpy_rng
 
@@ -88,30 +88,59 @@ def line_sample(index: int) -> Mapping[str, Tensor]:
     return {"x": x, "y": x.sum()[None]}
 
 
-def train_line(folder: Path, minutes: float | None = None) -> tuple[bool, nn.Module]:
+class Line(nn.Module):
+    """A bias outside of blocks and a matrix inside one, so that Muon has something to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(3, 1, bias=False)])
+        self.offset = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks[0](x) + self.offset
+
+
+def train_line(
+    folder: Path, minutes: float | None = None, settings: FitSettings = TINY
+) -> tuple[bool, nn.Module]:
     torch.manual_seed(0)
-    model = nn.Linear(3, 1)
+    model = Line()
 
     def loss(batch, noise_source):
         noise = 0.01 * torch.randn(1, generator=noise_source)
         return (model(batch["x"]).float() - batch["y"] + noise).square().mean(), {}
 
     place = FitPlace(folder, CPU, workers=0, minutes=minutes)
-    return fit(model, line_sample, loss, TINY, place), model
+    return fit(model, line_sample, loss, settings, place), model
 
 
-def test_an_interrupted_training_ends_bit_identical_to_an_uninterrupted_one(tmp_path: Path) -> None:
-    done, whole = train_line(tmp_path / "whole")
+@pytest.mark.parametrize("muon_rate", [None, 3e-2])
+def test_an_interrupted_training_ends_bit_identical(
+    tmp_path: Path, muon_rate: float | None
+) -> None:
+    settings = dataclasses.replace(TINY, muon_rate=muon_rate)
+    done, whole = train_line(tmp_path / "whole", settings=settings)
     assert done
-    sittings = 0
+    launches = 0
     done = False
-    while not done:  # each sitting ends after its first step
-        done, pieces = train_line(tmp_path / "pieces", minutes=1e-9)
-        sittings += 1
-    assert sittings == TINY.steps
+    while not done:  # each launch ends after its first step
+        done, pieces = train_line(tmp_path / "pieces", minutes=1e-9, settings=settings)
+        launches += 1
+    assert launches == TINY.steps
     for key, value in whole.state_dict().items():
         assert torch.equal(value, pieces.state_dict()[key])
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_muon_trains_the_matrices_of_blocks_and_adamw_the_rest(tmp_path: Path) -> None:
+    _, plain = train_line(tmp_path / "adamw")
+    settings = dataclasses.replace(TINY, muon_rate=1e-12)
+    _, still = train_line(tmp_path / "muon", settings=settings)
+    torch.manual_seed(0)
+    start = Line()
+    torch.testing.assert_close(still.blocks[0].weight, start.blocks[0].weight)
+    assert not torch.allclose(plain.blocks[0].weight, start.blocks[0].weight)
+    assert still.offset.item() != 0
 
 
 def test_what_a_killed_sitting_logged_after_its_save_is_logged_once(tmp_path: Path) -> None:
@@ -126,7 +155,7 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     _, first = train_line(tmp_path)
     log = (tmp_path / "metrics.jsonl").read_text()
     _, again = train_line(tmp_path)
-    assert torch.equal(first.weight, again.weight)
+    assert torch.equal(first.offset, again.offset)
     assert (tmp_path / "metrics.jsonl").read_text() == log
 
 
@@ -220,6 +249,29 @@ def test_tiny_training_end_to_end_gives_a_stock_pipeline_that_resumes(tmp_path: 
     state = (tmp_path / "work" / "state.safetensors").read_bytes()
     assert generator.train(place, tmp_path / "vae", target, settings, individuals=4)
     assert (tmp_path / "work" / "state.safetensors").read_bytes() == state
+
+
+def test_warm_start_begins_with_the_weights_and_words_of_a_finished_model(
+    tokenizers, tmp_path: Path
+) -> None:
+    model = nano.NanoGenerator(*tokenizers)
+    torch.nn.init.normal_(model.transformer.proj_out.weight, std=0.1)
+    vae = nano.build_vae()
+    vae.register_to_config(shift_factor=0.1, scaling_factor=0.9)
+    finished = tmp_path / "models" / "nano-kontext"
+    nano.save_pipeline(model, vae, *tokenizers, finished)
+    place = FitPlace(tmp_path / "work", CPU, workers=0, warm_start=tmp_path / "models")
+    clip, t5, begun = generator._begin(place)
+    assert clip.get_vocab() == tokenizers[0].get_vocab()
+    assert t5.get_vocab() == tokenizers[1].get_vocab()
+    assert all(map(torch.equal, begun.state_dict().values(), model.state_dict().values()))
+    with pytest.raises(ValueError, match=r"cannot start from .*vae"):
+        start_from(_smaller_vae(), finished / "vae")
+
+
+def _smaller_vae() -> AutoencoderKL:
+    config = dict(nano.build_vae().config)
+    return AutoencoderKL.from_config({**config, "latent_channels": 4})
 
 
 def test_training_velocity_equals_the_pipelines_first_step(tokenizers, tmp_path: Path) -> None:

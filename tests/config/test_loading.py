@@ -18,7 +18,6 @@ SHIPPED = sorted(shipped_recipes())
 ARMS = {
     "stickers-naive": ("none", "constant"),
     "stickers-naive-1-1.5": ("none", "constant"),
-    "stickers-naive-matched": ("none", "constant"),
     "stickers-sars-only": ("sars", "constant"),
     "stickers-tdw-only": ("none", "tdw"),
     "stickers-reversed-tdw": ("sars", "reversed-tdw"),

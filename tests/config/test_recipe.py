@@ -145,7 +145,7 @@ WINDOW = "rollout.trained.kind=window"
 @pytest.mark.parametrize(
     ("overrides", "fragment"),
     [
-        (["rollout.deterministic_tail=6"], "must leave at least one of num_steps"),
+        (["rollout.deterministic_tail=10"], "must leave at least one of num_steps"),
         (
             ["rollout.transition=cps", "rollout.deterministic_tail=0"],
             "set deterministic_tail to 1 or more",
@@ -163,9 +163,9 @@ WINDOW = "rollout.trained.kind=window"
             ["adapter.start=x.safetensors", "adapter.reference=start"],
             "adapter.reference start is for objective.kl, which is 0",
         ),
-        ([WINDOW, "rollout.trained.size=7"], "a window of 7 in 5 stochastic steps"),
-        ([WINDOW, "rollout.trained.first=4"], "not at 4 to 3"),
-        ([MEASURED.format("[1, 2]", "[1, 2]")], "2 of identity, but rollout.num_steps is 6"),
+        ([WINDOW, "rollout.trained.size=11"], "a window of 11 in 9 stochastic steps"),
+        ([WINDOW, "rollout.trained.first=8"], "not at 8 to 7"),
+        ([MEASURED.format("[1, 2]", "[1, 2]")], "2 of identity, but rollout.num_steps is 10"),
         ([MEASURED.format([1] * 6, [1] * 5)], "has 6 shares of prompt and 5 of identity"),
         (["credit.shaping.kind=minimum"], "set time_weights.kind to constant"),
         (

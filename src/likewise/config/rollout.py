@@ -47,7 +47,7 @@ class Rollout(Section):
         16, le=100_000, description="groups per iteration, over all processes"
     )
     group_size: int = Field(12, ge=2, le=10_000, description="pictures per task; the paper 12")
-    num_steps: PositiveInt = Field(6, le=1000, description="sampling steps T")
+    num_steps: PositiveInt = Field(10, le=1000, description="sampling steps T")
     shift: PositiveFloat | None = Field(
         None, ge=1e-3, le=1e3, description="static; null: the pipeline's own rule"
     )

@@ -84,10 +84,10 @@ def mark_layer(art: StickerArt, subject: str, mark: Mark) -> Image.Image:
     Emblems sit where the subject is widest (the centre of its largest inscribed circle).
     """
     alpha = art.pixels(subject).mips[0].getchannel("A")
-    centre, radius = _widest(alpha)
+    centre, radius = _widest(art, subject)
     size = (alpha.width * _OVERSAMPLE, alpha.height * _OVERSAMPLE)
     outer, inner = Image.new("L", size), Image.new("L", size)
-    place = tuple(coordinate * _OVERSAMPLE for coordinate in centre)
+    place = (centre[0] * _OVERSAMPLE, centre[1] * _OVERSAMPLE)
     extent = min(max(0.8 * radius, _SMALLEST), _LARGEST) * _OVERSAMPLE
     edge = _EDGE * _OVERSAMPLE
     _DRAW[mark.shape](ImageDraw.Draw(outer), place, extent, edge)
@@ -106,15 +106,17 @@ def mark_layer(art: StickerArt, subject: str, mark: Mark) -> Image.Image:
     return layer
 
 
-def _widest(alpha: Image.Image) -> tuple[tuple[float, float], float]:
+@functools.lru_cache(maxsize=1024)
+def _widest(art: StickerArt, subject: str) -> tuple[tuple[float, float], float]:
     """Centre (x, y) and radius of the largest circle inside the outline, in pixels."""
+    alpha = art.pixels(subject).mips[0].getchannel("A")
     inside = np.pad(np.asarray(alpha) >= 128, 1)
     distance = distance_transform_edt(inside)
     y, x = np.unravel_index(int(distance.argmax()), distance.shape)
     return (float(x) - 0.5, float(y) - 0.5), float(distance.max())
 
 
-Point = tuple[float, ...]
+Point = tuple[float, float]
 
 
 def _box(centre: Point, radius: float) -> tuple[float, float, float, float]:

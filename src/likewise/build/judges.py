@@ -7,14 +7,17 @@ from collections.abc import Mapping
 import torch
 
 from likewise import assets
+from likewise.data.stickers import asked_for
 from likewise.protocols import Reward
 from likewise.quiet import be_quiet
-from likewise.data.stickers import asked_for
 from likewise.rewards.judges import IdentityJudge, PromptJudge
 
 
 def build_judges(device: torch.device) -> Mapping[str, Reward]:
-    """The sticker world's judges, never rewards: identity (cosine), and prompt success (0 or 1)."""
+    """Held-out evaluators of the sticker world: identity (cosine), and prompt success (0 or 1).
+
+    Identity compares with the world's own drawing of the task, not with the reference.
+    """
     be_quiet()
     return {
         "identity": IdentityJudge(assets.path("judge-identity"), device, asked_for),

@@ -343,10 +343,10 @@ def load_state(path: Path, model: nn.Module, ema: AveragedModel, optimizers: Opt
     ema.load_state_dict(parts["ema"])
     moments: dict[tuple[int, int], dict[str, Tensor]] = {}
     for name, value in parts["optimizer"].items():
-        number, index, key = name.split(".")
-        moments.setdefault((int(number), int(index)), {})[key] = value
+        own, index, key = name.split(".")
+        moments.setdefault((int(own), int(index)), {})[key] = value
     for number, optimizer in enumerate(optimizers):
         state = optimizer.state_dict()
-        state["state"] = {index: row for (own, index), row in moments.items() if own == number}
+        state["state"] = {at[1]: row for at, row in moments.items() if at[0] == number}
         optimizer.load_state_dict(state)
     return step

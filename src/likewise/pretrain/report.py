@@ -172,10 +172,9 @@ class _Scorer:
             look = {key: value for key, value in task.constraints.items() if key != "scene"}
             wanted = tuple(sorted(look.items()))
             if wanted not in self._galleries:
-                album = held_out.pictures(
-                    held_out.photos("gallery", lambda rng, look=look: look, 1)
-                )
-                self._galleries[wanted] = F.normalize(self.identity.embed(album), dim=-1)
+                album = held_out.photos("gallery", lambda _: dict(wanted), 1)  # noqa: B023
+                rows = self.identity.embed(held_out.pictures(album))
+                self._galleries[wanted] = F.normalize(rows, dim=-1)
             nearest = int((self._galleries[wanted] @ row).argmax())
             right.append(held_out.subjects()[nearest] == task.subject)
         return sum(right) / len(right)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTokenizer, T5TokenizerFast
 
 from likewise.data.prompts import ATTRIBUTES, write_prompt
 from likewise.pretrain import nano
-from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
+from likewise.pretrain.device_batches import DeviceBatches
+from likewise.pretrain.loop import (
+    Batch,
+    DataMaker,
+    FitPlace,
+    FitSettings,
+    fit,
+    start_from,
+)
+from likewise.pretrain.pacing import fill_time
 from likewise.pretrain.pool import REFERENCES, TARGETS, Pool, load_or_build_pool
 from likewise.pretrain.samples import prompt_corpus, training_names
 from likewise.pretrain.sampling import progress_sheet
@@ -56,11 +67,51 @@ def train(
     held-out subjects (``sheet-STEP.png``): look at them on the way.
     """
     vae = nano.load_vae(vae_folder)
-    clip, t5, model = _begin(place)
+    beginning = begin(place)
+    pool = load_or_build_pool(place.folder, vae, individuals, place.device, place.workers)
+    return train_on(pool, vae, beginning, place, target, settings)
+
+
+class Beginning(NamedTuple):
+    """Tokenizers, and a model that reads their ids."""
+
+    clip: CLIPTokenizer
+    t5: T5TokenizerFast
+    model: nano.NanoGenerator
+
+
+def train_on(
+    pool: Pool,
+    vae: AutoencoderKL,
+    beginning: Beginning,
+    place: FitPlace,
+    target: Path,
+    settings: FitSettings,
+    *,
+    on_device: bool | None = None,
+    until_time_is_up: bool = False,
+    on_save: Callable[[int], None] | None = None,
+) -> bool:
+    """As :func:`train`, with a pool and a model (:func:`begin`) that are at hand.
+
+    Args:
+        on_device: Keep the pool in the device's memory and make batches there (default: except on
+            CPUs).
+        until_time_is_up: Train for ``place.minutes``, whatever ``settings.steps`` says: see
+            :func:`likewise.pretrain.pacing.fill_time`.
+        on_save: Called with the step after every save.
+    """
+    clip, t5, model = beginning
     if place.compile:
         model.transformer.compile(dynamic=False)
-    pool = load_or_build_pool(place.folder, vae, individuals, place.device, place.workers)
-    make_sample = SampleMaker(pool, clip, t5, settings)
+    loss = FlowMatchingLoss(model)
+    samples = SampleMaker(pool, clip, t5, settings)
+    if on_device is None:
+        on_device = place.device.type != "cpu"
+    data: DataMaker = DeviceBatches(samples, place) if on_device else samples
+    if until_time_is_up:
+        settings, place = fill_time(model, data, loss, settings, place)
+        samples.settings = settings  # says when captions become noisy
 
     def snapshot(averaged: nn.Module, step: int) -> None:
         assert isinstance(averaged, nano.NanoGenerator)
@@ -68,15 +119,21 @@ def train(
         averaged.to(place.device)
         sheet = progress_sheet(place.folder / "snapshot", place.device)
         sheet.save(place.folder / f"sheet-{step:06d}.png")
+        if on_save is not None:
+            on_save(step)
 
-    if not fit(model, make_sample, FlowMatchingLoss(model), settings, place, snapshot):
+    if not fit(model, data, loss, settings, place, snapshot):
         return False
     nano.save_pipeline(model, vae, clip, t5, target)
     return True
 
 
-def _begin(place: FitPlace) -> tuple[CLIPTokenizer, T5TokenizerFast, nano.NanoGenerator]:
-    """Tokenizers and a model, new or (`place.warm_start`) as a finished pipeline has them."""
+def begin(place: FitPlace) -> Beginning:
+    """Tokenizers and a model, new or (`place.warm_start`) as a finished pipeline has them.
+
+    Raises:
+        ValueError: the finished weights have another shape (the message names their folder).
+    """
     start = place.warm_start and place.warm_start / "nano-kontext"
     clip, t5 = (
         keep(place.folder / part, prompt_corpus(), start and start / part)
@@ -88,7 +145,7 @@ def _begin(place: FitPlace) -> tuple[CLIPTokenizer, T5TokenizerFast, nano.NanoGe
     model = nano.NanoGenerator(clip, t5)
     for part in ("text_encoder", "text_encoder_2", "transformer"):
         start_from(getattr(model, part), start and start / part)
-    return clip, t5, model
+    return Beginning(clip, t5, model)
 
 
 class SampleMaker:
@@ -106,17 +163,28 @@ class SampleMaker:
         step = index // self.settings.batch_size
         individual = rng.integers(len(self.pool.names))
         reference, target = rng.integers(REFERENCES), rng.integers(TARGETS)
-        prompt = self._prompt(int(individual), int(target), step, rng)
+        prompt = self.prompt(int(individual), int(target), step >= self.careless_from, rng)
         return {
             "target": self.pool.targets[individual, target].float(),
             "reference": self.pool.references[individual, reference].float(),
             "coverage": self.pool.weights[individual, target].float(),
             "clip_ids": token_ids(self.clip, prompt),
             "t5_ids": token_ids(self.t5, prompt),
-            "text_only": torch.tensor(step % TEXT_ONLY_EVERY == TEXT_ONLY_EVERY - 1),
+            "text_only": torch.tensor(self.is_text_only(step)),
         }
 
-    def _prompt(self, individual: int, target: int, step: int, rng: np.random.Generator) -> str:
+    @staticmethod
+    def is_text_only(step: int) -> bool:
+        """Whether the batch of a step has no references."""
+        return step % TEXT_ONLY_EVERY == TEXT_ONLY_EVERY - 1
+
+    @property
+    def careless_from(self) -> float:
+        """The step at which captions become noisy."""
+        return NOISY_CAPTIONS_FROM * self.settings.steps
+
+    def prompt(self, individual: int, target: int, careless: bool, rng: np.random.Generator) -> str:
+        """A random caption of a target: none, of another name, or (`careless`) a noisy one."""
         if rng.random() < EMPTY_PROMPT_SHARE:
             return ""
         name = self.pool.names[individual]
@@ -124,7 +192,7 @@ class SampleMaker:
             names = training_names()
             name = names[rng.integers(len(names))]
         look = self.pool.looks[individual][target]
-        if step >= NOISY_CAPTIONS_FROM * self.settings.steps:
+        if careless:
             look = noisy(look, rng)
         return write_prompt(name, look, rng)
 
@@ -158,9 +226,9 @@ class FlowMatchingLoss:
         self, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         image = batch["target"]
-        noise = torch.randn(image.shape, generator=generator).to(image.device)
-        normal = torch.randn(len(image), generator=generator)
-        level = torch.sigmoid(LEVEL_SPREAD * normal + LEVEL_CENTRE).to(image.device)
+        noise = torch.randn(image.shape, generator=generator, device=image.device)
+        normal = torch.randn(len(image), generator=generator, device=image.device)
+        level = torch.sigmoid(LEVEL_SPREAD * normal + LEVEL_CENTRE)
         sigma = level[:, None, None]
         reference = None if bool(batch["text_only"][0]) else batch["reference"]
         velocity = self.model.velocity(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from rich.console import Console
@@ -78,6 +78,19 @@ class FitPlace:
     compile: bool = False
 
 
+@runtime_checkable
+class BatchMaker(Protocol):
+    """Makes whole batches on the training's device, where worker processes would not keep up."""
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step; depends on the step alone, so that training can be resumed."""
+        ...
+
+
+# Index → sample on the CPU, or step → batch.
+DataMaker = Callable[[int], Batch] | BatchMaker
+
+
 class _Indexed(Dataset[Batch]):
     """Sample `i` depends on `i` alone, so a resumed run sees what it would have seen."""
 
@@ -92,9 +105,12 @@ class _Indexed(Dataset[Batch]):
 
 
 def batches(
-    make: Callable[[int], Batch], settings: FitSettings, first_step: int, place: FitPlace
+    make: DataMaker, settings: FitSettings, first_step: int, place: FitPlace
 ) -> Iterator[Batch]:
-    """Batches of steps `first_step` … end, prepared in worker processes."""
+    """Batches of steps `first_step` … end; samples are prepared in worker processes."""
+    if isinstance(make, BatchMaker):
+        yield from map(make.batch, range(first_step, settings.steps))
+        return
     size = settings.batch_size
     loader = DataLoader(
         _Indexed(make, settings.steps * size),
@@ -131,7 +147,7 @@ def start_from(model: Any, folder: Path | None) -> None:
 
 def fit(
     model: nn.Module,
-    make_sample: Callable[[int], Batch],
+    data: DataMaker,
     loss_function: LossFunction,
     settings: FitSettings,
     place: FitPlace,
@@ -146,12 +162,12 @@ def fit(
     place.folder.mkdir(parents=True, exist_ok=True)
     model.to(place.device).train()
     ema = AveragedModel(model, multi_avg_fn=_warming_average(settings.ema_decay))
-    optimizers = _optimizers(model, settings)
+    optimizers = build_optimizers(model, settings)
     step = load_state(place.folder / STATE_FILE, model, ema, optimizers)
     progress = _Progress(settings, place, step)
 
-    for batch in batches(make_sample, settings, step, place):
-        numbers = _update(model, loss_function, optimizers, batch, step, settings)
+    for batch in batches(data, settings, step, place):
+        numbers = train_step(model, loss_function, optimizers, batch, step, settings)
         ema.update_parameters(model)
         step += 1
         progress.add(step, numbers)
@@ -170,7 +186,7 @@ def fit(
 Optimizers = Sequence[torch.optim.Optimizer]
 
 
-def _optimizers(model: nn.Module, settings: FitSettings) -> Optimizers:
+def build_optimizers(model: nn.Module, settings: FitSettings) -> Optimizers:
     """AdamW for all parameters, or Muon (Jordan et al. 2024) for the matrices inside blocks.
 
     Embeddings, heads, norms and biases stay with AdamW, as Muon's authors advise.
@@ -206,7 +222,7 @@ def _optimizers(model: nn.Module, settings: FitSettings) -> Optimizers:
 _BLOCK = re.compile(r"(blocks|layers?|block)\.\d+\.")
 
 
-def _update(
+def train_step(
     model: nn.Module,
     loss_function: LossFunction,
     optimizers: Optimizers,
@@ -220,7 +236,7 @@ def _update(
         for group in optimizer.param_groups:
             group["lr"] = rate * settings.rate_at(step)
         optimizer.zero_grad()
-    generator = torch.Generator().manual_seed(derive_seed(settings.name, "loss", step))
+    generator = torch.Generator(device).manual_seed(derive_seed(settings.name, "loss", step))
     with (
         torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16),
         _fast_attention(device),
@@ -248,7 +264,7 @@ class _Progress:
     def add(self, step: int, numbers: Mapping[str, Tensor]) -> None:
         self.window += 1
         for key, value in numbers.items():
-            self.totals[key] = self.totals.get(key, 0.0) + float(value.detach())
+            self.totals[key] = self.totals.get(key, 0.0) + value.detach().double()
         if step % self.settings.log_every == 0 or step == self.settings.steps:
             self._write(step)
             self._begin_window()
@@ -259,7 +275,7 @@ class _Progress:
 
     def _begin_window(self) -> None:
         self.since, self.window = time.monotonic(), 0
-        self.totals: dict[str, float] = {}
+        self.totals: dict[str, float | Tensor] = {}  # on the device: reading one waits for it
 
     def _forget_after(self, step: int) -> None:
         """Drop what a killed sitting logged after its last save: it is done, and logged, again."""
@@ -269,10 +285,10 @@ class _Progress:
             self.log.write_text("".join(kept), encoding="utf-8")
 
     def _write(self, step: int) -> None:
+        means = {key: float(value) / self.window for key, value in self.totals.items()}
         samples = self.window * self.settings.batch_size
         speed = samples / (time.monotonic() - self.since)
         left = (self.settings.steps - step) * self.settings.batch_size / speed / 60
-        means = {key: value / self.window for key, value in self.totals.items()}
         text = "  ".join(f"{key} {value:.4f}" for key, value in means.items())
         self.console.print(
             f"{self.settings.name} {step}/{self.settings.steps}  {text}  "
@@ -320,6 +336,27 @@ def save_state(
     os.replace(temporary, path)
 
 
+def stored_step(path: Path) -> int:
+    """The step of a stored state; 0 when there is none.
+
+    Raises:
+        ValueError: the file is damaged (the message names it and says what to do).
+    """
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(file.metadata()["step"])
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"training state is damaged: {path} ({error}); delete it to train from the start"
+    )
+
+
 def load_state(path: Path, model: nn.Module, ema: AveragedModel, optimizers: Optimizers) -> int:
     """Restore what :func:`save_state` wrote and return its step; 0 when there is nothing.
 
@@ -328,17 +365,15 @@ def load_state(path: Path, model: nn.Module, ema: AveragedModel, optimizers: Opt
     """
     if not path.exists():
         return 0
+    step = stored_step(path)
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
     try:
         with safe_open(path, framework="pt") as file:
-            step = int(file.metadata()["step"])
             for name in file.keys():  # noqa: SIM118 - not a dict: it has no __iter__
                 part, _, key = name.partition(".")
                 parts[part][key] = file.get_tensor(name)
     except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"training state is damaged: {path} ({error}); delete it to train from the start"
-        ) from error
+        raise _damaged(path, error) from error
     model.load_state_dict(parts["model"])
     ema.load_state_dict(parts["ema"])
     moments: dict[tuple[int, int], dict[str, Tensor]] = {}

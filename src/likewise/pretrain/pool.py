@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +28,6 @@ from likewise.data.rendering import Drawing, Spec
 from likewise.data.scenes import SCENES
 from likewise.data.sticker_art import shipped_art
 from likewise.policies.flux.tokens import pack
-from likewise.pretrain.pictures import to_tensor
 from likewise.pretrain.samples import draw, random_look, random_subject, random_variant
 from likewise.seeding import numpy_rng
 
@@ -49,14 +50,14 @@ class Pool:
     looks: list[list[dict[str, str]]]
 
 
-class _Individuals(Dataset[Mapping[str, object]]):
+class _Individuals(Dataset[Mapping[str, Any]]):
     def __init__(self, count: int) -> None:
         self.count = count
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> Mapping[str, object]:
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
         rng = numpy_rng("pool", index)
         subject, variant = random_subject(rng), random_variant(rng)
         references = [
@@ -66,7 +67,7 @@ class _Individuals(Dataset[Mapping[str, object]]):
         targets = [draw(Spec(subject, variant=variant, **look), rng) for look in looks]
         images = [*references, *targets]
         return {
-            "images": torch.stack([to_tensor(drawing.image) for drawing in images]),
+            "images": np.stack([np.asarray(drawing.image) for drawing in images]),
             "weights": torch.stack([coverage(drawing.mask) for drawing in targets]),
             "name": shipped_art()[subject].name,
             "looks": json.dumps(looks),
@@ -86,26 +87,49 @@ def coverage(mask: Image.Image) -> Tensor:
     return torch.from_numpy(array.mean(axis=(1, 3)).reshape(64))
 
 
+def _together(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One tensor per kind, and bytes for pixels: little for worker processes to send."""
+    return {
+        "images": torch.from_numpy(np.stack([item["images"] for item in items])),
+        "weights": torch.stack([item["weights"] for item in items]).half(),
+        "names": [item["name"] for item in items],
+        "looks": [item["looks"] for item in items],
+    }
+
+
 @torch.no_grad()
-def build_pool(vae: AutoencoderKL, count: int, device: torch.device, workers: int) -> Pool:
-    """Render and encode the pictures of `count` individuals."""
+def build_pool(
+    vae: AutoencoderKL,
+    count: int,
+    device: torch.device,
+    workers: int,
+    seconds: float | None = None,
+) -> Pool:
+    """Render and encode the images of `count` individuals, or of fewer if `seconds` are up."""
+    started = time.monotonic()
     loader = DataLoader(
-        _Individuals(count), batch_size=16, num_workers=workers, collate_fn=lambda items: items
+        _Individuals(count),
+        batch_size=16 if device.type == "cpu" else 64,
+        num_workers=workers,
+        collate_fn=_together,
     )
     latents, weights, names, looks = [], [], [], []
     vae = vae.to(device, memory_format=torch.channels_last).eval()
-    for items in track(loader, description="encoding pictures"):
-        images = torch.cat([item["images"] for item in items]).to(device)
+    for part in track(loader, description="encoding images"):
+        pixels = part["images"].flatten(0, 1).to(device).permute(0, 3, 1, 2)
+        images = pixels.float() / 127.5 - 1.0
         with torch.autocast(device.type, torch.bfloat16):
             latent = vae.encode(
                 images.contiguous(memory_format=torch.channels_last)
             ).latent_dist.mode()
         latent = (latent.float() - vae.config.shift_factor) * vae.config.scaling_factor
         packed = pack(latent.contiguous()).half().cpu()
-        latents.append(packed.view(len(items), REFERENCES + TARGETS, 64, -1))
-        weights.append(torch.stack([item["weights"] for item in items]).half())
-        names += [item["name"] for item in items]
-        looks += [json.loads(item["looks"]) for item in items]
+        latents.append(packed.view(len(part["names"]), REFERENCES + TARGETS, 64, -1))
+        weights.append(part["weights"].clone())  # shared memory would keep a file open
+        names += part["names"]
+        looks += [json.loads(text) for text in part["looks"]]
+        if seconds is not None and time.monotonic() - started > seconds:
+            break
     every = torch.cat(latents)
     return Pool(
         every[:, :REFERENCES].contiguous(),

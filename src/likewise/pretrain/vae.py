@@ -41,7 +41,7 @@ def _loss(
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
     image = batch["image"].contiguous(memory_format=torch.channels_last)
     posterior = vae.encode(image).latent_dist
-    noise = torch.randn(posterior.mean.shape, generator=generator).to(image.device)
+    noise = torch.randn(posterior.mean.shape, generator=generator, device=image.device)
     decoded = vae.decode(posterior.mean + posterior.std * noise).sample.float()
     kl = posterior.kl().mean() / posterior.mean[0].numel()
     weight = 1.0 + SUBJECT_WEIGHT * batch["mask"]

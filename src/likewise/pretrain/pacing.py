@@ -1,0 +1,87 @@
+"""How many training steps fit into a given time, on a machine of unknown speed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import statistics
+import time
+
+from torch import nn
+
+from likewise.pretrain.loop import (
+    STATE_FILE,
+    DataMaker,
+    FitPlace,
+    FitSettings,
+    LossFunction,
+    batches,
+    build_optimizers,
+    stored_step,
+    train_step,
+)
+
+# Shares of the time that `fill_time` measures, and plans for: the rest is for saves, and for a
+# speed that drops.
+MEASURED_SHARE, PLANNED_SHARE = 0.02, 0.93
+
+
+def fill_time(
+    model: nn.Module,
+    data: DataMaker,
+    loss_function: LossFunction,
+    settings: FitSettings,
+    place: FitPlace,
+    minutes_per_save: float = 1.0,
+) -> tuple[FitSettings, FitPlace]:
+    """`settings` with as many steps as fit into ``place.minutes``, and the time that is left.
+
+    The learning-rate schedule then ends when the time does, on a machine of unknown speed. Steps of
+    a state in ``place.folder`` count as done; the new ones are added to them.
+
+    Args:
+        data: Asked for the batches of its first steps; nothing is learnt from them.
+        minutes_per_save: How often to save.
+
+    Raises:
+        ValueError: ``place.minutes`` is None.
+    """
+    if place.minutes is None:
+        raise ValueError("how many steps fit in is a question of time: set minutes")
+    begun = time.monotonic()
+    per_step = _seconds_per_step(
+        model, data, loss_function, settings, place, 60 * MEASURED_SHARE * place.minutes
+    )
+    left = place.minutes - (time.monotonic() - begun) / 60
+    new = max(1, int(PLANNED_SHARE * left * 60 / per_step))
+    settings = dataclasses.replace(
+        settings,
+        steps=stored_step(place.folder / STATE_FILE) + new,
+        save_every=max(1, round(60 * minutes_per_save / per_step)),
+    )
+    return settings, dataclasses.replace(place, minutes=left)
+
+
+def _seconds_per_step(
+    model: nn.Module,
+    data: DataMaker,
+    loss_function: LossFunction,
+    settings: FitSettings,
+    place: FitPlace,
+    seconds: float,
+) -> float:
+    """Median over the later half of steps of so many seconds, at least three; `model` forgets
+    them again."""
+    model.to(place.device).train()
+    before = copy.deepcopy(model.state_dict())
+    optimizers = build_optimizers(model, settings)
+    times: list[float] = []
+    for step, batch in enumerate(batches(data, settings, 0, place)):
+        started = time.monotonic()
+        numbers = train_step(model, loss_function, optimizers, batch, step, settings)
+        float(numbers["loss"])  # waits until the device is done
+        times.append(time.monotonic() - started)
+        if len(times) >= 3 and sum(times) > seconds:
+            break
+    model.load_state_dict(before)
+    return statistics.median(times[len(times) // 2 :])

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from likewise.data.sticker_art import shipped_art
 from likewise.data.stickers import bench_tasks
 from likewise.policies.flux.tokens import pack
-from likewise.pretrain import generator, identity, judges, nano, pool, prompt, samples
+from likewise.pretrain import generator, identity, judges, nano, pacing, pool, prompt, samples
+from likewise.pretrain.device_batches import DeviceBatches
 from likewise.pretrain.loop import FitPlace, FitSettings, batches, fit, start_from
 from likewise.pretrain.sampling import generate, load_pipeline
 from likewise.seeding import numpy_rng
@@ -159,7 +160,92 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.jsonl").read_text() == log
 
 
+def test_steps_fill_the_time_after_those_already_done(tmp_path: Path, monkeypatch) -> None:
+    train_line(tmp_path, minutes=1e-9)  # one step
+    monkeypatch.setattr(pacing, "_seconds_per_step", lambda *_: 0.5)
+    place = FitPlace(tmp_path, CPU, minutes=10)
+    settings, left = pacing.fill_time(Line(), line_sample, None, TINY, place)
+    assert settings.steps == pytest.approx(1 + 2 * 600 * pacing.PLANNED_SHARE, abs=3)
+    assert settings.save_every == 120  # a minute
+    assert left.minutes == pytest.approx(10, abs=0.1)
+    with pytest.raises(ValueError, match="set minutes"):
+        pacing.fill_time(Line(), line_sample, None, TINY, FitPlace(tmp_path, CPU))
+
+
+def test_measuring_speed_teaches_nothing(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Line()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    calls = []
+
+    def loss(batch, generator):
+        calls.append(1)
+        return (model(batch["x"]).float() - batch["y"]).square().mean(), {}
+
+    place = FitPlace(tmp_path, CPU, workers=0, minutes=1e-9)
+    settings, _ = pacing.fill_time(model, line_sample, loss, TINY, place)
+    assert len(calls) == 3 and settings.steps >= 1
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
 # The generator
+
+
+def made_up_pool(individuals: int) -> pool.Pool:
+    """Tokens say which individual and which of its images they are of."""
+    which = torch.arange(individuals).view(-1, 1, 1, 1)
+    shown = {
+        count: (10 * which + torch.arange(count).view(1, -1, 1, 1)).expand(-1, -1, 64, 32).half()
+        for count in (pool.REFERENCES, pool.TARGETS)
+    }
+    names = [samples.training_names()[number] for number in range(individuals)]
+    looks = [[{"scene": "snow"}] * pool.TARGETS for _ in range(individuals)]
+    targets = shown[pool.TARGETS]
+    return pool.Pool(shown[pool.REFERENCES], targets, targets[..., 0], names, looks)
+
+
+def test_batches_made_on_the_device_are_what_samples_make(tokenizers, tmp_path: Path) -> None:
+    settings = dataclasses.replace(generator.SETTINGS, steps=700, batch_size=64)
+    make = generator.SampleMaker(made_up_pool(30), *tokenizers, settings)
+    data = DeviceBatches(make, FitPlace(tmp_path, CPU, workers=0))
+    batch, wanted = data.batch(5), make(5 * 64)
+    for key, value in wanted.items():
+        assert batch[key].shape[1:] == value.shape and batch[key].dtype == value.dtype, key
+    individual = batch["target"][:, 0, 0] // 10
+    assert torch.equal(batch["reference"][:, 0, 0] // 10, individual)
+    assert torch.equal(batch["coverage"][:, 0], batch["target"][:, 0, 0])
+    assert len(individual.unique()) > 15
+    assert not batch["text_only"].any() and data.batch(15)["text_only"].all()
+    again, other = data.batch(5), data.batch(6)
+    assert all(torch.equal(batch[key], again[key]) for key in batch)
+    assert not torch.equal(batch["t5_ids"], other["t5_ids"])
+
+
+def test_captions_made_beforehand_are_noisy_late_in_training(tokenizers, tmp_path: Path) -> None:
+    settings = dataclasses.replace(generator.SETTINGS, steps=700, batch_size=500)
+    make = generator.SampleMaker(made_up_pool(30), *tokenizers, settings)
+    data = DeviceBatches(make, FitPlace(tmp_path, CPU, workers=0))
+
+    def share(step: int, *words: str) -> float:
+        ids = data.batch(step)["t5_ids"]
+        texts = tokenizers[1].batch_decode(ids, skip_special_tokens=True)
+        return sum(any(word in text for word in words) for text in texts) / len(texts)
+
+    told = 1 - generator.EMPTY_PROMPT_SHARE
+    assert share(599, "snow") == pytest.approx(told, abs=0.06)
+    assert share(599, "tiny", "giant") == 0 < share(600, "tiny", "giant")
+    noisy = told * (1 - generator.WRONG_MENTION_SHARE)
+    assert share(600, "snow") == pytest.approx(noisy, abs=0.06)
+
+
+def test_a_pool_made_in_little_time_is_the_beginning_of_the_whole() -> None:
+    vae = nano.build_vae()
+    vae.register_to_config(shift_factor=0.1, scaling_factor=0.9)
+    part = pool.build_pool(vae, 40, CPU, 0, seconds=0.0)
+    whole = pool.build_pool(vae, 16, CPU, 0)
+    assert len(part.names) == 16 and part.names == whole.names and part.looks == whole.looks
+    assert torch.equal(part.targets, whole.targets)
+    assert torch.equal(part.weights, whole.weights)
 
 
 def test_pack_equals_the_pipelines() -> None:

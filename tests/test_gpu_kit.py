@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -92,6 +93,7 @@ def test_pretrain_brings_back_little_enough(pretrained: tuple[Path, Path]) -> No
     assert {"started", "versions", "seconds", "state"} <= facts.keys()
 
 
+@pytest.mark.slow
 def test_pretrain_goes_on_from_what_came_back(
     pretrained: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -147,12 +149,25 @@ def test_check_finds_times_ratios_and_failures(tmp_path: Path) -> None:
     assert kept == {*("check.json", "before-after.png", "demo-metrics.jsonl", "demo-timings.jsonl")}
 
 
-def test_a_part_that_fails_is_a_finding(tmp_path: Path) -> None:
-    skip = ["--skip", "demo", "evaluation", "tests"]
-    done = run_kit("check", tmp_path / "kit", tmp_path / "out", *skip, "--set", "rollout.tasks=0")
-    assert done.returncode == 1
-    found = json.loads((tmp_path / "out" / "check.json").read_text())
+def test_a_part_that_fails_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    script = importlib.import_module("check")
+    words = ["--kit", str(tmp_path / "kit"), "--out", str(tmp_path), "--started", "0"]
+    check = script.Check(script.parse([*words, "--device", "cpu", "--set", "rollout.tasks=0"]))
+    for name in ("ratios", "evaluation"):  # a recipe that is refused; a command out of time
+        check.do(name, script.PARTS[name])
+    found = json.loads((tmp_path / "check.json").read_text())
     assert "rollout.tasks" in found["ratios"]["error"]
+    assert "TimeoutExpired" in found["evaluation"]["error"]
+    assert not check.is_fine()
+
+
+def test_outcomes_of_tests_are_read_from_their_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    outcome = importlib.import_module("check").outcome
+    ends = ("", "<skipped/>", '<failure message="1 != 2">where</failure>', "<error>no GPU</error>")
+    cases = [ElementTree.fromstring(f"<testcase>{end}</testcase>") for end in ends]
+    assert [outcome(case) for case in cases] == ["passed", "skipped", "1 != 2", "no GPU"]
 
 
 def test_an_unknown_program_is_a_usage_error(tmp_path: Path) -> None:

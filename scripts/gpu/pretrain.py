@@ -98,7 +98,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of results")
     parser.add_argument("--started", type=float, required=True, help="when, seconds since 1970")
     parser.add_argument("--minutes", type=float, default=8.0, help="from --started to the end")
-    parser.add_argument("--pool-seconds", type=float, default=70.0, help="for making the pool")
+    parser.add_argument("--pool-seconds", type=float, default=45.0, help="for making the pool")
     parser.add_argument("--individuals", type=int, default=100_000, help="in the pool, at most")
     parser.add_argument("--batch-size", type=int, default=1024)
     usual = generator.SETTINGS

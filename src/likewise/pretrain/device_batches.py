@@ -21,7 +21,7 @@ from likewise.seeding import derive_seed, numpy_rng
 if TYPE_CHECKING:  # it imports this module
     from likewise.pretrain.generator import SampleMaker
 
-VARIANTS = 3  # captions per target: exact ones, and as many noisy ones
+VARIANTS = 2  # captions per target: exact ones, and as many noisy ones
 _PER_ITEM = 64  # individuals whose captions a worker process writes at a time
 
 

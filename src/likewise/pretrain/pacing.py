@@ -79,7 +79,7 @@ def _seconds_per_step(
     for step, batch in enumerate(batches(data, settings, 0, place)):
         started = time.monotonic()
         numbers = train_step(model, loss_function, optimizers, batch, step, settings)
-        float(numbers["loss"])  # waits until the device is done
+        float(numbers["loss"].detach())  # waits until the device is done
         times.append(time.monotonic() - started)
         if len(times) >= 3 and sum(times) > seconds:
             break

@@ -131,8 +131,11 @@ def script(*words: str | Path) -> str:
 
 
 def test_check_finds_times_ratios_and_failures(tmp_path: Path) -> None:
-    options = ["--set", *TINY_DEMO, "--evaluate=--tasks=2", "--evaluate=--steps=2"]
-    done = run_kit("check", tmp_path / "kit", tmp_path / "out", *options, "--only-tests", "noise")
+    done = run_kit(
+        *("check", tmp_path / "kit", tmp_path / "out", "--set", *TINY_DEMO),
+        *("--evaluate=--tasks=2", "--evaluate=--steps=2", "--only-tests", "noise"),
+        *("--minutes", "60"),  # a busy machine is no failure here
+    )
     found = json.loads((tmp_path / "out" / "check.json").read_text())
     assert done.returncode == 0, found
     assert found["ratios"]["float32"] == found["ratios"]["bfloat16"] == 0.0
@@ -158,7 +161,7 @@ def test_a_part_that_fails_is_a_finding(tmp_path: Path, monkeypatch: pytest.Monk
         check.do(name, script.PARTS[name])
     found = json.loads((tmp_path / "check.json").read_text())
     assert "rollout.tasks" in found["ratios"]["error"]
-    assert "TimeoutExpired" in found["evaluation"]["error"]
+    assert "time was up: likewise evaluate" in found["evaluation"]["error"]
     assert not check.is_fine()
 
 
@@ -221,14 +224,16 @@ def test_a_reduced_state_still_resumes(transfer: ModuleType, tmp_path: Path) -> 
     state = tmp_path / "whole" / STATE_FILE
     one = load_file(state)["model.weight"].nbytes
     forms = {}
-    for factor in (4.5, 3.5, 2.5):
+    for factor in (4.5, 3.5, 2.5, 1.75):
         folder = tmp_path / str(factor)
         folder.mkdir()
         limit = int(factor * one) + transfer.MIB
         forms[factor] = transfer.reduce_state(state, folder / STATE_FILE, limit)
         assert (folder / STATE_FILE).stat().st_size <= limit
         assert train(folder, 3) and stored_step(folder / STATE_FILE) == 3
-    assert list(forms.values()) == ["exact", "moments in bfloat16", "no moments"]
+    assert list(forms.values()) == [
+        *("exact", "moments in bfloat16", "no moments", "no moments, weights in bfloat16")
+    ]
     with pytest.raises(ValueError, match="weights and averages alone"):
         transfer.reduce_state(state, tmp_path / "none", one)
 

@@ -55,7 +55,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--skip", nargs="*", default=[], choices=PARTS, help="parts to leave out")
     parser.add_argument("--only-tests", help="pytest's -k")
     parser.add_argument("--set", nargs="*", default=[], help="changes to the demo's recipe")
-    parser.add_argument("--evaluate", nargs="*", default=[], help="options of likewise evaluate")
+    parser.add_argument(
+        "--evaluate", action="append", default=[], help="an option of likewise evaluate"
+    )
     options = parser.parse_args(arguments)
     options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     return options
@@ -94,16 +96,19 @@ class Check:
         """Run a Python module in what is left of the time; its output.
 
         Raises:
-            RuntimeError: it fails (the message is the end of its output).
+            RuntimeError: it fails (the message is the end of its output), or time is up.
         """
         left = self.options.started + 60 * self.options.minutes - time.time()
-        done = subprocess.run(
-            [sys.executable, "-m", *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=max(left, 1.0),
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", *map(str, words)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=max(left, 0.0),
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"time was up: {words[0]} {words[1]}") from error
         if done.returncode:
             raise RuntimeError(f"exit code {done.returncode}: {done.stdout[-TAIL:]}")
         return done.stdout

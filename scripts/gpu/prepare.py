@@ -36,7 +36,7 @@ WEIGHTS = ("text_encoder", "text_encoder_2", "transformer", "tokenizer", "tokeni
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kit", type=Path, default=ROOT / "runs/gpu", help="the folder to fill")
+    parser.add_argument("--kit", type=Path, default=Path("runs/gpu"), help="the folder to fill")
     parser.add_argument("--vae", type=Path, help="an autoencoder, where not the shipped one")
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--start", type=Path, help="finished models whose generator to begin from")
@@ -46,7 +46,7 @@ def main() -> None:
     if not options.no_wheels:
         download(options.kit / "wheels")
     inputs = options.kit / "inputs"
-    shutil.rmtree(inputs, ignore_errors=True)
+    shutil.rmtree(inputs, ignore_errors=True)  # what an earlier call brought
     if options.vae:
         shutil.copytree(options.vae, inputs / "vae" / "model")
     if options.start:
@@ -93,8 +93,8 @@ def kit_size(kit: Path) -> int:
 def report(kit: Path) -> None:
     """Print what will travel; exit code 1 if it is too much."""
     tree, brought = tree_size(), kit_size(kit)
-    print(f"working tree {tree / MIB:.1f} MiB, {kit} {brought / MIB:.1f} MiB")
-    print(f"carry: {kit / 'wheels'} {kit / 'inputs'}")
+    print(f"working tree {tree / MIB:.1f} MiB, wheels and inputs {brought / MIB:.1f} MiB")
+    print("carry:", *(path for path in (kit / "wheels", kit / "inputs") if path.exists()))
     if tree + brought > TREE_SIZE:
         sys.exit(f"together more than {TREE_SIZE / MIB:.0f} MiB: bring less")
 

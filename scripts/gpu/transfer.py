@@ -103,7 +103,8 @@ def unpack(source: Path, folder: Path) -> None:
 def reduce_state(source: Path, target: Path, limit: int) -> str:
     """Copy a training state, with as much of it as fits into `limit` bytes; says how much.
 
-    All forms resume: the moments of the optimiser come back as float32, or start anew.
+    All forms resume: what is stored in bfloat16 comes back as float32, and the optimisers' moments
+    start anew where they are left out. Averages are always exact.
 
     Raises:
         ValueError: not even weights and averages fit (the message says how large they are).
@@ -111,10 +112,12 @@ def reduce_state(source: Path, target: Path, limit: int) -> str:
     with safe_open(source, framework="pt") as file:
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    bare = {name: value for name, value in tensors.items() if not name.startswith("optimizer.")}
     forms = {
         "exact": tensors,
-        "moments in bfloat16": {name: _halved(name, value) for name, value in tensors.items()},
-        "no moments": {name: v for name, v in tensors.items() if not name.startswith("optimizer.")},
+        "moments in bfloat16": _halved(tensors, "optimizer."),
+        "no moments": bare,
+        "no moments, weights in bfloat16": _halved(bare, "model."),
     }
     for form, kept in forms.items():
         size = sum(value.nbytes for value in kept.values())
@@ -122,14 +125,17 @@ def reduce_state(source: Path, target: Path, limit: int) -> str:
             save_file(kept, target, metadata=metadata)
             return form
     raise ValueError(
-        f"{source} needs {size / MIB:.1f} MiB for weights and averages alone, and "
+        f"{source} needs {(size + _ROOM) / MIB:.1f} MiB for weights and averages alone, and "
         f"{max(0, limit) / MIB:.1f} MiB are left"
     )
 
 
-def _halved(name: str, value: Tensor) -> Tensor:
-    is_moment = name.startswith("optimizer.") and value.ndim > 0  # else a count of steps
-    return value.to(torch.bfloat16) if is_moment else value
+def _halved(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """With what begins with `prefix` in bfloat16, but for single numbers: they count steps."""
+    return {
+        name: value.to(torch.bfloat16) if name.startswith(prefix) and value.ndim else value
+        for name, value in tensors.items()
+    }
 
 
 def size_of(*paths: Path) -> int:

@@ -20,6 +20,7 @@ from likewise.build.policies import build_policy
 from likewise.build.rewards import build_rewards
 from likewise.config import load_recipe
 from likewise.data.stickers import bench_tasks, truth
+from likewise.policies.flux_kontext import FluxKontextPolicy
 from likewise.pretrain.loop import STATE_FILE, FitPlace, FitSettings, fit, stored_step
 from likewise.protocols import Policy
 
@@ -63,14 +64,15 @@ def test_images_are_those_of_the_cpu() -> None:
 
 
 def test_drawing_is_the_stock_pipelines() -> None:
-    policy = tiny.make_policy()
-    policy.pipeline.to(DEVICE)
-    task = tiny.a_task()
+    pipeline = tiny.tiny_pipeline().to(DEVICE)
+    pipeline.set_progress_bar_config(disable=True)
+    size = (tiny.HEIGHT_PIXELS, tiny.WIDTH_PIXELS, tiny.TEXT_LENGTH)
+    policy, task = FluxKontextPolicy(pipeline, *size), tiny.a_task()
     with torch.no_grad():
         condition, x = policy.encode([task]), policy.initial_noise([11])
         for sigma, sigma_next in pairwise(policy.sigmas(4, None)):
             x, _ = ode(x, policy.velocity(x, sigma, condition), sigma, sigma_next)
-    stock = policy.pipeline(
+    stock = pipeline(
         image=task.reference,
         prompt=task.prompt,
         height=tiny.HEIGHT_PIXELS,

@@ -317,7 +317,7 @@ def test_a_long_value_is_shortened() -> None:
 
 
 def test_cross_field_error_in_a_file_names_it(write) -> None:
-    text = "extends: stickers\nrollout: {deterministic_tail: 6}\n"
+    text = "extends: stickers\nrollout: {deterministic_tail: 10}\n"
     assert error(write("m.yaml", text)).startswith("m.yaml: rollout: deterministic_tail must leave")
 
 
@@ -426,7 +426,7 @@ def test_to_yaml_is_complete_and_in_order() -> None:
     content = yaml.safe_load(to_yaml(recipe))
     assert list(content) == list(Recipe.model_fields)
     assert list(content["rollout"]) == list(type(recipe.rollout).model_fields)
-    assert content["run"]["checkpoints"]["every"] == 10
+    assert content["run"]["checkpoints"]["every"] == 8
 
 
 # --- nothing is changed, nothing heavy is loaded -------------------------------------------------

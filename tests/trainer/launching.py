@@ -19,3 +19,8 @@ def one_exits() -> None:
 
 def sleeps() -> None:
     time.sleep(600)
+
+
+def holds_ctrl_c_back() -> None:
+    if signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []):
+        sys.exit(3)

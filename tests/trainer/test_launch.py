@@ -31,6 +31,12 @@ def test_a_worker_that_ends_is_one_line(worker: Callable[[], None], message: str
     assert message in said and said.endswith("--resume runs/mine") and "\n" not in said
 
 
+def test_workers_leave_ctrl_c_to_their_parent() -> None:
+    """A terminal sends SIGINT to all; a worker that still imports would die with a traceback."""
+    assert launch(2, launching.holds_ctrl_c_back) == 0
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])  # only theirs
+
+
 def test_workers_end_however_early_their_parent_dies() -> None:
     """Killed before its workers have even imported torch."""
     code = "import launching; from likewise.trainer.launch import launch\n"

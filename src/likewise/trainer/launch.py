@@ -123,9 +123,16 @@ def launch(count: int, worker: Callable[..., Any], *arguments: Any, remedy: str 
                 os.kill(process.pid, signal.SIGTERM)
 
     with Interrupts(pass_on) as interrupts:
-        context = multiprocessing.start_processes(
-            _enter, (count, settings, errors, worker, arguments), count, False, start_method="spawn"
-        )
+        # A terminal sends Ctrl-C to workers too, and one that is still importing would die of it with
+        # a traceback. They inherit a mask that holds it back: this process passes it on as SIGTERM.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            shared = (count, settings, errors, worker, arguments)
+            context = multiprocessing.start_processes(
+                _enter, shared, count, False, start_method="spawn"
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         processes += context.processes
         if interrupts.received:  # it came while they were started
             pass_on(interrupts.received)

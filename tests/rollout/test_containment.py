@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -46,6 +46,15 @@ def test_a_reward_that_leaves_is_missing(bad: Callable[..., Any], failure: str) 
     assert scores.valid.tolist() == [[False, False], [True, True]]
 
 
+@pytest.fixture
+def python_handles_ctrl_c() -> Iterator[None]:
+    """As in a new process, whatever other tests have left."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_handles_ctrl_c")
 @pytest.mark.parametrize("handled", [True, False])
 def test_a_ctrl_c_of_the_user_still_ends_the_program(handled: bool) -> None:
     """Where a run handles SIGINT it is the second one; elsewhere the first."""

@@ -110,14 +110,6 @@ def test_numbers_of_other_kinds_become_float32() -> None:
     assert ask(a=(huge, ok)).valid.tolist() == [[False, True, True]]
 
 
-def test_an_interrupt_is_no_failure() -> None:
-    def stop(images: Any, tasks: Any) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        ask(a=stop)
-
-
 # ── joining ──
 
 

@@ -319,6 +319,7 @@ def test_a_run_survives_everything(tiny_model: Path, tmp_path: Path) -> None:
         recipe = runs.tiny_recipe(
             tiny_model,
             rewards=faulty(front.url),
+            credit={"time_weights": {"kind": "constant"}},  # there is one side only
             rollout={"micro_batch": 4},
             run={"iterations": 20, "patience": 20},
         )

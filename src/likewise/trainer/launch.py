@@ -123,8 +123,8 @@ def launch(count: int, worker: Callable[..., Any], *arguments: Any, remedy: str 
                 os.kill(process.pid, signal.SIGTERM)
 
     with Interrupts(pass_on) as interrupts:
-        # A terminal sends Ctrl-C to workers too, and one that is still importing would die of it with
-        # a traceback. They inherit a mask that holds it back; this process passes on SIGTERM.
+        # A terminal sends Ctrl-C to workers too, and one that still imports would die of it with a
+        # traceback. They inherit a mask that holds it back; this process passes on SIGTERM.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             shared = (count, settings, errors, worker, arguments)

@@ -151,6 +151,10 @@ def nothing(images: Sequence[Image.Image], tasks: Sequence[Task]) -> None:
     return None
 
 
+def knows_nothing(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float | None]:
+    return [None] * len(images)
+
+
 def constant(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:
     return [0.7] * len(images)
 

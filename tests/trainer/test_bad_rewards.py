@@ -121,6 +121,15 @@ def test_giving_up_names_the_reward_and_the_reason(
     assert reason in message
 
 
+def test_a_reward_without_any_value_is_named_at_once(tiny_model: Path, tmp_path: Path) -> None:
+    """It does not fail, so nothing else would say why nothing is learned."""
+    with pytest.raises(TrainingError, match="judge: missing for every image"):
+        train(recipe(tiny_model, "knows_nothing", iterations=4), tmp_path / "run", quiet=True)
+    log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    assert log.count("reward 'judge' is missing for every image of iteration 1") == 1
+    assert "of iteration 2" not in log  # once is enough
+
+
 def test_patience_counts_iterations_in_a_row(tiny_model: Path, tmp_path: Path) -> None:
     """Works for iterations 1 and 2; 3 is forgiven, 4 is too much."""
     late = recipe(tiny_model, "raises_later", iterations=9, patience=2)

@@ -10,6 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from likewise.cli.errors import readable_errors
+from likewise.cli.options import DeviceOption, TrustCodeOption
 from likewise.config.credit import Tdw
 from likewise.terminal import SafeConsole, say, shown
 
@@ -32,14 +33,8 @@ def attribute(
     best: Annotated[
         bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
-    trust_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-code",
-            help="Import what the run's recipe names as module:name, and use its keys.",
-        ),
-    ] = False,
+    device: DeviceOption = None,
+    trust_code: TrustCodeOption = False,
     out: Annotated[
         Path | None, typer.Option(help="File to write; default: attribution.json in the run.")
     ] = None,

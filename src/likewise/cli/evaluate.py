@@ -11,6 +11,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from likewise.cli.errors import readable_errors
+from likewise.cli.options import DeviceOption, TrustCodeOption
 from likewise.terminal import SafeConsole, say, shown
 
 if TYPE_CHECKING:  # imports torch
@@ -85,14 +86,8 @@ def evaluate(
             help="The run's best checkpoint, on tasks that did not choose it; default: its newest.",
         ),
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
-    trust_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-code",
-            help="Import what the run's recipe names as module:name, and use its keys.",
-        ),
-    ] = False,
+    device: DeviceOption = None,
+    trust_code: TrustCodeOption = False,
     processes: Annotated[int, typer.Option(min=1, help="How many share the batches.")] = 1,
 ) -> None:
     """Draw a benchmark's tasks and score the pictures; of a run, before and after training.

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from likewise.cli.errors import readable_errors
+from likewise.cli.options import DeviceOption, TrustCodeOption
 from likewise.terminal import say
 
 
@@ -28,14 +29,8 @@ def export(
     best: Annotated[
         bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
-    trust_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-code",
-            help="Import what the run's recipe names as module:name, and use its keys.",
-        ),
-    ] = False,
+    device: DeviceOption = None,
+    trust_code: TrustCodeOption = False,
 ) -> None:
     """Write a trained adapter for diffusers, ComfyUI or kohya's tools, and see it read back.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from likewise.cli.errors import readable_errors
+from likewise.cli.options import DeviceOption, TrustCodeOption
 from likewise.terminal import say
 
 if TYPE_CHECKING:
@@ -33,14 +34,8 @@ def generate(
     best: Annotated[
         bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")] = None,
-    trust_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-code",
-            help="Import what the run's recipe names as module:name, and use its keys.",
-        ),
-    ] = False,
+    device: DeviceOption = None,
+    trust_code: TrustCodeOption = False,
 ) -> None:
     """Draw the subject of a picture as a prompt says, with a trained adapter or without."""
     with readable_errors():

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pretrain import hardware
+from pretrain import hardware, new_parser
 from transfer import put
 
 from likewise.api import train
@@ -46,11 +46,7 @@ def main() -> None:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run.sh check", description=__doc__.splitlines()[0])
-    parser.add_argument("--kit", type=Path, required=True, help="folder of inputs and work")
-    parser.add_argument("--out", type=Path, required=True, help="folder of results")
-    parser.add_argument("--started", type=float, required=True, help="when, seconds since 1970")
-    parser.add_argument("--minutes", type=float, default=8.0, help="from --started to the end")
+    parser = new_parser("check", __doc__)
     parser.add_argument("--device", help="default: cuda where there is one")
     parser.add_argument("--skip", nargs="*", default=[], choices=PARTS, help="parts to leave out")
     parser.add_argument("--only-tests", help="pytest's -k")

@@ -92,12 +92,18 @@ def main() -> None:
     print(json.dumps(deliver.facts, indent=1))
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run.sh pretrain", description=__doc__.splitlines()[0])
+def new_parser(program: str, about: str) -> argparse.ArgumentParser:
+    """With the options that `run.sh` gives to either program; `about` begins with what it does."""
+    parser = argparse.ArgumentParser(prog=f"run.sh {program}", description=about.splitlines()[0])
     parser.add_argument("--kit", type=Path, required=True, help="folder of inputs and work")
     parser.add_argument("--out", type=Path, required=True, help="folder of results")
     parser.add_argument("--started", type=float, required=True, help="when, seconds since 1970")
     parser.add_argument("--minutes", type=float, default=8.0, help="from --started to the end")
+    return parser
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = new_parser("pretrain", __doc__)
     parser.add_argument("--pool-seconds", type=float, default=45.0, help="for making the pool")
     parser.add_argument("--individuals", type=int, default=100_000, help="in the pool, at most")
     parser.add_argument("--batch-size", type=int, default=1024)

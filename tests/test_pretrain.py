@@ -234,7 +234,7 @@ def test_captions_made_beforehand_are_noisy_late_in_training(tokenizers, tmp_pat
     told = 1 - generator.EMPTY_PROMPT_SHARE
     assert share(599, "snow") == pytest.approx(told, abs=0.03)
     assert share(599, "tiny", "giant") == 0 < share(600, "tiny", "giant")
-    noisy = told * (1 - generator.WRONG_MENTION_SHARE)
+    noisy = told * (1 - generator.NOISE["scene"][0])
     assert share(600, "snow") == pytest.approx(noisy, abs=0.03)
 
 
@@ -283,13 +283,22 @@ def test_new_generator_looks_at_the_same_place_of_the_reference(tokenizers) -> N
 
 
 def test_noisy_captions_are_wrong_about_as_often_as_they_say() -> None:
-    look = {"scene": "snow", "colour": "red"}
+    look = {"scene": "snow", "place": "left"}
     said = [generator.noisy(look, numpy_rng("noisy", index)) for index in range(4000)]
-    wrong = [mention.get("scene") != "snow" for mention in said]
-    made_up = ["size" in mention for mention in said]
-    assert sum(wrong) / 4000 == pytest.approx(generator.WRONG_MENTION_SHARE, abs=0.02)
-    assert sum(made_up) / 4000 == pytest.approx(generator.MADE_UP_MENTION_SHARE, abs=0.02)
+    for attribute, (wrong, made_up) in generator.NOISE.items():
+        asked = look.get(attribute)
+        share = sum(mention.get(attribute) != asked for mention in said) / 4000
+        assert share == pytest.approx(wrong if asked else made_up, abs=0.015)
     assert {mention.get("scene") for mention in said} > {None, "snow", "beach"}
+
+
+def test_a_tiny_subject_counts_as_much_as_a_usual_one() -> None:
+    usual, tiny = torch.zeros(64), torch.zeros(64)
+    usual[:10], tiny[:3] = 1.0, 1.0
+    weights = generator.token_weights(torch.stack([usual, tiny, torch.zeros(64)]))
+    extra = (weights - 1).sum(dim=1)
+    assert extra.tolist() == pytest.approx([30.0, 30.0, 0.0])
+    assert float(weights.max()) <= 1 + generator.SUBJECT_WEIGHT * generator.MOST_EXTRA
 
 
 def test_byte_pairs_are_merged_by_frequency_then_alphabet() -> None:

@@ -42,16 +42,25 @@ SETTINGS = FitSettings(
 INDIVIDUALS = 12_000
 WRONG_NAME_SHARE = 0.5  # how often the prompt names another thing: the reference must decide
 EMPTY_PROMPT_SHARE = 0.08  # makes classifier-free guidance possible
-# Towards the end captions are as unreliable as those of the web: about one mention in five is not
-# what the picture shows. The generator then *sometimes* misses the prompt, as large ones do, which
-# leaves reinforcement learning something to improve, and groups that differ in reward.
+# Towards the end captions are as unreliable as those of the web, above all about where things are.
+# The generator then *sometimes* misses the prompt, as large ones do, which leaves reinforcement
+# learning something to improve, and groups that differ in reward.
 NOISY_CAPTIONS_FROM = 6 / 7  # share of training
-WRONG_MENTION_SHARE, MADE_UP_MENTION_SHARE = 0.12, 0.08
+# Attribute → how often a caption mentions another value than the image shows: of an image in which
+# the attribute is unusual, and of one in which it is not (a made-up mention).
+NOISE: Mapping[str, tuple[float, float]] = {
+    "scene": (0.05, 0.03),
+    "colour": (0.06, 0.04),
+    "size": (0.04, 0.02),
+    "place": (0.18, 0.14),
+}
 TEXT_ONLY_EVERY = 16  # every so many steps, a batch without references
 # Noise levels are sigmoid(LEVEL_SPREAD·n + LEVEL_CENTRE), n normal: half of them below 0.6, where
 # details are decided.
 LEVEL_CENTRE, LEVEL_SPREAD = 0.4, 1.3
 SUBJECT_WEIGHT = 3.0  # extra loss weight of tokens that the subject covers
+USUAL_COVERAGE = 10.0  # tokens that a subject of usual size covers, roughly
+MOST_EXTRA = 4.0  # a small subject's tokens count so many times more, so that it counts as much
 
 
 def train(
@@ -159,7 +168,7 @@ class SampleMaker:
     def __call__(self, index: int) -> Batch:
         """``target``, ``reference`` float32 [64, 32]; ``coverage`` float32 [64]; ``clip_ids``
         int64 [24]; ``t5_ids`` int64 [16]; ``text_only`` bool [], the same for a whole batch."""
-        rng = numpy_rng("generator", index)
+        rng = numpy_rng("generator sample", index)
         step = index // self.settings.batch_size
         individual = rng.integers(len(self.pool.names))
         reference, target = rng.integers(REFERENCES), rng.integers(TARGETS)
@@ -202,7 +211,7 @@ def noisy(look: Mapping[str, str], rng: np.random.Generator) -> dict[str, str]:
     said: dict[str, str] = {}
     for attribute, values in ATTRIBUTES.items():
         truth = look.get(attribute, values[0])
-        share = MADE_UP_MENTION_SHARE if truth == values[0] else WRONG_MENTION_SHARE
+        share = NOISE[attribute][int(truth == values[0])]
         others = [value for value in values if value != truth]
         mentioned = others[rng.integers(len(others))] if rng.random() < share else truth
         if mentioned != values[0]:
@@ -214,6 +223,21 @@ def token_ids(tokenizer: CLIPTokenizer | T5TokenizerFast, prompt: str) -> Tensor
     """Prompt → int64 [tokenizer.model_max_length], padded as FluxKontextPipeline pads."""
     encoded = tokenizer(prompt, padding="max_length", truncation=True, return_tensors="pt")
     return encoded.input_ids[0]
+
+
+def token_weights(coverage: Tensor) -> Tensor:
+    """How much each token counts in the loss: the subject more than the rest, and as a whole about
+    as much when it is tiny.
+
+    Args:
+        coverage: Share of each token that the subject covers, [B, 64] in [0, 1].
+
+    Returns:
+        [B, 64], between 1 and 1 + SUBJECT_WEIGHT · MOST_EXTRA.
+    """
+    covered = coverage.sum(dim=1, keepdim=True).clamp(min=1.0)
+    smallness = (USUAL_COVERAGE / covered).clamp(1.0, MOST_EXTRA)
+    return 1.0 + SUBJECT_WEIGHT * smallness * coverage
 
 
 class FlowMatchingLoss:
@@ -239,6 +263,6 @@ class FlowMatchingLoss:
             batch["t5_ids"],
         )
         error = (velocity.float() - (noise - image)).square().mean(dim=-1)
-        weight = 1.0 + SUBJECT_WEIGHT * batch["coverage"]
+        weight = token_weights(batch["coverage"])
         loss = (weight * error).sum() / weight.sum()
         return loss, {"mse": error.mean()}

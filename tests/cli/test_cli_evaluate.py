@@ -185,6 +185,28 @@ def test_a_model_draws_photos_of_any_size(dreambench: Path, tmp_path: Path) -> N
         assert picture.size == (64, 64)
 
 
+def test_flat_images_of_another_system_have_no_scores(dreambench: Path, tmp_path: Path) -> None:
+    rows = [
+        {"file": f"{n}.png", "subject": subject, "prompt": f"a red {name}"}
+        for n, (subject, name) in enumerate((("mug", "mug"), ("mug", "mug"), ("cat2", "cat")))
+    ]
+    rows[2]["prompt"] = "a cat in the jungle"
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for row, image in zip(rows, (photo(64, 64), Image.new("RGB", (64, 64))) * 2, strict=False):
+        image.save(theirs / row["file"])
+    (theirs / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ("evaluate", theirs, "--benchmark", dreambench, "--out", tmp_path / "out")
+    result = run(*words, "--metric", "dinov2=nano-dinov2", "--metric", "clip-t=nano-clip")
+    assert result.exit_code == 0, result.output
+    assert "theirs: flat images: 1 (missing in all scores)" in said(result)
+    summary = read_summary(tmp_path / "out")
+    assert summary.spoilt == {"theirs": {"flat": 1}}
+    assert summary.systems["theirs"]["dinov2"].n == summary.systems["theirs"]["clip-t"].n == 2
+    table = pq.read_table(tmp_path / "out" / "theirs" / "scores.parquet").to_pydict()
+    assert table["spoilt"] == [None, "flat", None] and table["clip-t/truncated"][1] is None
+
+
 def test_photos_are_scored_by_the_evaluators_of_the_recipe(
     dreambench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,12 +39,12 @@ def drawn(photo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def strong_adapter(folder: Path, to: Path) -> Path:
+def strong_adapter(folder: Path, to: Path, by: float = 0.05) -> Path:
     """A copy of an adapter with weights that are not zero."""
     to.mkdir()
     with safe_open(folder / LORA, framework="pt") as stored:
         header = stored.metadata()
-        weights = {name: stored.get_tensor(name) + 0.05 for name in stored.keys()}  # noqa: SIM118
+        weights = {name: stored.get_tensor(name) + by for name in stored.keys()}  # noqa: SIM118
     save_file(weights, to / LORA, metadata=header)
     return to
 
@@ -57,6 +57,18 @@ def test_pictures_have_the_recipes_size_and_differ_by_seed(drawn: Path) -> None:
     first, second = pixels(drawn / "base-0.png"), pixels(drawn / "base-1.png")
     assert first.shape == (64, 64, 3)
     assert (first != second).any()
+
+
+def test_an_image_that_is_not_finite_is_said(
+    photo: Path, finished_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, trained = find_adapter(finished_run, None)
+    assert trained is not None
+    far = strong_adapter(trained, tmp_path / "far", by=1e30)
+    words = ["--reference", photo, "--prompt", "a duck in the snow", "--count", "2"]
+    result = run("generate", *words, "--adapter", far, "--out", tmp_path / "far.png")
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 images are not finite" in caplog.text + said(result)
 
 
 def test_an_adapter_changes_the_picture(

@@ -13,7 +13,13 @@ from rolling import LinearCondition, LinearPolicy, sampler, some_tasks
 from torch import Tensor
 
 from likewise.analysis.intervals import ratio_interval
-from likewise.evaluation.attribution import Profile, _profile, attribute_steps, find_unable
+from likewise.evaluation.attribution import (
+    Attributed,
+    Profile,
+    _profile,
+    attribute_steps,
+    find_unable,
+)
 from likewise.rollout.sampler import Sampler
 from likewise.types import Task
 
@@ -70,7 +76,8 @@ def tasks(count: int = 4) -> list[Task]:
 def measure(policy: LinearPolicy, how: Sampler, steps: Sequence[int], **options) -> Profile:
     arguments = {"draws": 400, "micro_batch": 500, **options}
     about = arguments.pop("tasks", tasks())
-    return attribute_steps(policy, how, about, {"w": Weighted()}, steps, **arguments)["w"]
+    found = attribute_steps(policy, how, about, {"w": Weighted()}, steps, **arguments)
+    return found.profiles["w"]
 
 
 def closed_form(how: Sampler, steps: Sequence[int]) -> tuple[list[float], float]:
@@ -132,7 +139,38 @@ def test_only_tasks_that_can_be_scored_count() -> None:
 def test_a_constant_score_is_decided_by_nothing() -> None:
     how = sampler(LinearPolicy())
     got = attribute_steps(Linear(), how, tasks(), {"c": Constant()}, (0, 1), 2, 8)
-    assert got == {"c": Profile((0.0,) * 4, (0.0,) * 4, (0.0,) * 4, 0.0)}
+    assert got == Attributed({"c": Profile((0.0,) * 4, (0.0,) * 4, (0.0,) * 4, 0.0)}, {})
+
+
+class Failing(Linear):
+    """Draws grey for the last of four tasks whatever the latents are, and one NaN for the third."""
+
+    def decode(self, x: Tensor) -> Tensor:
+        images = super().decode(x)  # 3 draws of each of 4 tasks, and again for each of two steps
+        if len(images) == 36:
+            images[9:12], images[18, 0, 0, 0] = 0.5, torch.nan
+        return images
+
+
+def test_tasks_with_images_that_are_spoilt_do_not_count() -> None:
+    how, about = sampler(LinearPolicy()), tasks()
+    options = {"draws": 3, "micro_batch": 100}
+    got = attribute_steps(Failing(), how, about, {"w": Weighted()}, (0, 1), **options)
+    assert got.spoilt == {"flat": 3, "not_finite": 1}
+    others = attribute_steps(Linear(), how, about[:2], {"w": Weighted()}, (0, 1), **options)
+    assert got.profiles == others.profiles and others.spoilt == {}
+
+
+class Grey(Linear):
+    def decode(self, x: Tensor) -> Tensor:
+        return torch.full_like(super().decode(x), 0.5)
+
+
+def test_nothing_but_flat_images_is_said() -> None:
+    how = sampler(LinearPolicy())
+    wanted = r"w scores tasks of fewer than two subjects; flat images: 24 \(missing in all scores\)"
+    with pytest.raises(ValueError, match=wanted):
+        attribute_steps(Grey(), how, tasks(), {"w": Weighted()}, (0, 1), 2, 8)
 
 
 def test_what_cannot_be_measured_is_refused() -> None:

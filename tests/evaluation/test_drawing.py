@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from rolling import PROMPTS, LinearCondition, LinearPolicy, sampler
 from tiny import a_task, make_policy, photo
+from torch import Tensor
 
 from likewise.evaluation.batches import Share
 from likewise.evaluation.drawing import (
@@ -22,6 +24,7 @@ from likewise.evaluation.drawing import (
 from likewise.evaluation.items import Item, match_rows
 from likewise.protocols import Policy
 from likewise.rollout.sampler import Sampler
+from likewise.rollout.spoilt import why_spoilt
 from likewise.types import Task
 
 TASKS = [replace(a_task(prompt), id=f"t{place}") for place, prompt in enumerate(PROMPTS)]
@@ -93,6 +96,25 @@ def test_an_interrupted_call_keeps_its_batches_and_repeats_none(tmp_path: Path) 
     assert policy.encoded == [item.task.prompt for item in items[6:]]
     assert {file: file.stat().st_mtime_ns for file in finished} == finished
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+
+
+class Overflowing(LinearPolicy):
+    """Its second image is not finite in one place, its third is grey."""
+
+    def decode(self, x: Tensor) -> Tensor:
+        images = super().decode(x)
+        images[1, 0, 0, 0], images[2] = torch.nan, 0.5
+        return images
+
+
+def test_what_was_not_finite_is_known_from_the_file(tmp_path: Path) -> None:
+    items = planned(tmp_path)[:3]
+    draw(items, Overflowing())
+    pictures = [item.picture() for item in items]
+    assert [why_spoilt(picture) for picture in pictures] == ["", "not_finite", "flat"]
+    assert pictures[1].getpixel((0, 0))[0] == 0  # type: ignore[index]
+    png_files = [(tmp_path / item.file).read_bytes() for item in items]
+    assert [b"tEXt" in data for data in png_files] == [False, True, True]
 
 
 def test_a_batch_that_lacks_one_picture_is_drawn_whole(tmp_path: Path) -> None:

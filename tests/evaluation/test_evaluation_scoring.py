@@ -15,6 +15,7 @@ from PIL import Image
 from tiny import a_task
 from torch import Tensor
 
+from likewise.analysis.spoilt import count_spoilt
 from likewise.evaluation.batches import Share
 from likewise.evaluation.items import Item, real_items
 from likewise.evaluation.measures import Measures
@@ -34,22 +35,23 @@ COLOURS = ("red", "lime", "blue")
 
 
 class Colour:
-    """Embeds a picture as its mean colour; counts the pictures that it has seen."""
+    """Embeds an image as the colour of its first pixel; counts the images that it has seen."""
 
     def __init__(self) -> None:
         self.seen = 0
 
     def embed(self, images: Sequence[Image.Image]) -> Tensor:
         self.seen += len(images)
-        rows = [np.asarray(image, dtype=np.float32).mean((0, 1)) / 255 for image in images]
+        rows = [np.asarray(image, dtype=np.float32)[0, 0] / 255 for image in images]
         return torch.tensor(np.stack(rows))
 
 
 class Redness:
-    """Mean red; nothing to say about tasks of the subject `mute`."""
+    """Red of the first pixel; nothing to say about tasks of the subject `mute`."""
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
-        values = [float(np.asarray(image)[..., 0].mean()) / 255 for image in images]
+        assert images, "asked about nothing"
+        values = [float(np.asarray(image)[0, 0, 0]) / 255 for image in images]
         return torch.tensor(values), torch.tensor([task.subject != "mute" for task in tasks])
 
 
@@ -63,20 +65,26 @@ def scorers(rewards: Mapping[str, Reward] | None = None) -> Scorers:
     return Scorers(found, Measures({"dino": Colour()}, {}))
 
 
+def almost_plain(colour: str) -> Image.Image:
+    """Of one colour but for the last pixel, as an image of one colour throughout has no scores."""
+    image = Image.new("RGB", (8, 8), colour)
+    image.putpixel((7, 7), (255, 255, 255))
+    return image
+
+
 def task(subject: str) -> Task:
-    red = Image.new("RGB", (8, 8), "red")
-    own = replace(a_task(f"a {subject}", red), id=f"{subject}-00", subject=subject)
-    return replace(own, other_photos=(Image.new("RGB", (8, 8), "lime"),), complexity=2)
+    own = replace(a_task(f"a {subject}", almost_plain("red")), id=f"{subject}-00", subject=subject)
+    return replace(own, other_photos=(almost_plain("lime"),), complexity=2)
 
 
 def drawn(folder: Path, numbers: int = 3) -> list[Item]:
-    """Plain colours, of two tasks."""
+    """Three colours, of two tasks."""
     folder.mkdir(exist_ok=True)
     items = []
     for subject in ("duck", "mute"):
         for number in range(numbers):
             name = f"{subject}-{number}.png"
-            Image.new("RGB", (8, 8), COLOURS[number]).save(folder / name)
+            almost_plain(COLOURS[number]).save(folder / name)
             items.append(Item(name, task(subject), number, folder))
     return items
 
@@ -164,6 +172,36 @@ def test_a_diagnostic_that_fails_is_null_and_warned_of(tmp_path: Path) -> None:
         score_missing(some, tmp_path, items, SIZE, Share())
     table = join_parts(tmp_path, items, SIZE).to_pydict()
     assert table["b"] == [None] * 6 and table["a"][:3] == [1, 0, 0]
+
+
+def test_flat_images_are_missing_in_every_score_and_counted(tmp_path: Path) -> None:
+    items = drawn(tmp_path)
+    whole = scored(tmp_path, items).to_pydict()
+    again = tmp_path / "again"
+    items = drawn(again)
+    Image.new("RGB", (8, 8), "red").save(again / items[0].file)
+    Image.new("L", (8, 8), 7).save(again / items[4].file)
+    table = scored(again, items)
+    assert count_spoilt(table) == {"flat": 2}
+    rows = table.to_pydict()
+    assert rows["spoilt"] == ["flat", None, None, None, "flat", None]
+    for name in ("reward/red", "dino/conditioning", "dino/photos", "dino/held-out"):
+        assert rows[name] == [None if n in (0, 4) else whole[name][n] for n in range(6)]
+    assert rows["dino/diversity"] == [None, 1, 1, 1, None, 1]  # of the others alone
+    assert rows["file"] == whole["file"] and rows["subject"] == whole["subject"]
+
+
+@pytest.mark.parametrize("numbers", [1, 3])
+def test_a_batch_of_flat_images_alone_asks_nobody(tmp_path: Path, numbers: int) -> None:
+    """Its columns are those of all other batches, so that the parts can be joined."""
+    items = drawn(tmp_path, numbers)
+    for item in items[:SIZE]:
+        Image.new("RGB", (8, 8), "blue").save(tmp_path / item.file)
+    table = scored(tmp_path, items)
+    assert count_spoilt(table) == {"flat": min(SIZE, len(items))}
+    fine = tmp_path / "fine"
+    assert table.schema == scored(fine, drawn(fine, numbers)).schema
+    assert table["dino/conditioning"].null_count == min(SIZE, len(items))
 
 
 def test_real_photos_are_not_compared_with_themselves(tmp_path: Path) -> None:

@@ -159,6 +159,20 @@ def test_settings_that_cannot_be_read_are_one_clear_error(tmp_path: Path) -> Non
         read_settings(tmp_path)
 
 
+def test_images_without_scores_are_counted_in_every_table(tmp_path: Path) -> None:
+    spoilt = pa.array(["flat", None, "not_finite", "flat"], pa.string())
+    found = summarise(
+        {"before": BEFORE, "after": AFTER.append_column("spoilt", spoilt)}, SETTINGS_HERE
+    )
+    assert found.spoilt == {"after": {"flat": 2, "not_finite": 1}}
+    write_summary(tmp_path, found)
+    assert read_summary(tmp_path) == found
+    said = "after: flat images: 2, not finite images: 1 (missing in all scores)"
+    assert table(found).caption == said
+    both = joint_table({"runs/a": replace(found, spoilt={}), "runs/b": found})
+    assert str(both.caption).endswith("2/" + said)
+
+
 def test_a_system_that_was_trained_on_the_benchmark_is_marked_in_every_table(
     tmp_path: Path,
 ) -> None:

@@ -232,6 +232,17 @@ def test_without_the_aims_it_is_said_that_there_is_no_front(plan: Plan) -> None:
     assert "No front: nothing measured clip-t. Name held-out" in results_markdown(found)
 
 
+def test_images_without_scores_are_counted_by_arm(plan: Plan) -> None:
+    fill(plan)
+    for unit in (Unit("evaluate", "naive", 0), Unit("evaluate", "naive", 1)):
+        table = pq.read_table(plan.scores(unit))
+        why = pa.array(["flat", *[None] * (table.num_rows - 1)], pa.string())
+        pq.write_table(table.append_column("spoilt", why), plan.scores(unit))
+    found = compute_results(plan)
+    assert found["spoilt"] == {"naive": "flat images: 2 (missing in all scores)"}
+    assert markdown("naive") + ": flat images: 2" in results_markdown(found).replace("\\", "")
+
+
 def test_arms_trained_on_the_benchmark_are_marked_everywhere(plan: Plan) -> None:
     fill(plan)
     said = "trained on 3 of the benchmark's 3 subjects (cat, dog, kite)"

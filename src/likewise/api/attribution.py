@@ -43,6 +43,7 @@ class Attribution:
         steps: Those that are stochastic.
         tasks, resamples, seed: How many training tasks, and trajectories of each.
         scorers: ``reward/<name>`` in the recipe's order, then ``judge/<name>``.
+        spoilt: Reason → number of images that were shown to no scorer; their tasks do not count.
         file: Where it is written.
     """
 
@@ -54,6 +55,7 @@ class Attribution:
     resamples: int
     seed: int
     scorers: Mapping[str, Profile]
+    spoilt: Mapping[str, int]
     file: Path
 
     def time_weights(self) -> Measured | None:
@@ -90,6 +92,7 @@ class Attribution:
             "tasks": self.tasks,
             "resamples": self.resamples,
             "seed": self.seed,
+            "spoilt": dict(self.spoilt),
             "scorers": {name: asdict(profile) for name, profile in self.scorers.items()},
         }
 
@@ -146,7 +149,7 @@ def attribute(
         policy.load_adapter(found.adapter)
     sampler = build_sampler(own, policy)
     steps = plan_steps(own.rollout.model_copy(update={"trained": AllSteps()}), 0, 0).stochastic
-    profiles = attribute_steps(
+    measured = attribute_steps(
         policy,
         sampler,
         about,
@@ -165,7 +168,8 @@ def attribute(
         tasks=tasks,
         resamples=resamples,
         seed=seed,
-        scorers=profiles,
+        scorers=measured.profiles,
+        spoilt=measured.spoilt,
         file=file,
     )
     file.parent.mkdir(parents=True, exist_ok=True)

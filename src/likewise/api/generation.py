@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from likewise.protocols import Policy
 from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RECIPE, RunDirectory
 from likewise.rollout.scoring import to_pil
+from likewise.rollout.spoilt import find_spoilt
 from likewise.rollout.trajectories import draw_pictures
 from likewise.seeding import derive_seed
 from likewise.trainer.launch import find_device
@@ -88,7 +90,10 @@ def _draw(policy: Policy, recipe: Recipe, tasks: Sequence[Task], seed: int) -> l
     def seed_of(task: Task) -> int:
         return derive_seed("generate", seed, task.id)
 
-    return to_pil(draw_pictures(policy, sampler, tasks, recipe.rollout.micro_batch, seed_of))
+    drawn = draw_pictures(policy, sampler, tasks, recipe.rollout.micro_batch, seed_of)
+    for why, count in Counter(filter(None, find_spoilt(drawn))).items():
+        LOG.warning("%d of %d images are %s", count, len(drawn), why.replace("_", " "))
+    return to_pil(drawn)
 
 
 def find_adapter(

@@ -76,6 +76,7 @@ _NO_SECTION = "no measured time weights: each side needs a reward that varies"
 def table(found: Attribution, section: Measured | None) -> Table:
     """One row per step: noise level, shares, and the prompt's weight by TDW and as measured."""
     from likewise.algorithm import timeweights
+    from likewise.analysis.spoilt import in_words
 
     rule, steps = found.recipe.credit.time_weights, found.recipe.rollout.num_steps
     levels = rule if isinstance(rule, Tdw) else Tdw()
@@ -83,7 +84,7 @@ def table(found: Attribution, section: Measured | None) -> Table:
     if section is not None:
         curves["measured"] = timeweights.measured(section.prompt, section.identity)
     title = f"share of variance by step, {found.tasks} tasks × {found.resamples} trajectories"
-    result = Table(title=title)
+    result = Table(title=title, caption=shown(in_words(found.spoilt)) or None)
     columns = ["step", "σ", *found.scorers, *(f"w_p {name}" for name in curves)]
     for column in columns:
         result.add_column(shown(column), justify="right")

@@ -138,7 +138,7 @@ def _write_results(plan: Plan) -> None:
 
 def _summary(results: dict[str, Any]) -> Table:
     """Means of both aims, and differences to the baseline with p over subjects."""
-    from likewise.study.tables import trained_on
+    from likewise.study.tables import notes
 
     title = f"{results['study']}: differences to {results['baseline']}, paired"
     table = Table(title=shown(title))
@@ -156,7 +156,7 @@ def _summary(results: dict[str, Any]) -> Table:
             cells.append("" if versus is None else f"{versus['mean']:+.3f}")
             cells.append("" if versus is None else f"{versus['p_subjects']:.3f}")
         table.add_row(shown(arm["label"]), *cells)
-    table.caption = shown(trained_on(results)) or None
+    table.caption = shown(notes(results)) or None
     return table
 
 

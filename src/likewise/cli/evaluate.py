@@ -165,7 +165,7 @@ def table(summary: Summary) -> Table:
 
     header, *rows = table_rows(summary)
     result = _headed(summary, [_marked(summary, column) for column in header])
-    result.caption = _trained_on({"": summary})
+    result.caption = _notes({"": summary})
     for first in (True, False):
         for metric, *cells in rows:
             if metric.startswith(FIRST) == first and set(cells) != {UNKNOWN}:
@@ -193,7 +193,7 @@ def joint_table(summaries: Mapping[str, Summary]) -> Table:
     ]
     result = _headed(next(iter(summaries.values())), [metric, *short])
     lines = [f"{place}: {shown(folder)}" for folder, place in places.items()]
-    seen = _trained_on({f"{places[folder]}/": one for folder, one in summaries.items()})
+    seen = _notes({f"{places[folder]}/": one for folder, one in summaries.items()})
     result.caption = "\n".join([*lines, seen] if seen else lines)
     for metric, *cells in rows:
         result.add_row(shown(_explained(metric)), *cells)
@@ -205,14 +205,19 @@ def _marked(summary: Summary, system: str) -> str:
     return system + MARK if system in summary.trained_on else system
 
 
-def _trained_on(summaries: Mapping[str, Summary]) -> str | None:
-    """What the stars mean, a line per system; keys stand in front of systems' names."""
-    lines = [
-        shown(f"{MARK} {place}{system}: {said}")
-        for place, summary in summaries.items()
-        for system, said in summary.trained_on.items()
-    ]
-    return "\n".join(lines) or None
+def _notes(summaries: Mapping[str, Summary]) -> str | None:
+    """What the stars mean, and which images have no scores: a line per system.
+
+    Keys stand in front of systems' names.
+    """
+    from likewise.analysis.spoilt import in_words
+
+    lines = []
+    for place, summary in summaries.items():
+        seen, spoilt = summary.trained_on.items(), summary.spoilt.items()
+        lines += [f"{MARK} {place}{system}: {said}" for system, said in seen]
+        lines += [f"{place}{system}: {in_words(counts)}" for system, counts in spoilt]
+    return "\n".join(map(shown, lines)) or None
 
 
 def _headed(summary: Summary, header: Sequence[str]) -> Table:

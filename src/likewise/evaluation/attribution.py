@@ -15,6 +15,8 @@ could not be compared with those of another.
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,9 +25,11 @@ import torch
 from torch import Tensor
 
 from likewise.analysis.intervals import ratio_interval, sums_ratio
+from likewise.analysis.spoilt import in_words
 from likewise.protocols import Condition, Policy, Reward
 from likewise.rollout.sampler import Sampler
-from likewise.rollout.scoring import Scores, score_pictures, to_pil
+from likewise.rollout.scoring import Scores, score_pictures
+from likewise.rollout.spoilt import AskedUsable
 from likewise.seeding import derive_seed
 from likewise.types import Task
 
@@ -47,6 +51,20 @@ class Profile:
     low: tuple[float, ...]
     high: tuple[float, ...]
     std: float
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """What was measured.
+
+    Attributes:
+        profiles: Of every scorer.
+        spoilt: Reason → number of images that were shown to no scorer (flat, not finite); their
+            tasks do not count.
+    """
+
+    profiles: Mapping[str, Profile]
+    spoilt: Mapping[str, int]
 
 
 def find_unable(
@@ -79,7 +97,7 @@ def attribute_steps(
     micro_batch: int,
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, Profile]:
+) -> Attributed:
     """Profile of every scorer. Results depend on `micro_batch` by rounding only.
 
     Args:
@@ -100,11 +118,9 @@ def attribute_steps(
     for start in range(0, len(tasks), at_once):
         some = tasks[start : start + at_once]
         latents = _draw(policy, sampler, some, start, steps, draws, micro_batch, seed)
-        pictures = [
-            one for part in latents.split(micro_batch) for one in to_pil(policy.decode(part))
-        ]
+        decoded = [one for part in latents.split(micro_batch) for one in policy.decode(part).cpu()]
         about = [task for task in some for _ in range(draws)] * (1 + len(steps))
-        scores = score_pictures(scorers, pictures, about)
+        scores = AskedUsable(scorers, decoded, about).scores(time.monotonic())
         for name, reason in scores.failures.items():
             raise ValueError(f"{name} failed: {reason}")
         parts.append(scores)
@@ -113,10 +129,19 @@ def attribute_steps(
     values = torch.cat([part.values.reshape(shape) for part in parts], 2).double().numpy()
     valid = torch.cat([part.valid.reshape(shape) for part in parts], 2).numpy()
     subjects = [task.subject for task in tasks]
-    return {
-        name: _profile(name, values[k], valid[k], subjects, steps, sampler.num_steps)
-        for k, name in enumerate(scorers)
-    }
+    spoilt = sum((Counter(part.spoilt) for part in parts), Counter[str]())
+    try:
+        profiles = {
+            name: _profile(name, values[k], valid[k], subjects, steps, sampler.num_steps)
+            for k, name in enumerate(scorers)
+        }
+    except ValueError as error:
+        raise ValueError(f"{error}{_also(spoilt)}") from error
+    return Attributed(profiles, dict(sorted(spoilt.items())))
+
+
+def _also(spoilt: Mapping[str, int]) -> str:
+    return f"; {in_words(spoilt)}" if spoilt else ""
 
 
 @torch.no_grad()

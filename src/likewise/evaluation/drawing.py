@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from likewise.evaluation.batches import Share, Told, silent
 from likewise.evaluation.items import Item
@@ -15,7 +16,7 @@ from likewise.evaluation.manifest import MANIFEST, Row, read_manifest, write_man
 from likewise.protocols import Policy
 from likewise.records.files import remove_leftovers, write_atomically
 from likewise.rollout.sampler import Sampler
-from likewise.rollout.scoring import to_pil
+from likewise.rollout.spoilt import MARK, to_marked_pil
 from likewise.rollout.trajectories import draw_pictures
 from likewise.seeding import derive_seed
 from likewise.types import Task
@@ -102,7 +103,7 @@ def _draw(policy: Policy, sampler: Sampler, batch: Sequence[Item], fit: Fit) -> 
         assert seed is not None
         return seed
 
-    return to_pil(draw_pictures(policy, sampler, tasks, len(batch), seed_of))
+    return to_marked_pil(draw_pictures(policy, sampler, tasks, len(batch), seed_of))
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -117,7 +118,9 @@ def _path(item: Item) -> Path:
 
 
 def png(picture: Image.Image) -> bytes:
-    """The bytes of a PNG file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "png")
+    """The bytes of a PNG file; an image that is spoilt keeps its mark (`rollout.spoilt`)."""
+    buffer, notes = io.BytesIO(), PngInfo()
+    if MARK in picture.info:
+        notes.add_text(MARK, picture.info[MARK])
+    picture.save(buffer, "png", pnginfo=notes)
     return buffer.getvalue()

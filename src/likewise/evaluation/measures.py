@@ -86,9 +86,10 @@ class Measures:
             columns |= self._likeness(metric, embeddings[metric], albums, itself)
         for metric, reward in self.prompt.items():
             nothing: list[Any] = [None] * len(pictures)
-            columns[metric] = nothing if real else _values(reward, pictures, tasks)
+            asked = not real and len(pictures) > 0
+            columns[metric] = _values(reward, pictures, tasks) if asked else nothing
             if isinstance(reward, Truncating):
-                cut = nothing if real else reward.truncated([task.prompt for task in tasks])
+                cut = reward.truncated([task.prompt for task in tasks]) if asked else nothing
                 columns[metric + TRUNCATED] = cut
         columns["background"] = [
             None if 0 in left_out else background(picture, task)
@@ -98,7 +99,10 @@ class Measures:
 
     def embed(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
         """Embeddings float32 [B, D] by likeness metric, also for :func:`diversity`."""
-        return {name: encoder.embed(pictures) for name, encoder in self.likeness.items()}
+        return {
+            name: encoder.embed(pictures) if pictures else torch.zeros(0, 1)
+            for name, encoder in self.likeness.items()
+        }
 
     def _likeness(
         self, metric: str, rows: Tensor, albums: Sequence[Album], itself: Sequence[set[int]]

@@ -2,6 +2,9 @@
 
 Every batch leaves a part file once it is scored; at the end the parts are joined. What compares the
 pictures of one task with each other, diversity, needs all parts, so it comes last.
+
+Images that are flat or not finite are shown to no scorer: their rows hold the reason in the column
+``spoilt`` and nulls in all others.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from likewise.analysis.spoilt import SPOILT
 from likewise.evaluation.batches import Share, Told, cut, silent
 from likewise.evaluation.items import Item
 from likewise.evaluation.measures import TRUNCATED, Measures, diversity
@@ -24,6 +28,7 @@ from likewise.printable import printable
 from likewise.protocols import Reward
 from likewise.records.files import remove, write_atomically
 from likewise.rollout.scoring import score_pictures
+from likewise.rollout.spoilt import why_spoilt
 
 SCORES = "scores.parquet"
 PARTS = "parts"
@@ -96,7 +101,23 @@ def join_parts(folder: Path, items: Sequence[Item], size: int) -> pa.Table:
 
 def _score(scorers: Scorers, batch: Sequence[Item], several: bool) -> pa.Table:
     pictures = [item.picture() for item in batch]
-    columns = {**_labels(batch), **_rewards(scorers, batch, pictures)}
+    reasons = [why_spoilt(picture) for picture in pictures]
+    usable = [place for place, why in enumerate(reasons) if not why]
+    found = _scores(
+        scorers, [batch[place] for place in usable], [pictures[place] for place in usable], several
+    )
+    row_of = {place: row for row, place in enumerate(usable)}
+    rows = pa.array([row_of.get(place) for place in range(len(batch))], pa.int64())
+    spoilt = {SPOILT: pa.array([why or None for why in reasons], pa.string())}
+    measured = {name: found[name].take(rows) for name in found.column_names}  # null without a row
+    return pa.table({**_labels(batch), **spoilt, **measured})
+
+
+def _scores(
+    scorers: Scorers, batch: Sequence[Item], pictures: Sequence[Image.Image], several: bool
+) -> pa.Table:
+    """All columns but labels; the same columns for an empty batch."""
+    columns = _rewards(scorers, batch, pictures)
     found = scorers.measures.embed(pictures)
     real = any(item.photo is not None for item in batch)
     measured = scorers.measures.columns(pictures, [item.task for item in batch], real, found)
@@ -151,6 +172,8 @@ def _rewards(
         ValueError: one that is not optional failed for all pictures of the batch.
     """
     rewards = scorers.rewards
+    if not batch:
+        return {name: pa.array([], pa.float32()) for name in rewards}
     scores = score_pictures(rewards, pictures, [item.task for item in batch])
     found: dict[str, pa.Array] = {}
     for name, values, valid in zip(rewards, scores.values, scores.valid, strict=True):
@@ -168,10 +191,12 @@ def _with_diversity(table: pa.Table) -> pa.Table:
     for row, task in enumerate(table["task"].to_pylist()):
         rows.setdefault(task, []).append(row)
     for name in [name for name in table.column_names if name.endswith(EMBEDDING)]:
-        embeddings = torch.tensor(table[name].to_pylist(), dtype=torch.float32)
+        embeddings = table[name].to_pylist()
         values: list[float | None] = [None] * table.num_rows
         for own in rows.values():
-            for row, value in zip(own, diversity(embeddings[own]), strict=True):
+            known = [row for row in own if embeddings[row] is not None]
+            found = torch.tensor([embeddings[row] for row in known], dtype=torch.float32)
+            for row, value in zip(known, diversity(found), strict=True):
                 values[row] = value
         column = pa.array(values, pa.float64())
         place = table.column_names.index(name)

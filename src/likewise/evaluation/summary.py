@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likewise.analysis.intervals import Estimate
+from likewise.analysis.spoilt import count_spoilt
 from likewise.evaluation.protocols import (
     average,
     find_protocol,
@@ -42,12 +43,15 @@ class Summary:
             without both.
         trained_on: System → which of the benchmark's subjects it was trained on, in words; without
             those that were trained on none. Tables mark these systems.
+        spoilt: System → reason → number of its images that are missing in all scores (flat, not
+            finite); without systems that have none.
     """
 
     settings: Settings
     systems: Mapping[str, Mapping[str, Estimate]]
     change: Mapping[str, Estimate] = field(default_factory=dict)
     trained_on: Mapping[str, str] = field(default_factory=dict)
+    spoilt: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def summarise(
@@ -75,7 +79,9 @@ def summarise(
             after = metric_values(tables[AFTER], protocol, metric)
             before = metric_values(tables[BEFORE], protocol, metric)
             change[metric] = average(after.minus(before), protocol)
-    return Summary(settings, systems, change, trained_on or {})
+    spoilt = {name: count_spoilt(table) for name, table in tables.items()}
+    spoilt = {name: counts for name, counts in spoilt.items() if counts}
+    return Summary(settings, systems, change, trained_on or {}, spoilt)
 
 
 def table_rows(summary: Summary) -> list[tuple[str, ...]]:
@@ -135,7 +141,8 @@ def read_summary(folder: Path) -> Summary:
         found = json.loads(file.read_text(encoding="utf-8"))
         systems = {system: _estimates(metrics) for system, metrics in found["systems"].items()}
         change, trained_on = _estimates(found["change"]), dict(found.get("trained_on", {}))
-        return Summary(Settings(**found["settings"]), systems, change, trained_on)
+        spoilt = {name: dict(counts) for name, counts in found.get("spoilt", {}).items()}
+        return Summary(Settings(**found["settings"]), systems, change, trained_on, spoilt)
     except FileNotFoundError:
         raise ValueError(f"{folder} is no finished evaluation: it has no {SUMMARY}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -69,6 +69,8 @@ class Results(_Shape):
     baseline: Text
     metrics: list[Text]
     missing: list[Text]
+    trained_on: dict[str, Text] = {}
+    spoilt: dict[str, Text] = {}
     commands: list[Text] = []
     environment: dict[str, Any] = {}
 

@@ -45,8 +45,8 @@ def _headline(study: StudyFolder) -> Section:
     if {study.candidate, study.baseline} - results["arms"].keys():
         said = "The arm in question or its baseline has not been evaluated yet."
         return Section("headline", title, [Text(said, lead=True), *blocks])
-    marked: dict[str, str] = results.get("trained_on", {})
-    blocks += [Text(f"{label}: {said}.") for label, said in marked.items()]
+    noted = [*results.get("trained_on", {}).items(), *results.get("spoilt", {}).items()]
+    blocks += [Text(f"{label}: {said}.") for label, said in noted]
     candidate, baseline = (
         results["arms"][arm]["label"] for arm in (study.candidate, study.baseline)
     )

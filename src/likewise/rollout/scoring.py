@@ -179,6 +179,7 @@ def _checked(answer: object, count: int) -> tuple[Tensor, Tensor]:
 
 
 def to_pil(pictures: Sequence[Tensor] | Tensor) -> list[Image.Image]:
-    """float32 [3, H, W] in [0, 1] each → 8-bit RGB, rounded as diffusers does."""
-    arrays = [(one * 255).round().byte().permute(1, 2, 0).cpu().numpy() for one in pictures]
+    """float32 [3, H, W] in [0, 1] each → 8-bit RGB, rounded as diffusers does; NaN becomes 0."""
+    levels = [(one.nan_to_num(0) * 255).round().byte() for one in pictures]
+    arrays = [one.permute(1, 2, 0).cpu().numpy() for one in levels]
     return [Image.fromarray(array) for array in arrays]

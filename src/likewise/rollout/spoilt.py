@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from likewise.protocols import AnyReward
@@ -14,6 +16,7 @@ from likewise.rollout.scoring import Asked, Scores, to_pil
 from likewise.types import Task
 
 NOT_FINITE, FLAT = "not_finite", "flat"
+MARK = "likewise:spoilt"  # in an image's `info`, and so in a PNG's text: what 8 bits cannot tell
 
 
 def find_spoilt(images: Sequence[Tensor] | Tensor) -> list[str]:
@@ -30,6 +33,23 @@ def _why(image: Tensor) -> str:
         return NOT_FINITE
     levels = (image * 255).round().flatten(1)
     return FLAT if bool((levels == levels[:, :1]).all()) else ""
+
+
+def to_marked_pil(images: Sequence[Tensor] | Tensor) -> list[Image.Image]:
+    """As `rollout.scoring.to_pil`; images that are spoilt carry the reason in ``info[MARK]``."""
+    found = to_pil(images)
+    for image, why in zip(found, find_spoilt(images), strict=True):
+        if why:
+            image.info[MARK] = why
+    return found
+
+
+def why_spoilt(image: Image.Image) -> str:
+    """As `find_spoilt`, of an 8-bit RGB image: what its mark or its pixels say."""
+    if image.info.get(MARK) == NOT_FINITE:
+        return NOT_FINITE
+    levels = np.asarray(image)
+    return FLAT if bool((levels == levels[0, 0]).all()) else ""
 
 
 class AskedUsable(Asked):

@@ -6,7 +6,7 @@ Intervals and p are those of `analysis`; what they are made of is in docs/studie
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +20,7 @@ from likewise.analysis.overhead import arm_cost, relative
 from likewise.analysis.pairing import paired
 from likewise.analysis.pareto import front, hypervolume
 from likewise.analysis.robustness import cells
+from likewise.analysis.spoilt import count_spoilt, in_words
 from likewise.records import RunDirectory, collect_environment
 from likewise.records.environment import command_line
 from likewise.study.plan import BASE_UNIT, Plan, Unit
@@ -57,6 +58,8 @@ def compute_results(plan: Plan) -> Row:
     }
     _mark_front(arms, aims)
     trained_on = _mark_trained_on(plan, arms, done)
+    drawn = {arm["label"]: tables[name] for name, arm in arms.items()}
+    drawn |= {} if base is None else {"untrained": base}
     _add_overhead(plan, arms, done)
     return {
         "study": study.name,
@@ -72,6 +75,7 @@ def compute_results(plan: Plan) -> Row:
         "reference": reference,
         "arms": arms,
         "trained_on": trained_on,
+        "spoilt": _spoilt(drawn),
         "missing": [str(unit) for unit in plan.units if unit not in done],
         "commands": [_command(plan.words(unit, afresh=True)) for unit in plan.units],
         "environment": _environment(plan, done),
@@ -184,6 +188,14 @@ def _mark_trained_on(plan: Plan, arms: dict[str, Row], done: Sequence[Unit]) -> 
             arm["label"] += " *"
             found[arm["label"]] = said
     return found
+
+
+def _spoilt(drawn: Mapping[str, pa.Table | None]) -> dict[str, str]:
+    """Arm's label → which of its images have no scores, in words; without arms that lack none."""
+    found = {
+        label: in_words(count_spoilt(table)) for label, table in drawn.items() if table is not None
+    }
+    return {label: said for label, said in found.items() if said}
 
 
 def _cells(table: pa.Table, metrics: Sequence[str], by: Sequence[str]) -> list[Row]:

@@ -18,7 +18,7 @@ def results_markdown(results: Row) -> str:
         f"# {results['study']}",
         results["description"],
         _about(results),
-        trained_on(results),
+        notes(results),
         *_section("Means", _means(results), MEANS),
         *_section(f"Difference to {results['baseline']}", _differences(results), DIFFERENCES),
         *_section("Both aims at once", _both(results), _both_note(results)),
@@ -70,10 +70,10 @@ def _both_note(results: Row) -> str:
     return BOTH.format(*results["aims"])
 
 
-def trained_on(results: Row) -> str:
-    """What the stars on labels mean, a line per arm; empty where there are none."""
-    marked: dict[str, str] = results.get("trained_on", {})
-    return "\n\n".join(f"{label}: {said}." for label, said in marked.items())
+def notes(results: Row) -> str:
+    """What the stars on labels mean, and which images have no scores: a line each, or empty."""
+    found = [*results.get("trained_on", {}).items(), *results.get("spoilt", {}).items()]
+    return "\n\n".join(f"{label}: {said}." for label, said in found)
 
 
 def _about(results: Row) -> str:

@@ -32,7 +32,9 @@ from likewise.pretrain.samples import draw, random_look, random_subject, random_
 from likewise.seeding import numpy_rng
 
 REFERENCES, TARGETS = 2, 4  # images per individual
-LAYOUT_SHARE = 0.5  # of unusual sizes and places: moving and scaling is the hardest to learn
+# Unusual sizes, places and colours are oversampled: moving, scaling and recolouring a subject is
+# what is hard to learn.
+LAYOUT_SHARE, COLOUR_SHARE = 0.5, 0.5
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class _Individuals(Dataset[Mapping[str, Any]]):
         references = [
             random_reference(Spec(subject, variant=variant), rng) for _ in range(REFERENCES)
         ]
-        looks = [random_look(rng, LAYOUT_SHARE) for _ in range(TARGETS)]
+        looks = [random_look(rng, LAYOUT_SHARE, COLOUR_SHARE) for _ in range(TARGETS)]
         targets = [draw(Spec(subject, variant=variant, **look), rng) for look in looks]
         images = [*references, *targets]
         return {

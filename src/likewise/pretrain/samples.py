@@ -54,7 +54,9 @@ def rival(variant: Variant, rng: np.random.Generator) -> Variant:
     return replace(variant, mark=other_mark(variant.mark, rng))
 
 
-def random_look(rng: np.random.Generator, layout_share: float = 0.4) -> dict[str, str]:
+def random_look(
+    rng: np.random.Generator, layout_share: float = 0.4, colour_share: float = 0.35
+) -> dict[str, str]:
     """Scene, colour, size and place, each constrained with a fair chance.
 
     `layout_share` is the chance of an unusual size, and (unless huge) of an unusual place.
@@ -62,7 +64,7 @@ def random_look(rng: np.random.Generator, layout_share: float = 0.4) -> dict[str
     look: dict[str, str] = {}
     if rng.random() < 0.75:
         look["scene"] = _SCENES[rng.integers(len(_SCENES))]
-    if rng.random() < 0.35:
+    if rng.random() < colour_share:
         look["colour"] = _COLOURS[rng.integers(len(_COLOURS))]
     if rng.random() < layout_share:
         look["size"] = ("tiny", "huge")[rng.integers(2)]

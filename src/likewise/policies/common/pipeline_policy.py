@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,6 +13,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from likewise.policies.common.cache import EmbeddingCache, NoCache
+from likewise.policies.common.cpu_attention import Float32Backward
 from likewise.policies.common.loading import load_pipeline
 from likewise.policies.common.offload import awake
 from likewise.policies.common.rows import Row, Rows, Tensors, by_rows
@@ -97,6 +99,8 @@ class PipelinePolicy(TrainablePolicy):
         self.guidance = Guidance(true_cfg_scale, negative_prompt, batched_cfg)
         self.offload = offload
         self.cache = NoCache() if cache is None else EmbeddingCache(Path(cache), pipeline)
+        # A compiled block or one that is recomputed in the backward pass does not see the context.
+        self._plain_blocks = not (compile or gradient_checkpointing)
         set_up(self.denoiser, gradient_checkpointing, compile, attention)
         narrow_queries(self.denoiser, self.dtype)
         self._unwanted: Tensors | None = None
@@ -252,8 +256,13 @@ class PipelinePolicy(TrainablePolicy):
         def forward(places: slice | list[int], rows: Sequence[Row]) -> Tensor:
             return self._guided(x[places].to(self.dtype), levels[places], rows)
 
-        with self.autocast():
+        with self.autocast(), self._fast_gradients():
             return by_rows(x, condition, forward)
+
+    def _fast_gradients(self) -> AbstractContextManager[Any]:
+        if self._plain_blocks and self.device.type == "cpu" and self.dtype != torch.float32:
+            return Float32Backward()
+        return nullcontext()
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> Tensor:

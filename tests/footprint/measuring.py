@@ -13,7 +13,7 @@ from likewise.build.policies import build_policy, build_sampler
 from likewise.build.rewards import build_rewards
 from likewise.config import Recipe
 from likewise.records import RunDirectory
-from likewise.rollout.steps import loop_orders, plan_steps
+from likewise.rollout.steps import plan_steps
 from likewise.trainer.clock import Clock
 from likewise.trainer.credit import assign_credit
 from likewise.trainer.processes import Processes
@@ -46,8 +46,7 @@ def _train(session: Session, iteration: int) -> None:
     recipe, tasks = session.recipe, session.tasks(iteration)
     plan = plan_steps(recipe.rollout, recipe.seed, iteration - 1)
     drawn, scores = session.roll_out(iteration, tasks, plan, Clock(CPU))
-    orders = loop_orders(recipe.rollout, plan, recipe.rollout.group_size, recipe.seed, iteration)
-    credit = assign_credit(scores.values, scores.valid, recipe, orders)
+    credit = assign_credit(scores.values, scores.valid, recipe, plan, iteration)
     session.learn(drawn, credit, plan)
 
 

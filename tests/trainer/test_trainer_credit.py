@@ -11,22 +11,25 @@ from torch import Tensor
 
 from likewise.algorithm import shaping, timeweights
 from likewise.algorithm.credit import advantages, group_zscore
+from likewise.config.credit import WeightedTotal
+from likewise.config.problems import kinds
 from likewise.config.recipe import Recipe
-from likewise.config.silent import WEIGHTED
+from likewise.rollout.steps import StepPlan, loop_orders
+from likewise.trainer import credit
 from likewise.trainer.credit import Assignment, assign_credit
 
 GROUP, STEPS = 4, 6
 # Two groups of 4; prompt and identity disagree in part.
 VALUES = torch.tensor([[1.0, 2, 3, 4, 8, 8, 5, 1], [0.3, 0.1, 0.4, 0.2, 0.6, 0.5, 0.9, 0.1]])
 VALID = torch.ones(2, 8, dtype=torch.bool)
-ORDERS = torch.tensor([[4, 1, 3], [1, 3, 4]] * 4)
+PLAN = StepPlan((1, 3, 4), (1, 3, 4))
 TDW_KINDS = ["tdw", "reversed-tdw", "tdw-as-released"]
 MEASURED = {"prompt": [1.0, 0.5, 0.5, 0, 0, 0], "identity": [0, 2.0, 6, 0, 8, 0]}
 TOTALS = ["minimum", "maximum", "product", "weighted-sum", "gdpo", "raw-sum"]
 
 
 def recipe(shaping: dict[str, Any], weights: dict[str, Any], **credit: Any) -> Recipe:
-    own = (2.0, 0.5) if shaping["kind"] in WEIGHTED else (1.0, 1.0)
+    own = (2.0, 0.5) if shaping["kind"] in kinds(WeightedTotal) else (1.0, 1.0)
     return Recipe.model_validate(
         {
             "name": "test",
@@ -41,7 +44,7 @@ def recipe(shaping: dict[str, Any], weights: dict[str, Any], **credit: Any) -> R
 
 
 def assign(rule: Recipe, values: Tensor = VALUES, valid: Tensor = VALID) -> Assignment:
-    return assign_credit(values, valid, rule, ORDERS)
+    return assign_credit(values, valid, rule, PLAN, 1)
 
 
 def z_of(values: Tensor = VALUES, valid: Tensor = VALID) -> Tensor:
@@ -59,7 +62,9 @@ def weights_of(kind: str, high: float, low: float, final: float) -> Tensor:
     if kind == "constant":
         prompt = timeweights.constant(STEPS, 0.8)
     elif kind == "tdw-as-released":
-        prompt = timeweights.tdw_as_released(STEPS, ORDERS, high, low, final)
+        rule = recipe({"kind": "none"}, {"kind": kind})
+        orders = loop_orders(rule.rollout, PLAN, 8, rule.seed, 1)
+        prompt = timeweights.tdw_as_released(STEPS, orders, high, low, final)
     else:
         function = {"tdw": timeweights.tdw, "reversed-tdw": timeweights.reversed_tdw}[kind]
         prompt = function(STEPS, high, low, final)
@@ -87,6 +92,15 @@ def test_bonuses_with_every_time_weight(kind: str, time: str) -> None:
     torch.testing.assert_close(got.advantages, by_hand.clamp(-5, 5))
     assert got.advantages.shape == (8, STEPS)
     assert got.complete.all()
+
+
+@pytest.mark.parametrize("kind", TDW_KINDS)
+def test_only_the_ablation_shuffles_steps(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    shuffle = loop_orders
+    monkeypatch.setattr(credit, "loop_orders", lambda *of: asked.append(of) or shuffle(*of))
+    assign(recipe({"kind": "sars"}, {"kind": kind}))
+    assert len(asked) == (kind == "tdw-as-released")
 
 
 def total_of(kind: str, z: Tensor) -> Tensor:

@@ -2,14 +2,16 @@
 
 Prompt weights w_p are float32 [T], one per *true step index* t of the sampling schedule (t = 0 is
 the first step from noise). :func:`per_reward` turns them into the [K, T] that `credit.advantages`
-takes, with w_i = 1 − w_p for identity.
+takes, with w_i = 1 − w_p for identity. `TIME_WEIGHTS` names all of them by the `kind` of the
+recipe's section `credit.time_weights`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -167,6 +169,32 @@ def per_reward(prompt_weight: Tensor, sides: Sequence[Side]) -> Tensor:
         )
     by_side = {"prompt": prompt_weight, "identity": 1 - prompt_weight}
     return torch.stack([by_side[side] / sides.count(side) for side in sides])
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of one iteration, as far as time weights may depend on them.
+
+    Attributes:
+        count: T, of the whole schedule.
+        orders: Call for the order in which the released code would train them, one for each sample,
+            int64 [B, N]: :func:`tdw_as_released` alone asks.
+    """
+
+    count: int
+    orders: Callable[[], Tensor]
+
+
+# From the recipe's section and the steps to w_p, [T] or [B, T].
+TIME_WEIGHTS: dict[str, Callable[[Any, Steps], Tensor]] = {
+    "constant": lambda rule, steps: constant(steps.count, rule.prompt),
+    "measured": lambda rule, steps: measured(rule.prompt, rule.identity),
+    "tdw": lambda rule, steps: tdw(steps.count, rule.high, rule.low, rule.final),
+    "reversed-tdw": lambda rule, steps: reversed_tdw(steps.count, rule.high, rule.low, rule.final),
+    "tdw-as-released": lambda rule, steps: tdw_as_released(
+        steps.count, steps.orders(), rule.high, rule.low, rule.final
+    ),
+}
 
 
 def _check(num_steps: int, **weights: float) -> None:

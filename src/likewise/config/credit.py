@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
@@ -11,44 +11,97 @@ from likewise.config.section import Section
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Sars(Section):
+class Rule(Section):
+    """A credit rule; `algorithm.rules.RULES` has a function of the same name for each kind.
+
+    Attributes:
+        stands_alone: Its advantages are the same at every step, so time weights have no effect.
+        weighted: It reads the `weight` of each reward.
+        needs_several: It compares rewards, so it needs at least two.
+    """
+
+    stands_alone: ClassVar[bool] = False
+    weighted: ClassVar[bool] = False
+    needs_several: ClassVar[bool] = False
+
+    def depends_on(self, reward: str, weight: float) -> bool:
+        """Whether credit depends on that reward, apart from its share in the time weights."""
+        return True
+
+
+class Sars(Rule):
     """Synergy-Aware Reward Shaping: a bonus on top of the weighted sum (the paper)."""
+
+    needs_several: ClassVar[bool] = True
 
     kind: Literal["sars"] = "sars"
     gamma: NonNegativeFloat = Field(0.4, le=1e6, description="the paper's run 0.4, also 0.5")
 
+    def depends_on(self, reward: str, weight: float) -> bool:
+        return self.gamma > 0
 
-class HarmonicBonus(Section):
+
+class HarmonicBonus(Rule):
     """Half the harmonic mean, made safe, as a bonus on top of the weighted sum."""
+
+    needs_several: ClassVar[bool] = True
 
     kind: Literal["harmonic"] = "harmonic"
     gamma: NonNegativeFloat = Field(0.4, le=1e6)
 
+    def depends_on(self, reward: str, weight: float) -> bool:
+        return self.gamma > 0
 
-class NoShaping(Section):
+
+class NoShaping(Rule):
     """The weighted sum of z-scores alone: the naive baseline."""
 
     kind: Literal["none"] = "none"
 
+    def depends_on(self, reward: str, weight: float) -> bool:
+        return False
 
-class Total(Section):
-    """A rival that replaces the weighted sum. `weight` of each reward counts where marked *.
 
-    minimum, maximum, product: of z-scores. weighted-sum*: of z-scores. gdpo*: that, normalised over
-    the batch. raw-sum*: of raw rewards, then one z-score (Flow-GRPO).
+class Total(Rule):
+    """A rival that replaces the weighted sum, and has no settings of its own."""
+
+    stands_alone: ClassVar[bool] = True
+    needs_several: ClassVar[bool] = True
+
+    kind: Literal["minimum", "maximum", "product"]
+
+
+class WeightedTotal(Rule):
+    """A rival that replaces the weighted sum by one in which the `weight` of each reward counts.
+
+    weighted-sum: of z-scores. gdpo: that, normalised over the batch. raw-sum: of raw rewards, then
+    one z-score (Flow-GRPO).
     """
 
-    kind: Literal["minimum", "maximum", "product", "weighted-sum", "gdpo", "raw-sum"]
+    stands_alone: ClassVar[bool] = True
+    weighted: ClassVar[bool] = True
+
+    kind: Literal["weighted-sum", "gdpo", "raw-sum"]
+
+    def depends_on(self, reward: str, weight: float) -> bool:
+        return weight > 0
 
 
-class Single(Section):
+class Single(Rule):
     """Train on one reward only; the others are measured."""
+
+    stands_alone: ClassVar[bool] = True
 
     kind: Literal["single"] = "single"
     reward: str = Field(description="its key under `rewards`")
 
+    def depends_on(self, reward: str, weight: float) -> bool:
+        return reward == self.reward
 
-Shaping = Annotated[Sars | HarmonicBonus | NoShaping | Total | Single, Field(discriminator="kind")]
+
+Shaping = Annotated[
+    Sars | HarmonicBonus | NoShaping | Total | WeightedTotal | Single, Field(discriminator="kind")
+]
 
 
 class Tdw(Section):
@@ -99,7 +152,7 @@ class Credit(Section):
 
     @model_validator(mode="after")
     def _totals_ignore_time(self) -> Credit:
-        if isinstance(self.shaping, Total | Single) and not isinstance(self.time_weights, Constant):
+        if self.shaping.stands_alone and not isinstance(self.time_weights, Constant):
             raise ValueError(
                 f"shaping {self.shaping.kind!r} does not depend on the step: "
                 "set time_weights.kind to constant"

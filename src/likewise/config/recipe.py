@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from likewise.config.adapters import Full, Lora
-from likewise.config.credit import Credit, HarmonicBonus, Measured, Sars, Single
+from likewise.config.credit import Credit, Measured, Single
 from likewise.config.data import Data, Stickers
 from likewise.config.evaluators import check_evaluators
 from likewise.config.learning import Objective, Optimizer
@@ -71,10 +71,7 @@ class Recipe(Section):
                 f"credit.shaping.reward is {shaping.reward!r}, but rewards are "
                 f"{', '.join(self.credited)}"
             )
-        pairs = isinstance(shaping, Sars | HarmonicBonus) or (
-            shaping.kind in ("minimum", "maximum", "product")
-        )
-        if pairs and len(self.credited) < 2:
+        if shaping.needs_several and len(self.credited) < 2:
             aside = ", diagnostics aside" if len(self.rewards) > len(self.credited) else ""
             raise ValueError(f"credit.shaping {shaping.kind!r} needs at least two rewards{aside}")
         check_evaluators(self.evaluators or {}, self.credited)

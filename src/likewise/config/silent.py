@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from likewise.config.credit import Constant, Single, Tdw, Total
+from likewise.config.credit import Constant, Tdw, WeightedTotal
 from likewise.config.data import Photos
 from likewise.config.policies import FluxUno, SdIpAdapter
+from likewise.config.problems import kinds
 from likewise.config.rollout import AllSteps, RandomSteps, Rollout, WindowSteps
 from likewise.config.section import Section
 
 if TYPE_CHECKING:
     from likewise.config.recipe import Recipe
-
-WEIGHTED = ("weighted-sum", "gdpo", "raw-sum")  # shapings that read the weights of rewards
 
 
 def silent_settings(recipe: Recipe) -> Iterator[str]:
@@ -58,26 +57,26 @@ def _parts(recipe: Recipe) -> Iterator[str]:
 
 
 def _weights(recipe: Recipe) -> Iterator[str]:
-    kind = recipe.credit.shaping.kind
+    shaping = recipe.credit.shaping
     weights = {name: reward.weight for name, reward in recipe.credited.items()}
-    if kind in WEIGHTED and not any(weights.values()):
+    if shaping.weighted and not any(weights.values()):
         yield "rewards all have weight 0, so there is nothing to learn"
     for name, weight in weights.items():
-        if kind not in WEIGHTED and weight != 1:
+        if not shaping.weighted and weight != 1:
             yield (
-                f"rewards.{name}.weight has no effect with credit.shaping {kind!r}, which reads "
-                f"none: leave it out, or use {', '.join(WEIGHTED)}; credit.time_weights balances "
-                "the two sides"
+                f"rewards.{name}.weight has no effect with credit.shaping {shaping.kind!r}, which "
+                f"reads none: leave it out, or use {', '.join(kinds(WeightedTotal))}; "
+                "credit.time_weights balances the two sides"
             )
 
 
 def _time_weights(recipe: Recipe) -> Iterator[str]:
     rule, shaping = recipe.credit.time_weights, recipe.credit.shaping
     sides = sorted({reward.side for reward in recipe.credited.values()})
-    stands_alone = isinstance(shaping, Total | Single)
+    alone = shaping.stands_alone
     if isinstance(rule, Constant):
-        if chosen(rule, "prompt") and (stands_alone or len(sides) == 1):
-            why = f"credit.shaping {shaping.kind!r}" if stands_alone else f"only {sides[0]} rewards"
+        if chosen(rule, "prompt") and (alone or len(sides) == 1):
+            why = f"credit.shaping {shaping.kind!r}" if alone else f"only {sides[0]} rewards"
             yield f"credit.time_weights.prompt has no effect with {why}: leave it out"
     elif len(sides) == 1:
         yield (

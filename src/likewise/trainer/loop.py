@@ -5,7 +5,7 @@ Load tasks, draw a group of pictures for each, score them, assign credit, update
 
 from __future__ import annotations
 
-from likewise.rollout.steps import loop_orders, plan_steps
+from likewise.rollout.steps import plan_steps
 from likewise.trainer import metrics
 from likewise.trainer.clock import Clock
 from likewise.trainer.credit import assign_credit
@@ -47,9 +47,7 @@ def train(
             break  # dropped, and drawn again on resume
         drawn, scores = rollout
 
-        rows = len(tasks) * recipe.rollout.group_size
-        orders = loop_orders(recipe.rollout, plan, rows, recipe.seed, iteration)
-        credit = assign_credit(scores.values, scores.valid, recipe, orders)
+        credit = assign_credit(scores.values, scores.valid, recipe, plan, iteration)
         with clock.phase("update"):
             update = session.learn(drawn, credit, plan, stop)
         if update is None:

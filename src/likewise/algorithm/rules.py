@@ -1,0 +1,140 @@
+"""Credit rules: from the rewards of an iteration to advantages A[b, t] (docs/method.md §2).
+
+A rule is one function of the rewards and of its section of the recipe, `credit.shaping`. `RULES`
+names it by the section's `kind`; docs/extending.md adds one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from likewise.algorithm import shaping
+from likewise.algorithm.credit import advantages, group_zscore
+from likewise.config.credit import HarmonicBonus, NoShaping, Sars, Single, Total, WeightedTotal
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """What a rule may know of an iteration: K credited rewards of B samples, for T steps.
+
+    Attributes:
+        names: Of the K rewards, in the recipe's order.
+        values: As they were scored, float32 [K, B]; anything where a reward is missing.
+        z: In standard deviations from the mean of their group, [K, B]; 0 where not complete.
+        complete: Samples that have every reward that credit depends on, bool [B].
+        weights: The recipe's `weight` of each reward, K numbers ≥ 0.
+        step_weights: Time weights of each reward at each step, [K, T], or [K, B, T] where samples
+            differ; 0 for rules that stand alone.
+        group_size: G; each G neighbouring samples are one group.
+        std_floor: As for :func:`credit.group_zscore`.
+        clip: Bound of |A|.
+    """
+
+    names: Sequence[str]
+    values: Tensor
+    z: Tensor
+    complete: Tensor
+    weights: Sequence[float]
+    step_weights: Tensor
+    group_size: int
+    std_floor: float
+    clip: float
+
+
+@dataclass(frozen=True)
+class Advantages:
+    """What a rule returns.
+
+    Attributes:
+        values: float32 [B, T], within ±clip; 0 where a sample is not complete.
+        shaped: The part of them that does not depend on the step, [B]: a bonus, or a total.
+    """
+
+    values: Tensor
+    shaped: Tensor
+
+
+Rule = Callable[[Rewards, Any], Advantages]
+
+
+def by_step(rewards: Rewards, bonus: Tensor) -> Advantages:
+    """A[b, t] = Σ_k w_k(t)·z_k[b] + bonus[b]."""
+    weights, clip = rewards.step_weights, rewards.clip
+    return Advantages(advantages(rewards.z, weights, bonus, clip, rewards.complete), bonus)
+
+
+def every_step(rewards: Rewards, total: Tensor) -> Advantages:
+    """A[b, t] = total[b]: of rules that stand alone (`config.credit.Rule`)."""
+    none, clip = torch.zeros(len(rewards.z), rewards.step_weights.shape[-1]), rewards.clip
+    return Advantages(advantages(rewards.z, none, total, clip, rewards.complete), total)
+
+
+def none(rewards: Rewards, settings: NoShaping) -> Advantages:
+    """The weighted sum alone: naive linear, or TDW without SARS."""
+    return by_step(rewards, torch.zeros_like(rewards.z[0]))
+
+
+def sars(rewards: Rewards, settings: Sars) -> Advantages:
+    """The weighted sum with SARS as the bonus: the paper's method, where the weights are TDW's."""
+    return by_step(rewards, shaping.sars(rewards.z, settings.gamma))
+
+
+def harmonic(rewards: Rewards, settings: HarmonicBonus) -> Advantages:
+    """The weighted sum with half the harmonic mean as the bonus."""
+    return by_step(rewards, shaping.harmonic_bonus(rewards.z, settings.gamma))
+
+
+def minimum(rewards: Rewards, settings: Total) -> Advantages:
+    """The reward that likes the sample least."""
+    return every_step(rewards, shaping.minimum(rewards.z))
+
+
+def maximum(rewards: Rewards, settings: Total) -> Advantages:
+    """The reward that likes the sample most."""
+    return every_step(rewards, shaping.maximum(rewards.z))
+
+
+def product(rewards: Rewards, settings: Total) -> Advantages:
+    """The product of rewards."""
+    return every_step(rewards, shaping.product(rewards.z))
+
+
+def weighted_sum(rewards: Rewards, settings: WeightedTotal) -> Advantages:
+    """The sum of z by the weights of the recipe."""
+    return every_step(rewards, shaping.weighted_sum(rewards.z, rewards.weights))
+
+
+def gdpo(rewards: Rewards, settings: WeightedTotal) -> Advantages:
+    """The sum of z by the weights of the recipe, normalised over the batch."""
+    return every_step(rewards, shaping.gdpo(rewards.z, rewards.weights, rewards.complete))
+
+
+def raw_sum(rewards: Rewards, settings: WeightedTotal) -> Advantages:
+    """One z of the sum of raw rewards by the weights of the recipe, as Flow-GRPO does."""
+    total = shaping.weighted_sum(rewards.values, rewards.weights)
+    z = group_zscore(total, rewards.complete, rewards.group_size, rewards.std_floor)
+    return every_step(rewards, z)
+
+
+def single(rewards: Rewards, settings: Single) -> Advantages:
+    """One reward alone."""
+    return every_step(rewards, rewards.z[list(rewards.names).index(settings.reward)])
+
+
+RULES: dict[str, Rule] = {
+    "none": none,
+    "sars": sars,
+    "harmonic": harmonic,
+    "minimum": minimum,
+    "maximum": maximum,
+    "product": product,
+    "weighted-sum": weighted_sum,
+    "gdpo": gdpo,
+    "raw-sum": raw_sum,
+    "single": single,
+}

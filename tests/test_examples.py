@@ -36,7 +36,7 @@ def test_a_reward_of_ones_own_trains(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert table.column("reward/vivid").null_count == 0
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/training.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/guide.md", "docs/training.md"])
 def test_documents_name_recipes_and_commands_that_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     for name in re.findall(r"likewise train ([a-z][\w-]*)(?=\s|$)", text):

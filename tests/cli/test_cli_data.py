@@ -119,13 +119,13 @@ def test_a_hundred_thousand_rows_are_checked_and_started_on_in_time(tmp_path: Pa
     assert checked < 60 and started < 10 and memory < 1500
 
 
-def test_the_readmes_commands_about_data_run(
+def test_the_guides_commands_about_data_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    check = re.search(r"likewise (data check \S+)", readme)
-    training = re.search(r"likewise (train .* data\.kind=.*) --run-dir", readme)
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    check = re.search(r"likewise (data check \S+)", guide)
+    training = re.search(r"likewise (train .* data\.kind=.*) --run-dir", guide)
     assert check is not None and training is not None
     result = run(*check[1].split())
     assert result.exit_code == 0 and " 0 bad " in said(result), result.output

@@ -77,12 +77,16 @@ def writing(path: Path) -> Iterator[None]:
     """Within this context, code of others writes safetensors to `path`, a file or a folder.
 
     Raises:
-        OSError: safetensors could not write.
+        OSError: it could not be written; the message names `path`.
     """
     try:
         yield
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from error
+    except OSError as error:
+        if error.filename is not None or error.errno is None:  # it names its file
+            raise
+        raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
     respect_umask(path)
 
 

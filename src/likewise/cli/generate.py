@@ -62,10 +62,7 @@ def _save(picture: Image.Image, file: Path) -> None:
 
     content = BytesIO()
     picture.save(content, format=_format(file))
-    try:
-        write_atomically(file, content.getvalue())
-    except OSError as error:
-        raise OSError(f"{file} cannot be written: {error.strerror or error}") from error
+    write_atomically(file, content.getvalue())
 
 
 def _format(file: Path) -> str | None:

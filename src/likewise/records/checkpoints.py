@@ -22,7 +22,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from likewise.printable import printable
-from likewise.records.files import TEMPORARY, fsync_path, fsync_tree, remove, remove_leftovers
+from likewise.records.files import (
+    TEMPORARY,
+    fsync_path,
+    fsync_tree,
+    naming,
+    remove,
+    remove_leftovers,
+)
 from likewise.records.manifest import (
     Checkpoint,
     DamageError,
@@ -73,9 +80,10 @@ class CheckpointStore:
         temporary = self.folder / f"{TEMPORARY}{iteration}-{os.getpid()}"
         temporary.mkdir()
         try:
-            write(temporary)
-            seal(temporary, iteration, score)
-            fsync_tree(temporary)
+            with naming(self.folder / f"iteration-{iteration:06d}"):
+                write(temporary)
+                seal(temporary, iteration, score)
+                fsync_tree(temporary)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

@@ -5,9 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY = ".tmp-"  # every unfinished file or folder starts with this; only crashes leave any
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors about a file say which one: those of a full disk do not by themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -16,11 +29,12 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     After a crash at any moment there is either the old file or the new one.
 
     Raises:
-        OSError: the folder is missing or cannot be written; `path` is as it was.
+        OSError: the folder is missing or cannot be written, or the disk is full (the message names
+            the file); `path` is as it was.
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
+        with naming(path), temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())

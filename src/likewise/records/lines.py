@@ -16,7 +16,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from likewise.records.files import fsync_path, write_atomically
+from likewise.records.files import fsync_path, naming, write_atomically
 
 Number = float | int | None
 
@@ -27,13 +27,14 @@ def append_row(file: Path, row: Mapping[str, Number]) -> None:
     Raises:
         ValueError: the row has no whole-number `iteration`.
         TypeError: a value is no number (NumPy's are numbers, arrays are not).
+        OSError: the file cannot be written, or the disk is full.
     """
     if not isinstance(row.get("iteration"), Integral):
         raise ValueError(f"a row needs its iteration, a whole number: {dict(row)}")
     numbers = {key: _number(key, value) for key, value in row.items()}
     line = json.dumps(numbers, allow_nan=False, ensure_ascii=False) + "\n"
     is_new = not file.exists()
-    with file.open("a+b") as lines:
+    with naming(file), file.open("a+b") as lines:
         _cut_torn_line(lines)
         lines.write(line.encode())
         lines.flush()

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from likewise.records import RunDirectory
+from likewise.records.files import naming
 from likewise.study.plan import Plan, Unit
 
 
@@ -21,7 +22,7 @@ class Journal:
         """A sitting that has ended with this exit code."""
         line = {"unit": str(unit), "kind": unit.kind, "seconds": round(seconds, 1), "code": code}
         text = json.dumps({**line, "resumed": resumed})
-        with self.file.open("a", encoding="utf-8") as file:
+        with naming(self.file), self.file.open("a", encoding="utf-8") as file:
             file.write(f"{text}\n")
 
     def read(self) -> list[dict[str, Any]]:

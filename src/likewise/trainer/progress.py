@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from likewise.printable import printable
+from likewise.records.files import naming
 from likewise.trainer.metrics import Numbers
 
 
@@ -98,7 +99,7 @@ class Progress:
 
     def _write(self, line: str) -> None:
         assert self.log is not None
-        with self.log.open("a", encoding="utf-8") as file:
+        with naming(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def _left(self, iteration: int) -> str:

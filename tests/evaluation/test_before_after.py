@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from tiny import a_task, photo
 
-from likewise.evaluation.before_after import picture
+from likewise.evaluation.before_after import before_after_sheet
 from likewise.evaluation.items import Item
 
 CELL, CAPTION, MARGIN = 128, 14, 4
@@ -29,7 +29,7 @@ def items(folder: Path, colour: str, tasks: int, numbers: int) -> list[Item]:
 def test_references_stand_above_before_above_after(tmp_path: Path) -> None:
     before = items(tmp_path / "before", "red", 5, 2)
     after = items(tmp_path / "after", "lime", 5, 2)
-    sheet = picture(before, after, shown=3, columns=2)
+    sheet = before_after_sheet(before, after, shown=3, columns=2)
     blocks, rows = 2, 3
     row = CELL + CAPTION + MARGIN
     assert sheet.size == (2 * (CELL + MARGIN), blocks * rows * row)

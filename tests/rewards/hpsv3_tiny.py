@@ -259,7 +259,7 @@ def write_checkpoint(file: Path, tensors: dict[str, Tensor] | None = None) -> Pa
     return file
 
 
-def picture(width: int, height: int, kind: int = 0) -> Image.Image:
+def make_image(width: int, height: int, kind: int = 0) -> Image.Image:
     """Coloured waves and a hard edge."""
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     waves = [(x * (3 + kind) + y * (c + 2)) // (2 + c) % 256 for c in range(3)]
@@ -269,5 +269,5 @@ def picture(width: int, height: int, kind: int = 0) -> Image.Image:
 
 
 # What golden values are about: three shapes, so that a batch is padded both ways.
-PICTURES = (picture(96, 64), picture(300, 480, 1), picture(500, 120, 2))
+PICTURES = (make_image(96, 64), make_image(300, 480, 1), make_image(500, 120, 2))
 PROMPTS = ("a red duck", "a teapot on the wooden floor, in the snow: très {bon}", "the beach ")

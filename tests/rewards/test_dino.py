@@ -23,8 +23,8 @@ from tiny_encoders import (
     TASKS,
     cosine,
     cropped,
+    make_image,
     normalised,
-    picture,
     resized,
     task,
 )
@@ -249,7 +249,7 @@ def test_a_segmenter_is_not_asked_for_nothing(
 def repainted(one: Task) -> Task:
     """The same task, with another background behind the reference's subject."""
     assert one.reference_mask is not None
-    other = picture(999, one.reference.size)
+    other = make_image(999, one.reference.size)
     return replace(one, reference=Image.composite(one.reference, other, one.reference_mask))
 
 

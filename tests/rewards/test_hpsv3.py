@@ -22,7 +22,7 @@ from hpsv3_tiny import (
     TINY,
     Size,
     configuration,
-    picture,
+    make_image,
     special,
     weights,
     write_base,
@@ -191,7 +191,7 @@ def test_a_picture_that_cannot_be_scored_is_named(
 
 
 def test_the_longest_pictures_are_scored(reward: HpsV3Reward) -> None:
-    longest = [picture(1, 200), picture(600, 3)]
+    longest = [make_image(1, 200), make_image(600, 3)]
     assert reward.distributions(longest, ["a duck"] * 2).isfinite().all()
 
 

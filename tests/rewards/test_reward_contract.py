@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_encoders import COUNT, DINOS, IMAGES, SIDE, TASKS, picture, task
+from tiny_encoders import COUNT, DINOS, IMAGES, SIDE, TASKS, make_image, task
 from transformers import AutoModel
 
 from likewise.protocols import Reward
@@ -80,7 +80,7 @@ def test_a_batch_scores_like_its_pictures_one_by_one(
 
 def test_more_pictures_than_a_batch_score_like_the_same_in_parts(encoders: Path) -> None:
     count = BATCH_SIZE + 6
-    images, tasks = [picture(row) for row in range(count)], [task(row) for row in range(count)]
+    images, tasks = [make_image(row) for row in range(count)], [task(row) for row in range(count)]
     reward = build("dino-seg-both", encoders)
     together, valid = reward.score(images, tasks)
     parts = [reward.score(images[:50], tasks[:50])[0], reward.score(images[50:], tasks[50:])[0]]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from onnx_bytes import conv_sigmoid
 from PIL import Image
-from tiny_encoders import IMAGENET, IMAGES, SIDE, TASKS, normalised, picture
+from tiny_encoders import IMAGENET, IMAGES, SIDE, TASKS, make_image, normalised
 from tiny_segmenters import ADE, save_clipseg, save_mask2former, save_segformer
 from torch.nn import functional as F
 from transformers import (
@@ -221,7 +221,7 @@ def test_u2net_equals_the_direct_computation(segmenters: Path) -> None:
 def test_u2net_finds_nothing_where_nothing_stands_out(segmenters: Path) -> None:
     segmenter = load("u2net", segmenters)
     plain = [Image.new("RGB", (40, 30), colour) for colour in ((200, 0, 0), (0, 0, 0))]
-    cold = picture(5, (40, 30)).convert("RGB", matrix=[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 200])
+    cold = make_image(5, (40, 30)).convert("RGB", matrix=[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 200])
     assert list(segmenter.masks([*plain, cold], ["duck"] * 3)) == [None] * 3
 
 
@@ -271,7 +271,7 @@ def test_only_a_window_of_pictures_is_prepared_at_a_time(kind: str, segmenters: 
 
     segmenter._pixels = watched  # type: ignore[method-assign]
     images = [
-        picture(row, ((40, 30), (30, 60), (64, 64))[row % 3]) for row in range(WINDOW * 2 + 5)
+        make_image(row, ((40, 30), (30, 60), (64, 64))[row % 3]) for row in range(WINDOW * 2 + 5)
     ]
     names = ["teapot" if row % 5 == 4 else "duck" for row in range(len(images))]
     masks = segmenter.masks(images, names)

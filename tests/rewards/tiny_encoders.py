@@ -176,7 +176,7 @@ def stir(module: nn.Module) -> None:
 SIZES = ((32, 32), (48, 40), (40, 64), (31, 57), (96, 33), (64, 64), (20, 20))  # width, height
 
 
-def picture(seed: int, size: tuple[int, int] = (SIDE, SIDE)) -> Image.Image:
+def make_image(seed: int, size: tuple[int, int] = (SIDE, SIDE)) -> Image.Image:
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
@@ -198,14 +198,14 @@ def task(index: int, size: tuple[int, int] = (SIDE, SIDE)) -> Task:
         category="bird",
         kind="scene",
         complexity=1,
-        reference=picture(100 + index, size),
+        reference=make_image(100 + index, size),
         reference_mask=middle(size),
         constraints={"scene": "beach", "size": "tiny"},
     )
 
 
 COUNT = len(SIZES)
-IMAGES = [picture(index, size) for index, size in enumerate(SIZES)]
+IMAGES = [make_image(index, size) for index, size in enumerate(SIZES)]
 TASKS = [task(index, SIZES[index - 3]) for index in range(COUNT)]
 
 

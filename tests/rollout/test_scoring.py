@@ -27,13 +27,13 @@ class Answers:
         return self.answer(images, tasks) if callable(self.answer) else self.answer
 
 
-def pictures(count: int = 3) -> list[Image.Image]:
+def made_up(count: int = 3) -> list[Image.Image]:
     return [Image.new("RGB", (2, 2), (10 * n, 0, 0)) for n in range(count)]
 
 
 def ask(**answers: Any) -> Scores:
     rewards = {name: Answers(answer) for name, answer in answers.items()}
-    return score_pictures(rewards, pictures(), some_tasks(3))
+    return score_pictures(rewards, made_up(), some_tasks(3))
 
 
 GOOD = (torch.tensor([1.0, 2.0, 3.0]), torch.tensor([True, True, True]))
@@ -52,7 +52,7 @@ def test_pictures_meet_their_own_tasks() -> None:
         return [image.getpixel((0, 0))[0] + len(task.prompt) for image, task in
                 zip(images, tasks, strict=True)]  # fmt: skip
 
-    scores = score_pictures({"own": FunctionReward(reward)}, pictures(), some_tasks(3))
+    scores = score_pictures({"own": FunctionReward(reward)}, made_up(), some_tasks(3))
     expected = [10 * n + len(task.prompt) for n, task in enumerate(some_tasks(3))]
     assert scores.values.tolist() == [expected]
 
@@ -142,9 +142,9 @@ def test_pictures_are_rounded_to_the_nearest() -> None:
 
 
 def test_channels_rows_and_columns_keep_their_places() -> None:
-    picture = torch.zeros(3, 4, 5)
-    picture[2, 1, 3] = 1
-    batch: list[Callable[[], Any]] = [lambda: picture[None], lambda: [picture]]
+    pixels = torch.zeros(3, 4, 5)
+    pixels[2, 1, 3] = 1
+    batch: list[Callable[[], Any]] = [lambda: pixels[None], lambda: [pixels]]
     for make in batch:
         (image,) = to_pil(make())
         assert image.size == (5, 4) and image.getpixel((3, 1)) == (0, 0, 255)

@@ -49,7 +49,7 @@ def wait_for(ready: Any, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def picture(seed: int, size: tuple[int, int] = (8, 6), mode: str = "RGB") -> Image.Image:
+def make_image(seed: int, size: tuple[int, int] = (8, 6), mode: str = "RGB") -> Image.Image:
     """Noise, so that a pixel that differs is noticed."""
     shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
     pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
@@ -66,11 +66,11 @@ def full_task(seed: int) -> Task:
         category="bird",
         kind="scene",
         complexity=2,
-        reference=picture(100 + seed),
-        reference_mask=picture(200 + seed, mode="L"),
-        other_photos=(picture(300 + seed), picture(400 + seed, (5, 9))),
+        reference=make_image(100 + seed),
+        reference_mask=make_image(200 + seed, mode="L"),
+        other_photos=(make_image(300 + seed), make_image(400 + seed, (5, 9))),
         constraints={"scene": "beach"},
-        more_references=(picture(500 + seed),),
+        more_references=(make_image(500 + seed),),
     )
 
 

@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 from PIL import Image
-from serving import document, mean, parts, picture, png, row, served, wait_for
+from serving import document, make_image, mean, parts, png, row, served, wait_for
 
 from likewise.serve.app import create_app
 from likewise.serve.connections import ensure_descriptors
@@ -32,7 +32,7 @@ NO_PATH = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"
 
 
 def post(url: str, **more: Any) -> httpx2.Response:
-    files = parts(document([row(**more)]), png(picture(1)))
+    files = parts(document([row(**more)]), png(make_image(1)))
     headers = {"Authorization": f"Bearer {TOKEN}"}
     return httpx2.post(f"{url}/score", files=files, headers=headers, trust_env=False, timeout=60)
 

@@ -22,14 +22,14 @@ import pytest
 pytest.importorskip("fastapi")
 from commands import command
 from PIL import Image
-from serving import document, mean, parts, picture, png, row, served
+from serving import document, make_image, mean, parts, png, row, served
 
 from likewise.serve.app import create_app
 from likewise.serve.limits import Limits
 
 LIMITS = Limits(request_bytes=300_000, pictures=6, pixels=10_000, held_pixels=40_000, seconds=20)
 TOKEN = "0123456789abcdef-a-secret"
-GOOD = png(picture(1))
+GOOD = png(make_image(1))
 JSON = document([row()])
 Request = dict[str, Any]
 
@@ -120,11 +120,11 @@ def bad_documents(chance: random.Random) -> Iterator[Request]:
 
 
 def bad_pictures(chance: random.Random) -> Iterator[Request]:
-    image = picture(chance.randrange(1000), (20, 20))
+    image = make_image(chance.randrange(1000), (20, 20))
     sound, webp = saved(image, "PNG"), saved(image, "WEBP", lossless=True)
     see_through = image.convert("RGBA")
     see_through.putalpha(100)  # WebP drops an alpha that is opaque
-    frames = {"save_all": True, "append_images": [picture(2, (20, 20))]}
+    frames = {"save_all": True, "append_images": [make_image(2, (20, 20))]}
     damaged = bytearray(sound)
     damaged[chance.randrange(60, len(sound) - 20)] ^= 255
     low = struct.pack("<I", 0x2F | (16382 | 16382 << 14) << 8 & 0xFFFFFFFF)
@@ -137,7 +137,7 @@ def bad_pictures(chance: random.Random) -> Iterator[Request]:
         saved(image.convert("1"), "PNG"), saved(image.convert("I;16"), "PNG"),
         saved(image, "PNG", **frames), saved(image, "WEBP", **frames),
         saved(see_through, "WEBP", lossless=True),
-        saved(picture(1, (101, 100)), "PNG"), saved(picture(1, (101, 100)), "WEBP"),
+        saved(make_image(1, (101, 100)), "PNG"), saved(make_image(1, (101, 100)), "WEBP"),
         claimed_png(60_000, 60_000), claimed_png(2**31 - 1, 2**31 - 1), claimed_png(0, 5),
         claimed_png(90, 90), claimed_png(5, 0),
         claimed_webp(b"VP8X", b"\0" * 4 + b"\xff" * 6), claimed_webp(b"VP8X", bytes(10)),
@@ -149,11 +149,11 @@ def bad_pictures(chance: random.Random) -> Iterator[Request]:
         yield {"files": parts(JSON, one)}
         yield {"files": parts(JSON, GOOD, one)}  # also where no task names it
     yield {"files": parts(document([row(reference_mask=0)]), GOOD)}
-    mask = png(picture(3, (5, 5), "L"))
+    mask = png(make_image(3, (5, 5), "L"))
     yield {"files": parts(document([row(reference_mask=1)]), GOOD, mask)}
     yield {"files": parts(document([row(image=1)]), GOOD, mask)}
     yield {"files": parts(JSON, *[GOOD] * 7)}
-    full = png(picture(1, (100, 100)))
+    full = png(make_image(1, (100, 100)))
     yield {"files": parts(JSON, *[full] * 5)}
 
 
@@ -174,8 +174,8 @@ def generated(count: int) -> Iterator[Request]:
 
 def test_a_thousand_bad_requests() -> None:
     """Against the command in a process of its own, four at a time, with good ones in between."""
-    good = {"files": parts(document([row(), row(image=1)]), GOOD, png(picture(2)))}
-    wanted = {"values": mean([picture(1), picture(2)], [])}
+    good = {"files": parts(document([row(), row(image=1)]), GOOD, png(make_image(2)))}
+    wanted = {"values": mean([make_image(1), make_image(2)], [])}
     words = ["--max-request-mb", str(LIMITS.request_bytes / 2**20)]
     words += ["--max-pictures", str(LIMITS.pictures), "--max-pixels", str(LIMITS.pixels)]
     with (

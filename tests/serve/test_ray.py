@@ -14,7 +14,7 @@ pytest.importorskip("fastapi")
 import httpx2
 import ray
 from ray import serve
-from serving import document, free_port, mean, parts, picture, png, row
+from serving import document, free_port, make_image, mean, parts, png, row
 
 from likewise.serve.on_ray import deployment
 
@@ -53,13 +53,13 @@ def check(url: str) -> None:
             files = parts(document([row()]), *pictures)
             return client.post(f"{url}/score", files=files, **more)
 
-        assert post(png(picture(1))).status_code == 401
-        assert post(png(picture(1)), headers={"Authorization": "Bearer no"}).status_code == 401
+        assert post(png(make_image(1))).status_code == 401
+        assert post(png(make_image(1)), headers={"Authorization": "Bearer no"}).status_code == 401
         assert post(b"no picture", headers=KNOWN).status_code == 422
         assert post(bytes(33 * 2**20), headers=KNOWN).status_code == 413
         with ThreadPoolExecutor(8) as pool:
-            asked = [pool.submit(post, png(picture(n)), headers=KNOWN) for n in range(40)]
+            asked = [pool.submit(post, png(make_image(n)), headers=KNOWN) for n in range(40)]
             for number, answer in enumerate(asked):
-                assert answer.result(60).json() == {"values": mean([picture(number)], [])}
+                assert answer.result(60).json() == {"values": mean([make_image(number)], [])}
         assert client.get(f"{url}/health").json() == {"status": "ok", "requests": 0, "waiting": 0}
         assert "likewise_reward_answers_total" in client.get(f"{url}/metrics", headers=KNOWN).text

@@ -17,7 +17,7 @@ pytest.importorskip("fastapi")
 from faults import FAULTS, HANG, Answering, Front
 from PIL import Image
 from pydantic import ValidationError
-from serving import free_port, full_task, mean, picture, served
+from serving import free_port, full_task, make_image, mean, served
 
 from likewise.api import train
 from likewise.build.rewards import check_reachable
@@ -33,7 +33,7 @@ from likewise.rollout.scoring import Asked, score_pictures
 from likewise.serve.app import create_app
 from likewise.types import Task
 
-FOUR = [picture(n) for n in range(4)], [full_task(n) for n in range(4)]
+FOUR = [make_image(n) for n in range(4)], [full_task(n) for n in range(4)]
 SECRET = "a-token-that-must-not-be-seen"
 
 
@@ -257,9 +257,9 @@ def test_scoring_goes_on_while_others_draw() -> None:
 
 def test_bad_input_is_an_error_here() -> None:
     with pytest.raises(ValueError, match="mode 'L'"):
-        remote("http://127.0.0.1:1").score([picture(1, mode="L")], [full_task(1)])
+        remote("http://127.0.0.1:1").score([make_image(1, mode="L")], [full_task(1)])
     with pytest.raises(ValueError, match="one task per image"):
-        remote("http://127.0.0.1:1").score([picture(1)], [])
+        remote("http://127.0.0.1:1").score([make_image(1)], [])
 
 
 # ── whole runs ──

@@ -17,7 +17,7 @@ import yaml
 pytest.importorskip("fastapi")
 from commands import ROOT, command, healthy
 from faults import Answering
-from serving import document, parts, picture, png, row, wait_for
+from serving import document, make_image, parts, png, row, wait_for
 
 from likewise import load_recipe, train
 
@@ -53,7 +53,7 @@ def size(images, tasks):
 
 
 def post(url: str, **more: Any) -> httpx2.Response:
-    files = parts(document([row(**more)]), png(picture(1)))
+    files = parts(document([row(**more)]), png(make_image(1)))
     headers = {"Authorization": f"Bearer {TOKEN}"}
     return httpx2.post(f"{url}/score", files=files, headers=headers, trust_env=False, timeout=60)
 

@@ -17,7 +17,7 @@ import torch
 
 pytest.importorskip("fastapi")
 from PIL import Image
-from serving import document, full_task, mean, parts, picture, png, row, served
+from serving import document, full_task, make_image, mean, parts, png, row, served
 
 from likewise.config.rewards import Remote
 from likewise.rewards.remote import RemoteReward
@@ -46,7 +46,7 @@ def test_pictures_and_tasks_arrive_bit_for_bit() -> None:
                 zip(images, tasks, strict=True)]  # fmt: skip
 
     tasks = [full_task(n) for n in (1, 2, 3)] * 3
-    images = [picture(n) for n in range(9)]
+    images = [make_image(n) for n in range(9)]
     with served(create_app(reward, max_batch=4)) as url:
         values, valid = remote(url, batch=5).score(images, tasks)
     assert valid.tolist() == [True, False, True] * 3
@@ -74,7 +74,7 @@ def test_webp_is_read_as_png_is() -> None:
     variants = [{"lossless": True}, {"quality": 50}, {"lossless": True, "exif": b"Exif\0\0x"}]
     with served(create_app(mean)) as url, httpx2.Client(trust_env=False) as client:
         for size in ((1, 1), (37, 20), (300, 2)):
-            image = picture(5, size)
+            image = make_image(5, size)
             for options in variants:
                 content = io.BytesIO()
                 image.save(content, "WEBP", **options)
@@ -118,7 +118,7 @@ def test_two_pictures_and_a_tuple() -> None:
 
 
 def test_nobody_without_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    good = parts(document([row()]), png(picture(1)))
+    good = parts(document([row()]), png(make_image(1)))
     with served(create_app(mean, token=TOKEN)) as url, httpx2.Client(trust_env=False) as client:
         for header in (None, "Bearer", "Bearer wrong", TOKEN, f"bearer {TOKEN}",
                        f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Basic eDp5"):  # fmt: skip
@@ -137,12 +137,12 @@ def test_nobody_without_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ValueError, match="TOKEN_OF_MINE is not set"):
             remote(url, token_env="TOKEN_OF_MINE")
         monkeypatch.setenv("TOKEN_OF_MINE", "wrong-but-long-enough")
-        pending = remote(url, token_env="TOKEN_OF_MINE").submit([picture(1)], [full_task(1)])
+        pending = remote(url, token_env="TOKEN_OF_MINE").submit([make_image(1)], [full_task(1)])
         assert pending.result(time.monotonic())[1].tolist() == [False]
         assert pending.counts["failed/refused"] == 1 and "401" in pending.problem
         monkeypatch.setenv("TOKEN_OF_MINE", TOKEN)
         reward = remote(url, token_env="TOKEN_OF_MINE")
-        assert reward.score([picture(1)], [full_task(1)])[1].tolist() == [True]
+        assert reward.score([make_image(1)], [full_task(1)])[1].tolist() == [True]
 
 
 def test_other_machines_need_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def test_requests_share_batches_and_a_bad_one_spoils_no_other() -> None:
         prompt = "bad" if number == 3 else "good"
         return httpx2.post(
             f"{url}/score",
-            files=parts(document([row(prompt=prompt)] * 2), png(picture(number))),
+            files=parts(document([row(prompt=prompt)] * 2), png(make_image(number))),
             trust_env=False,
             timeout=60,
         )
@@ -209,7 +209,7 @@ def test_requests_share_batches_and_a_bad_one_spoils_no_other() -> None:
                 assert got.status_code == 500
                 assert "RuntimeError: no such prompt" in got.json()["detail"]
             else:
-                assert got.json() == {"values": mean([picture(number)] * 2, [])}
+                assert got.json() == {"values": mean([make_image(number)] * 2, [])}
         text = httpx2.get(f"{url}/metrics", trust_env=False).text
     assert max(sizes) == 8  # four requests in one
     assert 'likewise_reward_answers_total{status="500"} 1.0' in text
@@ -226,8 +226,8 @@ def test_who_comes_too_many_is_told_to_come_back() -> None:
         return mean(images, tasks)
 
     limits = Limits(requests=2, held_pixels=3000)
-    good = parts(document([row()]), png(picture(1, (40, 50))))
-    small = parts(document([row()]), png(picture(1)))
+    good = parts(document([row()]), png(make_image(1, (40, 50))))
+    small = parts(document([row()]), png(make_image(1)))
     app = create_app(reward, limits=limits)
     with (
         served(app) as url,
@@ -255,7 +255,7 @@ def test_who_comes_too_many_is_told_to_come_back() -> None:
         gate.set()
         assert first.result(60).status_code == second.result(60).status_code == 200
         assert requests() == 0
-        never = parts(document([row(), row(image=1)]), *[png(picture(1, (40, 50)))] * 2)
+        never = parts(document([row(), row(image=1)]), *[png(make_image(1, (40, 50)))] * 2)
         assert post(never).status_code == 413
         assert post(good).status_code == 200
 
@@ -273,7 +273,7 @@ def test_who_no_longer_waits_is_not_scored() -> None:
 
             def post(name: str, seconds: float) -> Any:
                 text = document([row(id=name)], seconds=seconds)
-                return client.post(f"{url}/score", files=parts(text, png(picture(1))))
+                return client.post(f"{url}/score", files=parts(text, png(make_image(1))))
 
             first = asyncio.create_task(post("first", 60))
             await asyncio.sleep(0.2)
@@ -298,7 +298,7 @@ def test_a_request_that_is_cancelled_holds_nobody_up() -> None:
         batcher = Batcher(reward, max_batch=1, max_wait=0, counters=Counters())
 
         def ask(number: int, seconds: float) -> asyncio.Task[list[float | None]]:
-            asked = batcher.score([picture(number)], [full_task(number)], seconds)
+            asked = batcher.score([make_image(number)], [full_task(number)], seconds)
             return asyncio.create_task(asked)
 
         async with batcher.running():
@@ -310,7 +310,7 @@ def test_a_request_that_is_cancelled_holds_nobody_up() -> None:
             gate.set()
             return [await asyncio.wait_for(one, 30) for one in (first, ask(3, 60))]
 
-    assert asyncio.run(main()) == [mean([picture(n)], []) for n in (1, 3)]
+    assert asyncio.run(main()) == [mean([make_image(n)], []) for n in (1, 3)]
 
 
 # ── what a reward may do, and a request may ask ──
@@ -327,14 +327,14 @@ def test_a_reward_cannot_end_the_service(error: BaseException) -> None:
             raise now
         return mean(images, tasks)
 
-    files = parts(document([row()]), png(picture(1)))
+    files = parts(document([row()]), png(make_image(1)))
     with served(create_app(reward)) as url:
         for _ in range(2):
             got = httpx2.post(f"{url}/score", files=files, trust_env=False, timeout=30)
             assert got.status_code == 500
             assert f"tried to end the service: {type(error).__name__}" in got.json()["detail"]
         got = httpx2.post(f"{url}/score", files=files, trust_env=False, timeout=30)
-        assert got.json() == {"values": mean([picture(1)], [])}
+        assert got.json() == {"values": mean([make_image(1)], [])}
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_reward_cannot_end_the_service(error: BaseException) -> None:
     ],
 )
 def test_rows_are_limited_as_files_are(rows: list[dict[str, Any]], status: int) -> None:
-    files = parts(document(rows), png(picture(1)))
+    files = parts(document(rows), png(make_image(1)))
     with served(create_app(mean, limits=Limits(pictures=4))) as url:
         got = httpx2.post(f"{url}/score", files=files, trust_env=False, timeout=30)
     assert got.status_code == status, got.text

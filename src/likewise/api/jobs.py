@@ -24,7 +24,7 @@ from likewise.build.policies import build_policy, build_sampler
 from likewise.build.rewards import build_evaluators, build_rewards
 from likewise.config.data import Stickers
 from likewise.evaluation.batches import Share, silent
-from likewise.evaluation.before_after import picture
+from likewise.evaluation.before_after import before_after_sheet
 from likewise.evaluation.drawing import (
     claim_system,
     clear_leftovers,
@@ -220,7 +220,9 @@ def _sum_up(job: Job, tasks: Sequence[Task]) -> Summary:
     items = {name: job.items(name, tasks) for name in systems}
     tables = {name: join_parts(job.out / name, items[name], job.batch) for name in systems}
     if set(systems) == {BEFORE, AFTER}:
-        write_atomically(job.out / BEFORE_AFTER, png(picture(items[BEFORE], items[AFTER])))
+        write_atomically(
+            job.out / BEFORE_AFTER, png(before_after_sheet(items[BEFORE], items[AFTER]))
+        )
     cut = {metric: n for one in tables.values() for metric, n in truncated_prompts(one).items()}
     for metric, count in cut.items():
         warnings.warn(

@@ -13,7 +13,7 @@ from likewise.quiet import be_quiet
 from likewise.rewards.judges import IdentityJudge, PromptJudge
 
 
-def build_judges(device: torch.device) -> Mapping[str, Reward]:
+def build_sticker_evaluators(device: torch.device) -> Mapping[str, Reward]:
     """Held-out evaluators of the sticker world: identity (cosine), and prompt success (0 or 1).
 
     Identity compares with the world's own drawing of the task, not with the reference.

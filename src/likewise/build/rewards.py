@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from likewise.build.judges import build_judges
+from likewise.build.judges import build_sticker_evaluators
 from likewise.build.models import model_path
 from likewise.config import rewards as sections
 from likewise.config.problems import RecipeError, describe
@@ -54,7 +54,7 @@ def build_evaluators(
         ValueError, OSError: as `build_rewards`.
     """
     if recipe is None or recipe.evaluators is None:
-        return dict(build_judges(device)) if stickers else {}
+        return dict(build_sticker_evaluators(device)) if stickers else {}
     return single_rewards(_build_all("evaluators", recipe.evaluators, device))
 
 

@@ -10,7 +10,7 @@ from likewise.evaluation.items import Item
 from likewise.sheets import contact_sheet, short_caption
 
 
-def picture(
+def before_after_sheet(
     before: Sequence[Item], after: Sequence[Item], shown: int = 16, columns: int = 8
 ) -> Image.Image:
     """The first `shown` tasks in blocks of three rows: reference, before, after.

@@ -74,12 +74,12 @@ def identity_sample(index: int) -> Mapping[str, Tensor]:
     subject, variant = random_subject(rng), random_variant(rng)
     colour = random_look(rng).get("colour")  # an individual keeps its colours
 
-    def picture(variant: Variant) -> Image.Image:
+    def view_of(variant: Variant) -> Image.Image:
         return draw(Spec(subject, variant=variant, **random_look_in(colour, rng)), rng).image
 
-    first = picture(variant)
-    second = picture(variant) if rng.random() < PAIR_SHARE else random_crop(first, rng)
-    other = picture(rival(variant, rng))
+    first = view_of(variant)
+    second = view_of(variant) if rng.random() < PAIR_SHARE else random_crop(first, rng)
+    other = view_of(rival(variant, rng))
     return {"first": _view(first, rng), "second": _view(second, rng), "other": _view(other, rng)}
 
 

@@ -128,7 +128,7 @@ class PromptSamples:
     def __call__(self, index: int) -> Mapping[str, Tensor]:
         rng = numpy_rng("prompt", index)
         subject, look = random_subject(rng), random_look(rng)
-        picture = draw(Spec(subject, variant=random_variant(rng), **look), rng).image
+        drawn = draw(Spec(subject, variant=random_variant(rng), **look), rng).image
         name, constraints = shipped_art()[subject].name, constraints_of(look)
         caption = write_prompt(name, constraints, rng)
         if rng.random() < OTHER_NAME_SHARE:
@@ -136,7 +136,7 @@ class PromptSamples:
         choices = [write_prompt(name, constraints, rng)]
         choices += hard_negatives(name, constraints, rng, NEGATIVES)
         ids = self._ids([caption, *choices])
-        image = to_tensor(degrade(relight(picture, rng, 0.05), rng, 0.4))
+        image = to_tensor(degrade(relight(drawn, rng, 0.05), rng, 0.4))
         labels = [values.index(look.get(key, values[0])) for key, values in ATTRIBUTES.items()]
         return {
             "image": image,

@@ -98,15 +98,15 @@ def bench_cells(row: Mapping[str, float]) -> list[str]:
 def _vae_quality(folder: Path, out: Path) -> dict[str, float]:
     """PSNR in dB over held-out subjects in any look (peak = full range), and a picture of it."""
     vae = AutoencoderKL.from_pretrained(folder).eval()
-    pictures = held_out.pictures(held_out.in_any_look())
-    images = torch.stack([to_tensor(picture) for picture in pictures])
+    originals = held_out.pictures(held_out.in_any_look())
+    images = torch.stack([to_tensor(original) for original in originals])
     decoded = torch.cat(
         [vae.decode(vae.encode(part).latent_dist.mode()).sample for part in images.split(50)]
     ).clamp(-1, 1)
     error = (decoded - images).square().flatten(1).mean(1)
     # One picture per subject, spread over their looks.
-    shown = range(0, len(pictures), held_out.PER_SUBJECT + 1)
-    rows = [[pictures[i] for i in shown][:12], [to_picture(decoded[i]) for i in shown][:12]]
+    shown = range(0, len(originals), held_out.PER_SUBJECT + 1)
+    rows = [[originals[i] for i in shown][:12], [to_picture(decoded[i]) for i in shown][:12]]
     captions = (["original"] * 12, ["decoded"] * 12)
     contact_sheet(zip(captions, rows, strict=True)).save(out / "vae.png")
     return {"psnr (dB)": float((10 * torch.log10(4 / error)).mean())}

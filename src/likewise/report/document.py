@@ -85,7 +85,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Shown:
     """Attributes:
     source: A data: address.
     title: Who drew it.
@@ -104,7 +104,7 @@ class Card:
 
     prompt: str
     labels: dict[str, str]
-    pictures: Sequence[Picture]
+    pictures: Sequence[Shown]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from likewise.pictures import open_picture
-from likewise.report.document import Card, Gallery, Picture
+from likewise.report.document import Card, Gallery, Shown
 from likewise.report.reading import Drawn
 from likewise.report.wording import number, plain
 
@@ -113,21 +113,21 @@ def _spread(rows: Sequence[Row], count: int) -> list[Row]:
 
 
 def _card(
-    row: Row, pictures: Sequence[Picture | None], references: Mapping[str, Image.Image]
+    row: Row, pictures: Sequence[Shown | None], references: Mapping[str, Image.Image]
 ) -> Card:
     labels = {label: str(row[label]) for label in LABELS if row.get(label) is not None}
     shown = [picture for picture in pictures if picture is not None]
     if (reference := references.get(row["task"])) is not None:
         address = data_address(reference)
-        shown.insert(0, Picture(address, "reference", f"reference picture of {row['subject']}"))
+        shown.insert(0, Shown(address, "reference", f"reference picture of {row['subject']}"))
     return Card(row["prompt"], labels, shown)
 
 
-def _picture(system: System, row: Row) -> Picture | None:
+def _picture(system: System, row: Row) -> Shown | None:
     address = read_address(system.drawn.folder / row["file"])
     if address is None:
         return None
-    return Picture(address, system.title, f"“{row['prompt']}” by {system.title}", _scores(row))
+    return Shown(address, system.title, f"“{row['prompt']}” by {system.title}", _scores(row))
 
 
 def _scores(row: Row) -> str:

@@ -12,8 +12,8 @@ from likewise.analysis.overhead import run_cost
 from likewise.config import to_yaml
 from likewise.records.environment import without_folders
 from likewise.report import sections, tables
-from likewise.report.document import Block, Bullets, Card, Picture, Section, Text
-from likewise.report.document import Gallery as Pictures
+from likewise.report.document import Block, Bullets, Card, Section, Shown, Text
+from likewise.report.document import Gallery as Images
 from likewise.report.gallery import References, System, read_address, sample_gallery
 from likewise.report.reading import Arm, read_attribution, read_drawn, read_settings
 from likewise.report.wording import count, number, reward_name
@@ -92,14 +92,14 @@ def _samples(arm: Arm) -> list[Block]:
             unreadable.append(file.name)
             continue
         assert address is not None
-        cards.append(Card(title, {}, [Picture(address, "", alt)]))
+        cards.append(Card(title, {}, [Shown(address, "", alt)]))
     if unreadable:
         return [Text(f"{arm.label}: samples that are not images: {', '.join(unreadable)}.")]
     if not cards:
         return [Text(f"{arm.label}: no pictures yet.")]
     return [
         Text(f"{arm.label} has not been evaluated (likewise evaluate); samples from training:"),
-        Pictures(arm.label, cards),
+        Images(arm.label, cards),
     ]
 
 

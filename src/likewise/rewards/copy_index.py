@@ -41,7 +41,9 @@ class CopyIndexReward:
         photos = [photo for task in tasks for photo in task.photos]
         check_pictures(photos, "photo")
         known = embed_distinct(photos, self.encoder.embed).split([len(t.photos) for t in tasks])
-        pictures = self.encoder.embed(images)
-        found = [copy_index(one, own[0], own[1:]) for one, own in zip(pictures, known, strict=True)]
+        embeddings = self.encoder.embed(images)
+        found = [
+            copy_index(one, own[0], own[1:]) for one, own in zip(embeddings, known, strict=True)
+        ]
         valid = torch.tensor([index is not None for index in found], dtype=torch.bool)
         return self.sign * torch.tensor([index or 0.0 for index in found]), valid

@@ -81,7 +81,7 @@ class DinoReward(Likeness):
         pairs = zip(references, tasks, strict=True)
         return [reference if self._knows(task) else None for reference, task in pairs]
 
-    def pictures(
+    def compared(
         self, images: Sequence[Image.Image], tasks: Sequence[Task]
     ) -> Sequence[Image.Image]:
         """The pictures; their subjects alone if `segment_generated`."""

@@ -81,14 +81,14 @@ def pictures_and_tasks(
         reference = get(row.reference)
         if mask is not None and mask.size != reference.size:
             raise ValueError(f"mask {row.reference_mask} is not of its reference's size")
-        pictures = {
+        others = {
             "reference": reference,
             "reference_mask": mask,
             "other_photos": tuple(map(get, row.other_photos)),
             "more_references": tuple(map(get, row.more_references)),
         }
         images.append(get(row.image))
-        tasks.append(Task(**{**row.model_dump(exclude={"image"}), **pictures}))
+        tasks.append(Task(**{**row.model_dump(exclude={"image"}), **others}))
     if len(used) < len(files):
         raise ValueError(f"{len(files) - len(used)} pictures belong to no task")
     return images, tasks

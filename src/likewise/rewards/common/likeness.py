@@ -53,10 +53,10 @@ class Likeness:
         check_tasks(images, tasks)
         check_pictures([task.reference for task in tasks], "reference")
         rows = {row: one for row, one in enumerate(self.references(tasks)) if one is not None}
-        pictures = self.pictures([images[row] for row in rows], [tasks[row] for row in rows])
+        compared = self.compared([images[row] for row in rows], [tasks[row] for row in rows])
         known = embed_distinct(list(rows.values()), self.embed)
         values, valid = torch.full([len(tasks)], torch.nan), torch.zeros(len(tasks)).bool()
-        values[list(rows)] = F.cosine_similarity(self.embed(pictures), known, dim=-1)
+        values[list(rows)] = F.cosine_similarity(self.embed(compared), known, dim=-1)
         valid[list(rows)] = True
         return values, valid
 
@@ -76,7 +76,7 @@ class Likeness:
         """
         return [task.reference for task in tasks]
 
-    def pictures(
+    def compared(
         self, images: Sequence[Image.Image], tasks: Sequence[Task]
     ) -> Sequence[Image.Image]:
         """What of each picture is compared with the reference."""

@@ -64,17 +64,17 @@ class Questions:
             image_grid_thw: int64 [B, 3], frames, rows and columns of patches.
         """
         # Resized already, so that limits of the base's own do not matter.
-        pictures = self.processor(
+        patches = self.processor(
             images=[fitted(image) for image in images], do_resize=False, return_tensors="pt"
         )
-        tokens = pictures["image_grid_thw"].prod(1) // self.processor.merge_size**2
+        tokens = patches["image_grid_thw"].prod(1) // self.processor.merge_size**2
         rows = [self.tokens(*row) for row in zip(prompts, tokens.tolist(), strict=True)]
         masks = [torch.ones_like(row) for row in rows]
         return {
             "input_ids": pad_sequence(rows, True, self.ids[PADDING]),
             "attention_mask": pad_sequence(masks, True, 0),
-            "pixel_values": pictures["pixel_values"],
-            "image_grid_thw": pictures["image_grid_thw"],
+            "pixel_values": patches["pixel_values"],
+            "image_grid_thw": patches["image_grid_thw"],
         }
 
     def tokens(self, prompt: str, pictures: int) -> Tensor:

@@ -23,11 +23,11 @@ def pack(images: Sequence[Image.Image], tasks: Sequence[Task], seconds: float) -
     files = _Files()
     rows = [files.row(image, task) for image, task in zip(images, tasks, strict=True)]
     document = json.dumps({"seconds": seconds, "tasks": rows}).encode()
-    pictures: list[Part] = [
-        ("pictures", (f"{place}.png", _png(picture), "image/png"))
-        for place, picture in enumerate(files.pictures)
+    parts: list[Part] = [
+        ("pictures", (f"{place}.png", _png(file), "image/png"))
+        for place, file in enumerate(files.pictures)
     ]
-    return [("tasks", (None, document, "application/json")), *pictures]
+    return [("tasks", (None, document, "application/json")), *parts]
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -10,6 +10,7 @@ from likewise.analysis.intervals import (
     Estimate,
     cluster_bootstrap,
     over_seeds,
+    ratio_difference,
     ratio_interval,
     sign_flip,
     sums_ratio,
@@ -131,3 +132,26 @@ def test_a_ratio_of_sums_has_the_interval_of_a_mean() -> None:
     assert ratio_interval(parts, wholes) == (mean.low, mean.high)
     assert sums_ratio(parts, wholes) == pytest.approx(mean.mean)
     assert ratio_interval(parts, 0 * wholes) == (0, 0)  # what never varies
+
+
+def test_a_difference_of_ratios_is_of_the_same_clusters() -> None:
+    rng = np.random.default_rng(3)
+    wholes = rng.uniform(1, 2, size=20)
+    common = rng.normal(size=20) * wholes  # what differs between clusters, but not between ratios
+    first, second = (common + 0.5 * wholes, wholes), (common, wholes)
+    found = ratio_difference(first, second)
+    assert found.mean == pytest.approx(0.5) and found.n == 20
+    assert (found.low, found.high) == pytest.approx((0.5, 0.5))
+    alone = ratio_interval(*first)
+    assert alone[1] - alone[0] > 0.3
+    assert ratio_difference((common[:1], wholes[:1]), (common[:1], wholes[:1])).low is None
+
+
+def test_an_interval_of_a_difference_covers_it() -> None:
+    rng = np.random.default_rng(4)
+    found = []
+    for _ in range(300):
+        wholes = rng.uniform(1, 2, size=(2, 15))
+        parts = rng.normal(size=(2, 15))
+        found.append(ratio_difference((parts[0], wholes[0]), (parts[1], wholes[1]), 500))
+    assert 0.91 <= coverage(found) <= 0.99

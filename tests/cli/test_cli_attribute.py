@@ -40,6 +40,11 @@ def test_a_run_is_measured_and_its_section_fits_its_recipe(
         profile = numbers["scorers"][name]
         assert profile["share"][2] == 0 and profile["std"] > 0
         assert all(profile["low"][t] < profile["high"][t] for t in (0, 1))
+    pairs = [(delay["of"], delay["than"]) for delay in numbers["delays"]]
+    assert pairs == [("reward/identity", "reward/prompt"), ("judge/identity", "judge/prompt")]
+    centres = [numbers["scorers"][name]["centre"]["mean"] for name in SCORERS[:2]]
+    assert numbers["delays"][0]["mean"] == pytest.approx(centres[1] - centres[0])
+    assert "than reward/prompt (95 % interval" in said(result)
     section = tmp_path / "section.yaml"
     pasted = result.output.partition("credit:")
     section.write_text("extends: stickers\nname: pasted\n" + "".join(pasted[1:]), encoding="utf-8")

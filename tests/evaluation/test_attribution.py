@@ -12,9 +12,8 @@ from PIL import Image
 from rolling import LinearCondition, LinearPolicy, sampler, some_tasks
 from torch import Tensor
 
-from likewise.analysis.intervals import ratio_interval
+from likewise.analysis.intervals import Estimate, ratio_interval
 from likewise.evaluation.attribution import (
-    Attributed,
     Profile,
     _profile,
     attribute_steps,
@@ -138,8 +137,48 @@ def test_only_tasks_that_can_be_scored_count() -> None:
 
 def test_a_constant_score_is_decided_by_nothing() -> None:
     how = sampler(LinearPolicy())
-    got = attribute_steps(Linear(), how, tasks(), {"c": Constant()}, (0, 1), 2, 8)
-    assert got == Attributed({"c": Profile((0.0,) * 4, (0.0,) * 4, (0.0,) * 4, 0.0)}, {})
+    scorers = {"c": Constant(), "w": Weighted()}
+    got = attribute_steps(Linear(), how, tasks(), scorers, (0, 1), 2, 8)
+    nothing = Estimate(None, None, None, 0)
+    assert got.profiles["c"] == Profile((0.0,) * 4, (0.0,) * 4, (0.0,) * 4, 0.0, nothing)
+    assert got.delay("c", "w") == got.delay("w", "c") == nothing
+
+
+class Last:
+    """Only the latents' last number, twice as large in tasks about s1."""
+
+    def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+        grey = torch.tensor([float(np.asarray(image)[-1, -1, 0]) for image in images])
+        factor = torch.tensor([1.0 + (task.subject == "s1") for task in tasks])
+        return grey * factor, torch.ones(len(images), dtype=torch.bool)
+
+
+def test_the_centre_is_the_mean_step_by_shares() -> None:
+    how = sampler(LinearPolicy())
+    scorers = {"w": Weighted(), "last": Last()}
+    got = attribute_steps(Linear(), how, tasks(), scorers, (0, 1, 2), 40, 500)
+    for profile in got.profiles.values():
+        mean = sum(t * share for t, share in enumerate(profile.share)) / sum(profile.share)
+        assert profile.centre.mean == pytest.approx(mean) and profile.centre.n == 3
+        assert profile.centre.low < mean < profile.centre.high
+    delay = got.delay("last", "w")
+    centres = [got.profiles[name].centre.mean for name in ("last", "w")]
+    assert delay.mean == pytest.approx(centres[0] - centres[1])
+    assert delay.low < delay.mean < delay.high
+    back = got.delay("w", "last")
+    assert (back.mean, back.low, back.high) == pytest.approx((-delay.mean, -delay.high, -delay.low))
+
+
+def test_a_delay_is_over_the_subjects_that_both_score() -> None:
+    """`w` cannot score the task in the snow, the only one about its subject."""
+    how, about = sampler(LinearPolicy()), tasks(5)
+    about[4] = replace(about[4], subject="s9")
+    scorers = {"w": Weighted(), "last": Last()}
+    more, fewer = (
+        attribute_steps(Linear(), how, some, scorers, (0, 1), 3, 100) for some in (about, about[:4])
+    )
+    assert more.profiles["last"] != fewer.profiles["last"]
+    assert more.delay("last", "w") == fewer.delay("last", "w")
 
 
 class Failing(Linear):
@@ -191,7 +230,7 @@ def test_intervals_are_wider_than_percentiles_for_few_subjects() -> None:
     values = rng.normal(size=(2, 5, 40)) * np.array([1, 2, 3, 4, 5])[:, None]
     values[1] = values[0] + rng.normal(size=(5, 40)) * np.array([3, 1, 2, 5, 1])[:, None]
     subjects, valid = ["a", "b", "c", "d", "e"], np.ones_like(values, dtype=bool)
-    got = _profile("w", values, valid, subjects, (0,), 1)
+    got, _ = _profile("w", values, valid, subjects, (0,), 1)
     part = ((values[0] - values[1]) ** 2).mean(axis=1) / 2
     total = values.var(axis=2, ddof=1).mean(axis=0)
     drawn = np.random.default_rng(1).integers(5, size=(20000, 5))

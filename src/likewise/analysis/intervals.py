@@ -85,6 +85,39 @@ def ratio_interval(
     return float(drawn.low), float(drawn.high)
 
 
+def ratio_difference(
+    first: tuple[np.ndarray, np.ndarray],
+    second: tuple[np.ndarray, np.ndarray],
+    resamples: int = 2000,
+) -> Estimate:
+    """Σ parts / Σ wholes of `first` minus that of `second`, over the same c clusters.
+
+    Both are of the same draws of clusters, so what makes both larger in some cluster cancels.
+    The interval is that of :func:`cluster_bootstrap`; with fewer than two clusters there is none.
+
+    Args:
+        first, second: Parts and wholes, each [c].
+    """
+
+    def difference(*columns: np.ndarray, axis: int = -1) -> np.ndarray:
+        return sums_ratio(*columns[:2], axis) - sums_ratio(*columns[2:], axis)
+
+    columns = (*first, *second)
+    mean, n = float(difference(*columns)), len(columns[0])
+    if n < 2:
+        return Estimate(mean, None, None, n)
+    drawn = stats.bootstrap(
+        columns,
+        difference,
+        paired=True,
+        n_resamples=resamples,
+        confidence_level=_widened(n),
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Estimate(mean, float(drawn.low), float(drawn.high), n)
+
+
 def sums_ratio(parts: np.ndarray, wholes: np.ndarray, axis: int = -1) -> np.ndarray:
     """Σ parts / Σ wholes along `axis`; 0 where the denominator is 0."""
     part, whole = parts.sum(axis=axis, dtype=np.float64), wholes.sum(axis=axis, dtype=np.float64)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from likewise.analysis.intervals import Estimate
 from likewise.api.targets import find_target
 from likewise.build.data import build_stream
 from likewise.build.policies import build_policy, build_sampler
@@ -43,6 +44,8 @@ class Attribution:
         steps: Those that are stochastic.
         tasks, resamples, seed: How many training tasks, and trajectories of each.
         scorers: ``reward/<name>`` in the recipe's order, then ``judge/<name>``.
+        delays: (scorer of identity, scorer of the prompt) → by how many steps the centre of the
+            first is later; of rewards with rewards, and of the held-out evaluators.
         spoilt: Reason → number of images that were shown to no scorer; their tasks do not count.
         file: Where it is written.
     """
@@ -55,6 +58,7 @@ class Attribution:
     resamples: int
     seed: int
     scorers: Mapping[str, Profile]
+    delays: Mapping[tuple[str, str], Estimate]
     spoilt: Mapping[str, int]
     file: Path
 
@@ -94,6 +98,10 @@ class Attribution:
             "seed": self.seed,
             "spoilt": dict(self.spoilt),
             "scorers": {name: asdict(profile) for name, profile in self.scorers.items()},
+            "delays": [
+                {"of": one, "than": other, **asdict(delay)}
+                for (one, other), delay in self.delays.items()
+            ],
         }
 
 
@@ -169,12 +177,24 @@ def attribute(
         resamples=resamples,
         seed=seed,
         scorers=measured.profiles,
+        delays={pair: measured.delay(*pair) for pair in _pairs(own, scorers)},
         spoilt=measured.spoilt,
         file=file,
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(result.record(), indent=2) + "\n")
     return result
+
+
+def _pairs(recipe: Recipe, scorers: Collection[str]) -> list[tuple[str, str]]:
+    """Scorers of identity with those of the prompt: rewards with rewards, and the evaluators."""
+    sides: dict[str, list[str]] = {"identity": [], "prompt": []}
+    for name, own in recipe.rewards.items():
+        if f"reward/{name}" in scorers and own.side in sides:
+            sides[own.side].append(f"reward/{name}")
+    pairs = [(one, other) for one in sides["identity"] for other in sides["prompt"]]
+    held_out = ("judge/identity", "judge/prompt")
+    return [*pairs, held_out] if set(held_out) <= set(scorers) else pairs
 
 
 def _scorers(

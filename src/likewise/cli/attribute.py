@@ -15,6 +15,7 @@ from likewise.config.credit import Tdw
 from likewise.terminal import SafeConsole, say, shown
 
 if TYPE_CHECKING:  # imports torch
+    from likewise.analysis.intervals import Estimate
     from likewise.api.attribution import Attribution
     from likewise.config.credit import Measured
     from likewise.evaluation.attribution import Profile
@@ -66,8 +67,18 @@ def attribute(
             )
         section = found.time_weights()
         SafeConsole().print(table(found, section))
+        for (one, other), delay in found.delays.items():
+            say(_in_words(one, other, delay))
         say(f"all numbers: {found.file}")
         say(f"\nas a recipe's section:\n\n{as_yaml(section)}" if section else _NO_SECTION)
+
+
+def _in_words(one: str, other: str, delay: Estimate) -> str:
+    if delay.mean is None:
+        return f"{one} or {other} never varies: nothing decides it"
+    when = "later" if delay.mean >= 0 else "earlier"
+    reach = "" if delay.low is None else f" (95 % interval {delay.low:+.2f} … {delay.high:+.2f})"
+    return f"{one} is decided {abs(delay.mean):.2f} steps {when} than {other}{reach}"
 
 
 _NO_SECTION = "no measured time weights: each side needs a reward that varies"

@@ -9,6 +9,8 @@ is the total-effect index of t (Sobol; this estimator: Jansen 1999): the part of
 would stay if all other noise were known. Shares sum to 1 where steps do not interact, to more where
 they do. The variance is that within a group of training: of one task, from one initial noise.
 
+The *centre* of a score is the mean step, weighted by these shares: Σ t·share(t) / Σ share(t).
+
 All stochastic steps are random here, also where a recipe trains windows: shares of one window alone
 could not be compared with those of another.
 """
@@ -24,7 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.analysis.intervals import ratio_interval, sums_ratio
+from likewise.analysis.intervals import (
+    Estimate,
+    ratio_difference,
+    ratio_interval,
+    sums_ratio,
+)
 from likewise.analysis.spoilt import in_words
 from likewise.protocols import Condition, Policy, Reward
 from likewise.rollout.sampler import Sampler
@@ -45,12 +52,14 @@ class Profile:
         low, high: 95 % interval of each, from a bootstrap over subjects that is widened for few of
             them, as everywhere (`analysis.intervals`).
         std: Of the score, within a task.
+        centre: In steps, with the same kind of interval; no mean where the score never varies.
     """
 
     share: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
     std: float
+    centre: Estimate
 
 
 @dataclass(frozen=True)
@@ -59,12 +68,28 @@ class Attributed:
 
     Attributes:
         profiles: Of every scorer.
+        moved: Scorer's name → subject → E[(f − f_t)²]/2 of its tasks added up, float64 [T].
         spoilt: Reason → number of images that were shown to no scorer (flat, not finite); their
             tasks do not count.
     """
 
     profiles: Mapping[str, Profile]
+    moved: Mapping[str, Mapping[str, np.ndarray]]
     spoilt: Mapping[str, int]
+
+    def delay(self, scorer: str, than: str) -> Estimate:
+        """How many steps later the centre of `scorer` is than that of another one.
+
+        Over the subjects that both score. No mean where one of them never varies.
+        """
+        shared = sorted(self.moved[scorer].keys() & self.moved[than].keys())
+        first, second = (
+            _moments(np.stack([self.moved[name][subject] for subject in shared]))
+            for name in (scorer, than)
+        )
+        if not (first[1].any() and second[1].any()):
+            return Estimate(None, None, None, 0)
+        return ratio_difference(first, second)
 
 
 def find_unable(
@@ -131,13 +156,17 @@ def attribute_steps(
     subjects = [task.subject for task in tasks]
     spoilt = sum((Counter(part.spoilt) for part in parts), Counter[str]())
     try:
-        profiles = {
+        found = {
             name: _profile(name, values[k], valid[k], subjects, steps, sampler.num_steps)
             for k, name in enumerate(scorers)
         }
     except ValueError as error:
         raise ValueError(f"{error}{_also(spoilt)}") from error
-    return Attributed(profiles, dict(sorted(spoilt.items())))
+    return Attributed(
+        {name: profile for name, (profile, _) in found.items()},
+        {name: moved for name, (_, moved) in found.items()},
+        dict(sorted(spoilt.items())),
+    )
 
 
 def _also(spoilt: Mapping[str, int]) -> str:
@@ -199,10 +228,14 @@ def _profile(
     subjects: Sequence[str],
     steps: Sequence[int],
     num_steps: int,
-) -> Profile:
-    """Shares from scores [1 + S, tasks, draws]; a task that lacks any score does not count."""
+) -> tuple[Profile, Mapping[str, np.ndarray]]:
+    """From scores [1 + S, tasks, draws]; a task that lacks any score does not count.
+
+    Returns:
+        The profile, and what it comes from: see ``Attributed.moved``.
+    """
     known = valid.all(axis=(0, 2))
-    places = np.unique(np.array(subjects)[known], return_inverse=True)[1]
+    names, places = np.unique(np.array(subjects)[known], return_inverse=True)
     if not len(places) or places.max() == 0:
         raise ValueError(f"{name} scores tasks of fewer than two subjects")
     values = values[:, known]
@@ -211,9 +244,27 @@ def _profile(
     moved = ((values[0] - values[1:]) ** 2).mean(axis=2) / 2
     total, counts = np.bincount(places, weights=variance), np.bincount(places)
     share, low, high = np.zeros((3, num_steps))
+    parts = np.zeros((len(names), num_steps))
     for step, one in zip(steps, moved, strict=True):
-        part = np.bincount(places, weights=one)
-        share[step] = sums_ratio(part, total)  # what never varies is moved by nothing
-        low[step], high[step] = ratio_interval(part, total)
+        parts[:, step] = np.bincount(places, weights=one)
+        share[step] = sums_ratio(parts[:, step], total)  # what never varies is moved by nothing
+        low[step], high[step] = ratio_interval(parts[:, step], total)
     std = float(np.sqrt(total.sum() / counts.sum()))
-    return Profile(tuple(share.tolist()), tuple(low.tolist()), tuple(high.tolist()), std)
+    profile = Profile(
+        tuple(share.tolist()), tuple(low.tolist()), tuple(high.tolist()), std, _centre(parts)
+    )
+    return profile, dict(zip(names.tolist(), parts, strict=True))
+
+
+def _centre(parts: np.ndarray) -> Estimate:
+    """Mean step, weighted by what each of the c subjects' steps moved: [c, T]."""
+    first, wholes = _moments(parts)
+    if not wholes.any():
+        return Estimate(None, None, None, 0)
+    mean = float(sums_ratio(first, wholes))
+    return Estimate(mean, *ratio_interval(first, wholes), len(parts))
+
+
+def _moments(parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Σ_t t·part and Σ_t part of each row of [c, T]."""
+    return parts @ np.arange(parts.shape[1]), parts.sum(axis=1)

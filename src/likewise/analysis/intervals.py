@@ -99,8 +99,10 @@ def ratio_difference(
         first, second: Parts and wholes, each [c].
     """
 
-    def difference(*columns: np.ndarray, axis: int = -1) -> np.ndarray:
-        return sums_ratio(*columns[:2], axis) - sums_ratio(*columns[2:], axis)
+    def difference(
+        part: np.ndarray, whole: np.ndarray, other: np.ndarray, own: np.ndarray, axis: int = -1
+    ) -> np.ndarray:
+        return sums_ratio(part, whole, axis) - sums_ratio(other, own, axis)
 
     columns = (*first, *second)
     mean, n = float(difference(*columns)), len(columns[0])

@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from likewise.policies.common.pipeline_policy import PipelinePolicy
-from likewise.policies.common.stored_lora import LORA_FILE
+from likewise.policies.common.stored_lora import LORA_FILE, METADATA_KEY
 from likewise.policies.flux2_klein import Flux2KleinPolicy
 from likewise.policies.flux_kontext import FluxKontextPolicy
 from likewise.policies.formats import flux, qwen, unet
@@ -576,6 +576,10 @@ def test_files_that_no_run_can_begin_with_say_why(how: str, message: str, tmp_pa
     for place, word in ((tmp_path / "nowhere", "there is no"), (tmp_path, "name the file itself")):
         with pytest.raises(ValueError, match=word):
             start_from(other, place, keep_reference=False)
+    for header in ("[1]", "{"):
+        save_file({"x": torch.ones(1)}, file, metadata={METADATA_KEY: header})
+        with pytest.raises(ValueError, match=r"not a JSON object|is damaged"):
+            start_from(other, file, keep_reference=False)
     file.write_bytes(b"no safetensors")
     with pytest.raises(ValueError, match="damaged"):
         start_from(other, file, keep_reference=False)

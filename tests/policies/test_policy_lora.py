@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from likewise.policies.common.lora import Lora
 from likewise.policies.common.stored_lora import LORA_FILE, METADATA_KEY, read_lora
 
 
@@ -126,7 +128,7 @@ def rewrite(folder: Path, weights=None, **settings) -> None:
 def test_empty_settings_of_a_newer_peft_are_left_out(make_policy, velocity, stored) -> None:
     before = make_policy()
     before.load_adapter(stored)
-    rewrite(stored, some_future_option=None, another=False, a_pattern={})
+    rewrite(stored, some_future_option=None, another=False, a_pattern={}, rank_pattern=None)
     after = make_policy()
     after.load_adapter(stored)
     assert torch.equal(velocity(before), velocity(after))
@@ -143,7 +145,22 @@ def test_a_used_setting_of_a_newer_peft_is_refused_by_name(make_policy, stored) 
     [
         ({"r": 10**9}, "r=1000000000 in its header is not a LoRA's rank"),
         ({"r": "2"}, "r='2' in its header is not a LoRA's rank"),
-        ({"r": 4}, "says r=4, but its weights have rank 2"),
+        ({"r": 4}, r"says r=4 of \S+, but its weights have rank 2"),
+        ({"r": None}, "r=None in its header is not a LoRA's rank"),
+        ({"bias": "all"}, "bias='all', which adapters of likewise cannot have"),
+        ({"use_rslora": "yes"}, "use_rslora='yes' is neither true nor false"),
+        ({"rank_pattern": {"to_k": 8192}}, r"says r=8192 of \S+to_k, but its weights have rank 2"),
+        ({"rank_pattern": {"to_k": 10**9}}, "rank_pattern is not a table from modules to numbers"),
+        ({"rank_pattern": {"to_k": "2"}}, "rank_pattern is not a table from modules to numbers"),
+        ({"rank_pattern": ["to_k"]}, "rank_pattern is not a table from modules to numbers"),
+        ({"alpha_pattern": {"to_k": 0}}, "alpha_pattern is not a table from modules to numbers"),
+        ({"modules_to_save": ["x"]}, r"modules_to_save=\['x'\], which adapters of likewise cannot"),
+        (
+            {"layer_replication": [[0, 9]]},
+            "layer_replication=.*, which adapters of likewise cannot",
+        ),
+        ({"init_lora_weights": "pissa"}, "'pissa', which changes the base model: convert it"),
+        ({"init_lora_weights": [1]}, r"init_lora_weights=\[1\], which changes the base model"),
         ({"lora_alpha": "a"}, "lora_alpha='a' is not a scale"),
         ({"lora_alpha": float("inf")}, "is not a scale"),
         ({"use_dora": True}, "entries differ|has settings"),
@@ -155,13 +172,55 @@ def test_settings_that_make_no_sense_are_refused(make_policy, stored, settings, 
         make_policy().load_adapter(stored)
 
 
-def test_no_regular_expression_of_a_file_is_evaluated(make_policy, velocity, stored) -> None:
+ENDLESS = "(([a-z_0-9.])+.)+[A-Z]([a-z_0-9.])+$"  # takes time that doubles with every letter
+
+
+@pytest.mark.parametrize("key", ["target_modules", "exclude_modules", "layers_pattern"])
+def test_no_regular_expression_that_chooses_modules_is_evaluated(
+    make_policy, velocity, stored, key
+) -> None:
     before = make_policy()
     before.load_adapter(stored)
-    rewrite(stored, target_modules="(([a-z_0-9.])+.)+[A-Z]([a-z_0-9.])+$")  # exponential
+    rewrite(stored, **{key: ENDLESS})
     after = make_policy()
     after.load_adapter(stored)
     assert torch.equal(velocity(before), velocity(after))
+
+
+@pytest.mark.parametrize("table", ["rank_pattern", "alpha_pattern"])
+@pytest.mark.parametrize("pattern", [ENDLESS, "(a|a)*b", r"to_k|to_q", r".*\.to_k", ""])
+def test_no_regular_expression_in_a_table_is_evaluated(make_policy, stored, table, pattern) -> None:
+    rewrite(stored, **{table: {pattern: 2}})
+    with pytest.raises(ValueError, match=f"{table} is not a table from modules to numbers"):
+        make_policy().load_adapter(stored)
+
+
+@pytest.mark.parametrize("names", ["whole", "ends", "anchored"])
+def test_modules_may_have_ranks_and_scales_of_their_own(
+    make_policy, train, velocity, tmp_path: Path, names
+) -> None:
+    """As PEFT's tables say by plain names, in any of the forms in which they are written."""
+    module = "transformer_blocks.0.attn.to_q"
+    written = {"whole": module, "ends": "to_q", "anchored": f"^{module}$"}[names]
+    config = LoraConfig(
+        r=2,
+        lora_alpha=6,
+        target_modules=["to_q", "to_k"],
+        rank_pattern={written: 4},
+        alpha_pattern={written: 20, "to_k": 3},
+    )
+    policy = make_policy()
+    policy.adapter = Lora(policy.denoiser, "transformer", config)
+    train(policy).save_adapter(tmp_path)
+    ranks = {len(one) for key, one in load_file(tmp_path / LORA_FILE).items() if "lora_A" in key}
+    assert ranks == {2, 4}
+    newcomer, plain = make_policy(), make_policy()
+    newcomer.load_adapter(tmp_path)
+    assert torch.equal(velocity(policy), velocity(newcomer))
+    plain.pipeline.load_lora_weights(tmp_path)
+    assert torch.equal(velocity(policy), velocity(plain))
+    scaling = newcomer.denoiser.get_submodule(module).scaling["default"]
+    assert scaling == 20 / 4
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig
+from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -20,8 +21,15 @@ LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers looks for this name
 METADATA_KEY = "lora_adapter_metadata"  # diffusers' place for alpha and targets
 LARGEST_RANK = 8192  # more than the width of any denoiser that LoRAs are trained for
 
-# What narrows the search for modules, which are known; expressions that may never end, again.
-SEARCHES = {"exclude_modules", "layers_pattern", "layers_to_transform"}
+# What decides how weights act. Of the other settings some say nothing about the weights: what the
+# search for modules is narrowed by (the modules are known), how they began, who wrote the file.
+SWITCHES = {"use_rslora", "use_dora", "lora_bias", "fan_in_fan_out"}
+ACTING = {"r", "lora_alpha", "rank_pattern", "alpha_pattern"} | SWITCHES
+ASIDE = {"target_modules", "exclude_modules", "layers_pattern", "layers_to_transform"}
+ASIDE |= {"init_lora_weights", "eva_config", "loftq_config", "lora_dropout", "runtime_config"}
+ASIDE |= {"task_type", "peft_type", "auto_mapping", "peft_version", "inference_mode", "revision"}
+ASIDE |= {"base_model_name_or_path", "ensure_weight_tying", "megatron_core", "qalora_group_size"}
+BEGINNINGS = (None, True, False, "gaussian", "eva", "orthogonal")  # that leave the base as it is
 PLAIN = re.compile(r"\^?[\w.]+\$?")  # a module's name, in tables of ranks and scales
 
 # How the keys of other formats begin, and what such a file is.
@@ -66,32 +74,43 @@ def stored_config(
 ) -> LoraConfig:
     """What PEFT needs to add a LoRA like the stored one.
 
-    Settings that this version of PEFT does not know are left out where they are null or empty, as
-    newer versions write them for what is not used. The modules are those that have weights, so
-    that no regular expression of a stranger's is evaluated.
+    Only settings that decide how the weights act reach PEFT. Others may be there as long as they
+    are null or empty, as PEFT writes them for what is not used, or say nothing about the weights.
+    The modules are those that have weights, and tables of ranks and scales hold plain names: no
+    regular expression of a stranger's is evaluated.
 
     Args:
         source: Where settings and weights are from, for messages.
 
     Raises:
-        ValueError: the settings contradict the weights, use something that this version of PEFT
-            does not know, or PEFT refuses them.
+        ValueError: the settings contradict the weights, or use something that is not supported.
     """
     known = {field.name for field in dataclasses.fields(LoraConfig)}
-    unknown = {key: value for key, value in settings.items() if key not in known}
-    used = [f"{key}={value!r:.60}" for key, value in unknown.items() if value]
+    used = {key: value for key, value in settings.items() if value and key not in ACTING | ASIDE}
+    if used.get("bias") == "none":
+        del used["bias"]
     if used:
-        raise ValueError(
-            f"{source} was trained with {', '.join(used)}, which the installed version of peft "
-            "does not know: upgrade peft"
+        words = ", ".join(f"{key}={value!r:.60}" for key, value in used.items())
+        unknown = used.keys() - known
+        remedy = (
+            "the installed version of peft does not know: upgrade peft"
+            if unknown
+            else ("adapters of likewise cannot have")
         )
+        raise ValueError(f"{source} was trained with {words}, which {remedy}")
+    beginning = settings.get("init_lora_weights")
+    if beginning not in BEGINNINGS:
+        raise ValueError(
+            f"{source} was trained with init_lora_weights={beginning!r:.60}, which changes the "
+            "base model: convert it to a plain LoRA with peft first"
+        )
+    for key in SWITCHES & settings.keys():
+        if settings[key] not in (None, True, False):
+            raise ValueError(f"{source}: {key}={settings[key]!r:.60} is neither true nor false")
     _check_tables(settings, source)
-    ranks = {len(one) for key, one in weights.items() if ".lora_A." in key}
-    if not settings.get("rank_pattern") and ranks != {settings.get("r")}:
-        found = ", ".join(map(str, sorted(ranks))) or "none"
-        raise ValueError(f"{source} says r={settings.get('r')}, but its weights have rank {found}")
+    _check_ranks(settings, weights, source)
     modules = sorted({key.rpartition(".lora_")[0] for key in weights if ".lora_" in key})
-    chosen = {key: value for key, value in settings.items() if key in known - SEARCHES}
+    chosen = {key: one for key, one in settings.items() if key in ACTING and one is not None}
     try:
         return LoraConfig(**{**chosen, "target_modules": modules})
     except (TypeError, ValueError) as error:
@@ -107,6 +126,19 @@ def _check_tables(settings: Mapping[str, Any], source: Path) -> None:
         )
         if not fine:
             raise ValueError(f"{source}: {table} is not a table from modules to numbers")
+
+
+def _check_ranks(settings: Mapping[str, Any], weights: Mapping[str, Tensor], source: Path) -> None:
+    """The ranks that the settings ask memory for are those of the weights."""
+    table = settings.get("rank_pattern") or {}
+    for key, one in weights.items():
+        module, half, _ = key.partition(".lora_A.")
+        if half:
+            wanted = table.get(get_pattern_key(list(table), module), settings.get("r"))
+            if wanted != len(one):
+                raise ValueError(
+                    f"{source} says r={wanted} of {module}, but its weights have rank {len(one)}"
+                )
 
 
 def _check_keys(keys: Iterable[str], name: str, file: Path) -> None:

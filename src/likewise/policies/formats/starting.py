@@ -77,6 +77,8 @@ def _header(file: Path, name: str) -> dict[str, Any]:
             content = json.loads((stored.metadata() or {}).get(METADATA_KEY, "{}"))
     except Exception as error:  # safetensors' errors have no common class but this
         raise ValueError(f"{file} is damaged, or not a safetensors file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: {METADATA_KEY} in its header is not a JSON object")
     start = f"{name}."
     return {key.removeprefix(start): value for key, value in content.items()}
 

@@ -41,7 +41,7 @@ HOUSE: dict[str, set[str]] = {
     "printable": set(),
     "terminal": {"printable"},
     "tensors": set(),
-    "pretrained": {"tensors"},
+    "pretrained": {"tensors", "quiet"},
     "records": {"config", "printable"},
     # What numbers in files and arrays say: intervals, tests, fronts, diagnostics.
     "analysis": PAPERS,

@@ -1,16 +1,37 @@
 """The door from Python, one file per verb: `train`, `resume` and `extend`, `generate`,
 `evaluate`, `attribute`, `export`.
 
-``from likewise import load_recipe, train`` is the short way in.
+``from likewise import load_recipe, train`` is the short way in. Names load when first used: looking
+at data (`likewise.api.data`) needs no torch.
 """
 
-from likewise.api.attribution import attribute
-from likewise.api.evaluation import Evaluation, evaluate
-from likewise.api.exporting import Exported, export
-from likewise.api.extending import extend
-from likewise.api.generation import generate
-from likewise.api.training import Outcome, resume, train
+from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from likewise.quiet import hush_imports
+
+if TYPE_CHECKING:
+    from likewise.api.attribution import attribute
+    from likewise.api.evaluation import Evaluation, evaluate
+    from likewise.api.exporting import Exported, export
+    from likewise.api.extending import extend
+    from likewise.api.generation import generate
+    from likewise.api.training import Outcome, resume, train
+
+_HOMES = {
+    "Evaluation": "evaluation",
+    "Exported": "exporting",
+    "Outcome": "training",
+    "attribute": "attribution",
+    "evaluate": "evaluation",
+    "export": "exporting",
+    "extend": "extending",
+    "generate": "generation",
+    "resume": "training",
+    "train": "training",
+}
 __all__ = [
     "Evaluation",
     "Exported",
@@ -23,3 +44,11 @@ __all__ = [
     "resume",
     "train",
 ]
+
+hush_imports()  # here too, for Python users and for processes of a run: neither imports the command
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

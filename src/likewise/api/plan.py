@@ -25,7 +25,6 @@ from likewise.footprint.phases import CUDA_BYTES, Needs, stored_latents
 from likewise.footprint.remedies import Change
 from likewise.footprint.traced import Traced
 from likewise.footprint.weights import module_bytes, parts, saved_by, working_copy
-from likewise.quiet import be_quiet
 from likewise.trainer.launch import dtype_of
 from likewise.trainer.plan import plan_of, trained_steps
 
@@ -125,7 +124,6 @@ class Planner:
         key = repr((settings, recipe.adapter, references, against_reference))
         known = self._traced.get(key)
         if known is None or known.rows < micro_batch(recipe):
-            be_quiet()
             self._traced[key] = Traced(
                 lambda: weightless_policy(recipe),
                 lambda policy: add_adapter(recipe, policy),

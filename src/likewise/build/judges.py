@@ -9,7 +9,6 @@ import torch
 from likewise import assets
 from likewise.data.stickers import asked_for
 from likewise.protocols import Reward
-from likewise.quiet import be_quiet
 from likewise.rewards.judges import IdentityJudge, PromptJudge
 
 
@@ -18,7 +17,6 @@ def build_sticker_evaluators(device: torch.device) -> Mapping[str, Reward]:
 
     Identity compares with the world's own drawing of the task, not with the reference.
     """
-    be_quiet()
     return {
         "identity": IdentityJudge(assets.path("judge-identity"), device, asked_for),
         "prompt": PromptJudge(assets.path("judge-prompt"), device, strict=True),

@@ -17,7 +17,6 @@ from likewise.config.layers import apply, parse_override
 from likewise.config.problems import nearest
 from likewise.evaluation.measures import Measures
 from likewise.protocols import Encoder, Reward
-from likewise.quiet import be_quiet
 from likewise.rewards.clip import ClipI, ClipT
 from likewise.rewards.common.likeness import Transform
 from likewise.rewards.dino import DinoReward
@@ -94,7 +93,6 @@ def build_metrics(encoders: Mapping[str, str], device: torch.device) -> Measures
     Raises:
         ValueError: a metric is unknown, or its encoder cannot be loaded (the message names both).
     """
-    be_quiet()
     likeness, prompt = {}, {}
     for name, encoder in encoders.items():
         known = [*LIKENESS, *PROMPT, *SCORED]

@@ -23,7 +23,6 @@ from likewise.policies.formats.starting import start_from
 from likewise.policies.qwen_image_edit import QwenImageEditPolicy
 from likewise.policies.sd_ip_adapter import SdIpAdapterPolicy
 from likewise.protocols import Policy
-from likewise.quiet import be_quiet
 from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RECIPE, RunDirectory
 from likewise.rollout.sampler import Sampler
@@ -43,7 +42,6 @@ POLICIES: dict[str, type[PipelinePolicy]] = {
 
 def build_policy(recipe: Recipe, device: torch.device, trainable: bool = True) -> Policy:
     """The recipe's generator; if `trainable` with a fresh adapter, or the one to start from."""
-    be_quiet()
     policy = _policy(recipe.policy, device)
     if trainable:
         add_adapter(recipe, policy)

@@ -16,7 +16,6 @@ from likewise.config.problems import RecipeError, describe
 from likewise.config.recipe import Recipe
 from likewise.config.section import Section
 from likewise.protocols import AnyReward, GroupReward, Reward
-from likewise.quiet import be_quiet
 from likewise.rewards.clip import ClipI, ClipReward
 from likewise.rewards.copy_index import CopyIndexReward
 from likewise.rewards.dino import DinoReward
@@ -61,7 +60,6 @@ def build_evaluators(
 def _build_all(
     section: str, settings: Mapping[str, sections.Reward], device: torch.device
 ) -> dict[str, AnyReward]:
-    be_quiet()
     encoders = _Encoders(device)
     return {name: _named(f"{section}.{name}", one, encoders) for name, one in settings.items()}
 
@@ -94,7 +92,6 @@ def build_reward(kind: str, settings: Mapping[str, Any], device: str | None = No
             holds no value: one may be a key in the wrong place.
         ValueError: a model, function or key is not there, or does not fit.
     """
-    be_quiet()
     section = check_reward(kind, settings)
     encoders = _Encoders(find_device(device))
     reward = _named(f"rewards.{kind}", section, encoders)

@@ -5,7 +5,6 @@ One file per command; `errors` says how commands fail.
 
 from __future__ import annotations
 
-import logging
 import os
 
 import typer
@@ -24,6 +23,7 @@ from likewise.cli import (
     serve,
     train,
 )
+from likewise.quiet import hush_imports
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 app.command()(train.train)
@@ -39,21 +39,11 @@ app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(pretrain.app, name="pretrain")
 
-# Read when libraries are imported, and inherited by the processes that a run starts.
-_ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads are 10–50 times slower beside a busy process
-    "TRANSFORMERS_VERBOSITY": "error",  # it would miss torchvision, which is not used
-    "DIFFUSERS_VERBOSITY": "error",
-}
-
-# torchao is imported by diffusers wherever it is installed, and warns of kernels for other machines
-# than this one. At import, since processes that a run starts import this file, and no more.
-for _name in ("torchao", "torch.utils._pytree"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
-
 
 @app.callback()
 def main() -> None:
     """Subject-driven image generators, fine-tuned on rewards that conflict."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    # Spinning threads are 10–50 times slower beside a busy process. Read when torch is imported,
+    # and inherited by the processes that a run starts.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    hush_imports()

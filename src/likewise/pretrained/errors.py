@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from likewise.quiet import hide_loading_bars
+
 LONGEST = 400  # characters of a foreign message: some list every tensor of a model
 TELLING = (OSError, ValueError, RuntimeError)  # whose messages say enough without their type
 
@@ -15,7 +17,7 @@ class ModelError(ValueError):
 
 @contextmanager
 def loading(what: object) -> Iterator[None]:
-    """Turn every failure inside into one line that begins with `what`.
+    """Load without progress bars, and turn every failure into one line that begins with `what`.
 
     Libraries fail in many ways on a damaged folder: KeyError, TypeError, RecursionError, …
 
@@ -23,6 +25,7 @@ def loading(what: object) -> Iterator[None]:
         OSError: something is missing or cannot be read.
         ModelError: anything else went wrong.
     """
+    hide_loading_bars()
     try:
         yield
     except ModelError:

@@ -9,8 +9,6 @@ import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend
 from torch import Tensor, nn
 
-from likewise.quiet import be_quiet
-
 QUERY_NORMS = {"norm_q", "norm_k", "norm_added_q", "norm_added_k"}  # in diffusers' transformers
 
 
@@ -21,7 +19,6 @@ def set_up(denoiser: Any, checkpointing: bool, compile: bool, attention: str | N
         ValueError: there is no such attention backend, its package is missing, or the model has no
             blocks to compile.
     """
-    be_quiet()
     if checkpointing:
         denoiser.enable_gradient_checkpointing()
     if attention is not None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from likewise.study.workers import Worker, find_workers, usable_cores
+from likewise.cores import usable_cores
+from likewise.study.workers import Worker, find_workers
 
 CHILD = [sys.executable, "-m", "likewise.study.child"]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs prctl and affinities")

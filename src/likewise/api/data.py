@@ -8,7 +8,7 @@ from pathlib import Path
 from likewise.build.data import SOURCES, Report, check_source, guess_kind, open_source
 from likewise.config.data import KINDS
 from likewise.config.problems import nearest
-from likewise.trainer.launch import usable_cores
+from likewise.cores import usable_cores
 
 
 @dataclass(frozen=True)
@@ -40,4 +40,4 @@ def check_data(
     if kind not in SOURCES:
         raise ValueError(f"no kind of data {kind!r} to check; {nearest(kind, SOURCES)}")
     source = open_source(KINDS[kind](path=str(path)))
-    return Checked(kind, check_source(source, decode, usable_cores(), examples))
+    return Checked(kind, check_source(source, decode, len(usable_cores()), examples))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from likewise import __version__, assets
+from likewise.cores import usable_cores
 
 PYTHON = (3, 11)
 LIBRARIES = ("diffusers", "transformers", "peft", "accelerate")
@@ -68,11 +69,9 @@ def check_torch() -> Iterator[Finding]:
     except Exception as error:  # a broken build raises many things
         yield Finding("torch", "problem", str(error), "install it again: pip install torch")
         return
-    from likewise.trainer.launch import usable_cores
-
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
     yield Finding("torch", "ok", f"{torch.__version__}, {cuda}")
-    yield Finding("CPU", "ok", f"{usable_cores()} cores usable, {torch_level()}{amx()}")
+    yield Finding("CPU", "ok", f"{len(usable_cores())} cores usable, {torch_level()}{amx()}")
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         bf16 = "bfloat16" if torch.cuda.is_bf16_supported() else "no bfloat16"

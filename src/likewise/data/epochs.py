@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, TypeVar
 
-import torch
-
 from likewise.seeding import derive_seed
 
 T = TypeVar("T")
@@ -35,5 +33,7 @@ class Epochs(Generic[T]):
 
 @lru_cache(maxsize=4)
 def _order(count: int, seed: int, epoch: int) -> tuple[int, ...]:
+    import torch  # not above: looking at data needs none
+
     generator = torch.Generator().manual_seed(derive_seed("epoch", seed, epoch))
     return tuple(torch.randperm(count, generator=generator).tolist())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
+from likewise.cores import usable_cores
 from likewise.pretrain.report import BENCH_COLUMNS, BENCH_LEGEND, Numbers, bench_cells
 from likewise.pretrain.samples import training_subjects
 from likewise.pretrain.stages import STAGES
@@ -114,5 +114,5 @@ def _training_time(log: Path) -> str:
 def _hardware() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(usable_cores())
     return f"{cores} CPU cores ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from likewise.cores import usable_cores
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -48,13 +50,6 @@ def find_workers(count: int | Literal["auto"], device: str) -> list[Worker]:
         Worker(f"GPU {gpu}", None, {"CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": threads})
         for gpu in (gpus[index % len(gpus)] for index in range(total))
     ]
-
-
-def usable_cores() -> list[int]:
-    """CPU cores that this process may use, by number."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def visible_gpus() -> list[str]:

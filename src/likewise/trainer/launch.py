@@ -20,6 +20,7 @@ import torch
 from torch import multiprocessing
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
+from likewise.cores import usable_cores
 from likewise.trainer.checks import TrainingError
 from likewise.trainer.interrupts import Interrupts
 
@@ -41,7 +42,7 @@ def auto_processes(device: str) -> int:
     """
     if device.startswith("cuda"):
         return 1 if ":" in device else torch.cuda.device_count()
-    return min(MAX_AUTO_CPU, usable_cores()) if device == "cpu" else 1
+    return min(MAX_AUTO_CPU, len(usable_cores())) if device == "cpu" else 1
 
 
 def auto_device() -> str:
@@ -92,7 +93,7 @@ def is_launched() -> bool:
 
 def auto_threads(processes: int) -> int:
     """Threads per process: what OMP_NUM_THREADS says, else an equal share of the CPU's cores."""
-    return int(os.environ.get("OMP_NUM_THREADS") or max(1, usable_cores() // processes))
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, len(usable_cores()) // processes))
 
 
 def launch(count: int, worker: Callable[..., Any], *arguments: Any, remedy: str = "") -> int:
@@ -212,13 +213,6 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ORPHAN_GRACE)
     os._exit(1)
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use; containers often allow fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _free_port() -> int:

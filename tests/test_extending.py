@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,17 +12,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from policies import test_family_sampling, test_family_training
 from policies.ledger import Ledger
+from pyarrow import parquet
 
 from likewise.config import policies as sections
 from likewise.records import RunDirectory
 
 ROOT = Path(__file__).parents[1]
-GUIDE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+PACKAGE = ROOT / "src" / "likewise"
+GUIDE, RULE_GUIDE = (
+    (ROOT / "docs" / "extending.md")
+    .read_text(encoding="utf-8")
+    .split("\n## Adding a credit rule\n")
+)
 FILE = re.compile(r"`([\w]+\.(?:py|yaml))`:\n\n```\w+\n(.*?)```", re.DOTALL)
 SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SHIPPING = re.compile(r"   ```python\n(.*?)   ```", re.DOTALL)
 
 
@@ -42,26 +51,28 @@ def test_the_example_is_the_guide(place: Path) -> None:
     assert len((place / "pix2pix.py").read_text().splitlines()) <= 80
 
 
-def test_the_commands_train_and_agree_with_stock(place: Path) -> None:
-    programs = place / "bin"  # `likewise` and `python` of this installation
-    programs.mkdir()
+def run_commands(commands: str, folder: Path, source: Path) -> str:
+    """What shell commands of the guide print in `folder`, with the package that `source` holds."""
+    programs = folder / "bin"  # `likewise` and `python` of this installation
+    programs.mkdir(exist_ok=True)
     for name, options in (("likewise", "-m likewise "), ("python", "")):
         (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {options}"$@"\n')
         (programs / name).chmod(0o755)
     paths = {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    paths["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), *filter(None, sys.path)])
+    paths["PYTHONPATH"] = os.pathsep.join([str(source), *filter(None, sys.path)])
+    return subprocess.run(
+        ["bash", "-e", "-c", commands],
+        cwd=folder,
+        env={**os.environ, **paths},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    ).stdout
+
+
+def test_the_commands_train_and_agree_with_stock(place: Path) -> None:
     train, compare = SHELL.findall(GUIDE)
-    said = [
-        subprocess.run(
-            ["bash", "-e", "-c", commands],
-            cwd=place,
-            env={**os.environ, **paths},
-            stdout=subprocess.PIPE,
-            check=True,
-            text=True,
-        ).stdout
-        for commands in (train, compare)
-    ]
+    said = [run_commands(commands, place, ROOT / "src") for commands in (train, compare)]
     assert "finished: 1 iterations" in said[0]
     (row,) = RunDirectory.open(place / "runs" / "tiny").read_metrics()
     assert row["update/grad_norm"] > 0
@@ -93,3 +104,38 @@ def test_a_shipped_policy_passes_the_tests_of_all(shipped: dict[str, Any]) -> No
     test_family_sampling.test_planned_shapes_are_those_of_encoding(family, ledger)
     test_family_training.test_a_grpo_step_changes_only_the_adapter(family, ledger)
     assert ledger.cells["InstructPix2Pix", "ode"] == 0.0
+
+
+def edited(folder: Path) -> Path:
+    """`folder`, with a copy of the package that has the guide's credit rule, mostly links."""
+    package = folder / "likewise"
+    package.mkdir(parents=True)
+    for part in PACKAGE.iterdir():
+        if part.name in ("algorithm", "config"):
+            shutil.copytree(part, package / part.name)
+        else:
+            (package / part.name).symlink_to(part)
+    function, row, name = PYTHON.findall(RULE_GUIDE)
+    rules, recipes = package / "algorithm" / "rules.py", package / "config" / "credit.py"
+    replace(rules, r"(?=^RULES: )", f"{function}\n\n")
+    replace(rules, r"(?<=^RULES: dict\[str, Rule\] = \{\n)", row)
+    replace(recipes, r"^    kind: Literal\[\"minimum\".*\n", name)
+    return folder
+
+
+def replace(file: Path, place: str, text: str) -> None:
+    """Put `text` in the only place of a file that a pattern matches."""
+    content, count = re.subn(place, lambda _: text, file.read_text("utf-8"), flags=re.MULTILINE)
+    assert count == 1
+    file.write_text(content, encoding="utf-8")
+
+
+def test_a_credit_rule_is_a_function_and_a_row(tmp_path: Path) -> None:
+    (command,) = SHELL.findall(RULE_GUIDE)
+    run_commands(command, tmp_path, edited(tmp_path / "src"))
+    (metrics,) = RunDirectory.open(tmp_path / "runs" / "median").read_metrics()
+    assert metrics["update/grad_norm"] > 0
+    table = parquet.read_table(tmp_path / "runs" / "median" / "rewards" / "000001.parquet")
+    z = np.array([table[f"z/{name}"] for name in ("prompt", "identity", "likeness")])
+    assert np.array(table["total"]) == pytest.approx(np.sort(z, axis=0)[1], abs=1e-6)
+    assert z.std(axis=1).min() > 0.5

@@ -151,8 +151,8 @@ def guard_case(transition: Callable, levels: tuple[float, float]) -> tuple[Tenso
 @pytest.mark.parametrize(
     "name, transition",
     [
-        ("dance_sde", lambda *a: dance_sde(*a, 0.4)),
-        ("flow_sde", lambda *a: flow_sde(*a, 0.7, 0.96)),
+        ("dance-sde", lambda *a: dance_sde(*a, 0.4)),
+        ("flow-sde", lambda *a: flow_sde(*a, 0.7, 0.96)),
     ],
 )
 def test_guarded_log_ratio_is_the_shift_along_the_noise(
@@ -172,7 +172,7 @@ def test_guarded_ratio_is_one_at_first_and_has_a_gradient() -> None:
     mean_new = mean_old.clone().requires_grad_()
     sample, std = draw(3, 5, seed=1), torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64)
     new, old = (gaussian_log_prob(sample, m, std) for m in (mean_new, mean_old))
-    ratio = ob.guarded_ratio(new, old, mean_new, mean_old, std, "dance_sde")
+    ratio = ob.guarded_ratio(new, old, mean_new, mean_old, std, "dance-sde")
     assert torch.equal(ratio, torch.ones_like(ratio))
     ob.clipped_loss(ratio, torch.ones(3), 1e-4).loss.backward()
     # −d/dμ of mean_b mean_d(Δμ·ε) with ε = (sample − μ)/std
@@ -180,10 +180,10 @@ def test_guarded_ratio_is_one_at_first_and_has_a_gradient() -> None:
     torch.testing.assert_close(mean_new.grad, expected)
 
 
-@pytest.mark.parametrize("transition", ["cps", "ddim", "ode", "Dance-SDE"])
+@pytest.mark.parametrize("transition", ["cps", "ddim", "ode", "dance_sde"])
 def test_guard_is_refused_elsewhere(transition: str) -> None:
     log_prob, mean = torch.zeros(2), torch.zeros(2, 3)
-    with pytest.raises(ValueError, match="GRPO-Guard is valid only for dance_sde and flow_sde"):
+    with pytest.raises(ValueError, match="GRPO-Guard is valid only for flow-sde and dance-sde"):
         ob.guarded_ratio(log_prob, log_prob, mean, mean, 0.1, transition)
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from likewise.algorithm.transitions import Level, precise, spread
+from likewise.config.rollout import TRANSITIONS
 
-# √(−dt) times a noise rate is their std; GRPO-Guard's derivation needs that.
-GUARDED_TRANSITIONS = ("dance_sde", "flow_sde")
+GUARDED_TRANSITIONS = [name for name, facts in TRANSITIONS.items() if facts.noise_rate]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def guarded_ratio(
         log_prob_new, log_prob_old: [B].
         mean_new, mean_old: Transition means [B, …]; the old one's gradient is cut.
         std: The transition's, including √(−dt): a number, [B] or [B, 1, …, 1].
-        transition: ``"dance_sde"`` or ``"flow_sde"``.
+        transition: ``"dance-sde"`` or ``"flow-sde"``.
 
     Raises:
         ValueError: any other transition. In CPS and DDIM std has no factor √(−dt), for which the

@@ -15,10 +15,14 @@ that ``mean + std * noise`` draws and :func:`gaussian_log_prob` scores. Common t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from likewise.algorithm.schedule import variance_preserving_alpha
 
 Level = float | Tensor  # a number, or one number per member [B]
 Parameterization = Literal["epsilon", "v_prediction"]
@@ -150,6 +154,40 @@ def ddim(
     # Rounding may leave a tiny negative number where the exact one is 0.
     direction = (1 - alpha_next - variance).clamp_min(0).sqrt() * noise
     return alpha_next.sqrt() * x0 + direction, variance.sqrt()
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What the transitions of the table need beside x, v and the noise level.
+
+    Attributes:
+        sigma, sigma_next: σ and σ' of the step, without dimensions; float64 where no flow is
+            predicted, for :func:`schedule.variance_preserving_alpha`.
+        second: σ_1 of the schedule.
+        parameterization: What the model predicts, where that is no flow.
+    """
+
+    sigma: Tensor
+    sigma_next: Tensor
+    second: Tensor
+    parameterization: Parameterization
+
+
+# By the names that a recipe has for them, from x, v, the step and `noise_level`. What a recipe has
+# to know of each is in `config.rollout.TRANSITIONS`.
+TRANSITIONS: dict[str, Callable[[Tensor, Tensor, StepContext, float], tuple[Tensor, Tensor]]] = {
+    "flow-sde": lambda x, v, at, level: flow_sde(x, v, at.sigma, at.sigma_next, level, at.second),
+    "dance-sde": lambda x, v, at, level: dance_sde(x, v, at.sigma, at.sigma_next, level),
+    "cps": lambda x, v, at, level: cps(x, v, at.sigma, at.sigma_next, level),
+    "ddim": lambda x, v, at, level: ddim(
+        x,
+        v,
+        variance_preserving_alpha(at.sigma),
+        variance_preserving_alpha(at.sigma_next),
+        level,
+        at.parameterization,
+    ),
+}
 
 
 def gaussian_log_prob(sample: Tensor, mean: Tensor, std: Level) -> Tensor:

@@ -14,6 +14,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 class Objective(Section):
     """The clipped surrogate and its options."""
 
+    kind: Literal["grpo"] = Field("grpo", description="grpo: PPO's clipped loss on stored steps")
     clip_range: PositiveFloat = Field(1e-4, le=1e3, description="largest |ratio - 1| that learns")
     kl: NonNegativeFloat = Field(0.0, description="weight of the KL to the frozen reference")
     guard: bool = Field(False, description="GRPO-Guard's normalised ratio; not for cps")

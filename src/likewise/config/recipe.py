@@ -18,7 +18,7 @@ from likewise.config.evaluators import check_evaluators
 from likewise.config.learning import Objective, Optimizer
 from likewise.config.policies import Custom, FluxKontext, Policy, SdIpAdapter
 from likewise.config.rewards import Reward
-from likewise.config.rollout import Rollout
+from likewise.config.rollout import TRANSITIONS, Rollout
 from likewise.config.run import Run
 from likewise.config.section import Section
 from likewise.config.silent import silent_settings
@@ -82,19 +82,18 @@ class Recipe(Section):
                 f"{len(rule.identity)} of identity, but rollout.num_steps is {steps}: give one "
                 "share per step, as likewise attribute measures them"
             )
-        transition = self.rollout.transition
+        transition, facts = self.rollout.transition, self.rollout.transition_facts
         flow = not isinstance(self.policy, SdIpAdapter)
-        if (transition == "ddim") == flow and not isinstance(self.policy, Custom):
+        if facts.flow != flow and not isinstance(self.policy, Custom):
             raise ValueError(
                 f"rollout.transition {transition} does not suit policy {self.policy.kind}: "
                 "ddim is for sd-ip-adapter, which predicts epsilon or v, and for it alone"
             )
-        if self.objective.guard and transition in ("cps", "ddim"):
-            raise ValueError(
-                f"objective.guard is valid for flow-sde and dance-sde, not for {transition}"
-            )
-        if self.objective.inverse_dt and transition == "ddim":
-            raise ValueError("objective.inverse_dt is for flows, not for ddim")
+        if self.objective.guard and not facts.noise_rate:
+            valid = " and ".join(name for name, one in TRANSITIONS.items() if one.noise_rate)
+            raise ValueError(f"objective.guard is valid for {valid}, not for {transition}")
+        if self.objective.inverse_dt and not facts.flow:
+            raise ValueError(f"objective.inverse_dt is for flows, not for {transition}")
         adapter = self.adapter
         if isinstance(adapter, Lora) and adapter.reference == "start" and not self.objective.kl:
             raise ValueError("adapter.reference start is for objective.kl, which is 0")

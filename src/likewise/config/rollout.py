@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from likewise.config.section import Section
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True)
+class TransitionFacts:
+    """What a recipe has to know of a transition, whose function is in `algorithm.transitions`.
+
+    Attributes:
+        flow: It is for models that predict a flow; else for those that predict epsilon or v.
+        ends_random: Its last step draws noise too; else that step has no density to train.
+        noise_rate: Its std is a noise rate times √(−dt), as GRPO-Guard needs it.
+        most_noise: Largest `noise_level`; None: no bound of its own.
+        least_steps: Fewest `num_steps`.
+    """
+
+    flow: bool = True
+    ends_random: bool = False
+    noise_rate: bool = False
+    most_noise: float | None = None
+    least_steps: int = 1
+
+
+TRANSITIONS = {
+    "flow-sde": TransitionFacts(ends_random=True, noise_rate=True, least_steps=2),
+    "dance-sde": TransitionFacts(ends_random=True, noise_rate=True),
+    "cps": TransitionFacts(most_noise=1),
+    "ddim": TransitionFacts(flow=False, most_noise=1),
+}
+
+if TYPE_CHECKING:
+    TransitionName = str
+else:
+    TransitionName = Literal[tuple(TRANSITIONS)]
 
 
 class AllSteps(Section):
@@ -51,7 +84,7 @@ class Rollout(Section):
     shift: PositiveFloat | None = Field(
         None, ge=1e-3, le=1e3, description="static; null: the pipeline's own rule"
     )
-    transition: Literal["flow-sde", "dance-sde", "cps", "ddim"] = Field(
+    transition: TransitionName = Field(
         "flow-sde", description="ddim for models that predict epsilon or v, the others for flows"
     )
     noise_level: PositiveFloat = Field(
@@ -67,22 +100,32 @@ class Rollout(Section):
     shared_noise: bool = Field(True, description="one initial noise per group (the paper)")
     micro_batch: PositiveInt = Field(16, description="pictures per forward, in rollout and update")
 
+    @property
+    def transition_facts(self) -> TransitionFacts:
+        """What has to be known of `transition`."""
+        return TRANSITIONS[self.transition]
+
+    @model_validator(mode="after")
+    def _transition_fits(self) -> Rollout:
+        name, facts = self.transition, self.transition_facts
+        if not facts.ends_random and self.deterministic_tail < 1:
+            raise ValueError(
+                f"the last step of {name} has no density to train: set deterministic_tail to 1 "
+                "or more"
+            )
+        if facts.most_noise is not None and self.noise_level > facts.most_noise:
+            raise ValueError(f"noise_level of {name} must be at most {facts.most_noise:g}")
+        if not facts.flow and self.shift is not None:
+            raise ValueError(f"shift is for flows: leave it out with {name}")
+        if self.num_steps < facts.least_steps:
+            raise ValueError(f"{name} needs num_steps of at least {facts.least_steps}")
+        return self
+
     @model_validator(mode="after")
     def _steps_fit(self) -> Rollout:
         stochastic = self.num_steps - self.deterministic_tail
         if stochastic < 1:
             raise ValueError("deterministic_tail must leave at least one of num_steps")
-        if self.transition in ("cps", "ddim") and self.deterministic_tail < 1:
-            raise ValueError(
-                f"the last step of {self.transition} has no density to train: "
-                "set deterministic_tail to 1 or more"
-            )
-        if self.transition in ("cps", "ddim") and self.noise_level > 1:
-            raise ValueError(f"noise_level of {self.transition} must be at most 1")
-        if self.transition == "ddim" and self.shift is not None:
-            raise ValueError("shift is for flows: leave it out with ddim")
-        if self.transition == "flow-sde" and self.num_steps < 2:
-            raise ValueError("flow-sde needs num_steps of at least 2")
         if isinstance(self.trained, WindowSteps):
             latest = stochastic - self.trained.size
             last = latest if self.trained.last is None else self.trained.last

@@ -8,19 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from likewise.algorithm.objective import (
-    Objective,
-    clipped_loss,
-    gaussian_kl,
-    guarded_ratio,
-    inverse_dt,
-    ratio,
-)
-from likewise.algorithm.transitions import gaussian_log_prob
 from likewise.config.learning import Objective as ObjectiveSettings
-from likewise.protocols import Condition, Policy
+from likewise.protocols import Policy
 from likewise.rollout.sampler import Sampler
-from likewise.rollout.trajectories import Trajectory, Transition
+from likewise.rollout.trajectories import Trajectory
+from likewise.trainer.objectives import OBJECTIVES, Term, Trained
 
 
 @dataclass
@@ -41,13 +33,15 @@ class UpdateSums:
     silenced: float = 0.0
     deviation: float = 0.0
 
-    def add(self, objective: Objective, kl: Tensor, terms: int) -> None:
-        self.terms += terms
-        self.loss += float(objective.loss.detach()) * terms
-        self.kl += float(kl.detach()) * terms
-        self.ratio += float(objective.ratio_mean) * terms
-        self.clipped += float(objective.clip_fraction) * terms
-        self.silenced += float(objective.silenced_fraction) * terms
+    def add(self, term: Term, count: int) -> None:
+        """Add the means of a term over `count` samples."""
+        objective = term.objective
+        self.terms += count
+        self.loss += float(objective.loss.detach()) * count
+        self.kl += float(term.kl.detach()) * count
+        self.ratio += float(objective.ratio_mean) * count
+        self.clipped += float(objective.clip_fraction) * count
+        self.silenced += float(objective.silenced_fraction) * count
         apart = objective.ratio_deviation.nan_to_num(torch.inf)  # max() would skip NaN
         self.deviation = max(self.deviation, float(apart))
 
@@ -81,17 +75,15 @@ class Replay:
             stop: Asked before each micro-batch; true leaves out the rest, and makes the result
                 worthless.
         """
-        sums = UpdateSums()
+        sums, objective = UpdateSums(), OBJECTIVES[self.settings.kind]
+        trained = Trained(self.policy, self.sampler, self.settings)
         for trajectory in trajectories:
             if stop():
                 break
             rows = torch.tensor(trajectory.rows)
-            for transition in trajectory.transitions:
-                credit = advantages[rows, transition.step].to(transition.x.device)
-                objective, kl = self._terms(trajectory.condition, transition, credit)
-                loss = objective.loss + self.settings.kl * kl
-                self.scaled(loss * (len(rows) / total_terms)).backward()
-                sums.add(objective, kl, len(rows))
+            for term in objective(trained, trajectory, advantages[rows]):
+                self.scaled(term.loss * (len(rows) / total_terms)).backward()
+                sums.add(term, len(rows))
         return sums
 
     def ratio_deviation(self, trajectory: Trajectory) -> float:
@@ -106,40 +98,6 @@ class Replay:
         for parameter in self.policy.trainable_parameters():
             parameter.grad = None
         return sums.deviation
-
-    def _terms(
-        self, condition: Condition, transition: Transition, credit: Tensor
-    ) -> tuple[Objective, Tensor]:
-        """The objective of one step of a micro-batch, and its mean KL to the reference."""
-        settings, t = self.settings, transition.step
-        mean, std = self._replayed(condition, transition)
-        new, old = gaussian_log_prob(transition.following, mean, std), transition.log_prob
-        if settings.guard:
-            assert transition.mean is not None  # the rollout keeps them where the guard is on
-            kind = self.sampler.transition.replace("-", "_")
-            ratios = guarded_ratio(new, old, mean, transition.mean, std, kind)
-        else:
-            ratios = ratio(new, old)
-        weight = None
-        if settings.inverse_dt:
-            length = inverse_dt(self.sampler.sigmas[t], self.sampler.sigmas[t + 1])
-            weight = length.to(credit).expand_as(credit)
-        objective = clipped_loss(ratios, credit, settings.clip_range, weight)
-        return objective, self._kl(condition, transition, mean, std)
-
-    def _kl(
-        self, condition: Condition, transition: Transition, mean: Tensor, std: Tensor
-    ) -> Tensor:
-        if self.settings.kl == 0:
-            return torch.zeros((), device=mean.device)
-        with torch.no_grad(), self.policy.adapter_disabled():
-            reference, _ = self._replayed(condition, transition)
-        return gaussian_kl(mean, reference, std).mean()
-
-    def _replayed(self, condition: Condition, transition: Transition) -> tuple[Tensor, Tensor]:
-        t = transition.step
-        v = self.policy.velocity(transition.x, self.sampler.sigmas[t], condition)
-        return self.sampler.stochastic(transition.x, v, t)
 
 
 Reduce = Callable[[Tensor], Tensor]

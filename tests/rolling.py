@@ -13,6 +13,7 @@ from tiny import a_task
 from torch import Tensor, nn
 
 from likewise.algorithm.schedule import shifted_sigmas
+from likewise.config.rollout import Rollout
 from likewise.protocols import Policy
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.steps import StepPlan
@@ -134,7 +135,8 @@ def roller(
     tasks = some_tasks(tasks) if isinstance(tasks, int) else tasks
     rows = range(len(tasks) * group) if rows is None else rows
     how = sampler(policy, num_steps, transition)
-    return Roller(policy, how, steps, tasks, group, rows, micro, seed, shared, means)
+    settings = Rollout(group_size=group, micro_batch=micro, shared_noise=shared)
+    return Roller(policy, how, steps, tasks, settings, rows, seed, means)
 
 
 def roll(

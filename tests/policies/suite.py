@@ -15,6 +15,7 @@ from policies.families import Family
 from torch import Tensor, nn
 
 from likewise.config.learning import Objective, Optimizer
+from likewise.config.rollout import Rollout
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.steps import StepPlan
@@ -90,8 +91,8 @@ def adapted(policy: PipelinePolicy, targets: str = "all") -> PipelinePolicy:
 def rolled_out(policy: PipelinePolicy, tasks: Sequence[Task], seed: int = 5) -> Trajectory:
     """A group of each task, in one batch."""
     rows = tuple(range(len(tasks) * GROUP))
-    plan = StepPlan(TRAINED, TRAINED)
-    return Roller(policy, sampler(policy), plan, tasks, GROUP, rows, 100, seed, True).draw(rows)
+    plan, settings = StepPlan(TRAINED, TRAINED), Rollout(group_size=GROUP, micro_batch=100)
+    return Roller(policy, sampler(policy), plan, tasks, settings, rows, seed).draw(rows)
 
 
 def replay(policy: PipelinePolicy) -> Replay:

@@ -34,6 +34,17 @@ def test_stochastic_steps(transition: str, t: int) -> None:
     assert (std == 0) == (transition == "cps" and t == 4)
 
 
+@pytest.mark.parametrize("transition", ["flow-sde", "dance-sde", "cps"])
+def test_a_step_is_the_mean_plus_so_much_noise(transition: str) -> None:
+    noise = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(1))
+    drawn = Sampler(SIGMAS, transition, 0.6).step(X, V, 2, noise)
+    mean, std = expected(transition, 2)
+    assert torch.equal(drawn.following, mean + std * noise)
+    assert torch.equal(drawn.mean, mean) and torch.equal(drawn.std, std)
+    log_prob = torch.distributions.Normal(mean, std).log_prob(drawn.following).mean((1, 2))
+    torch.testing.assert_close(drawn.log_prob(), log_prob)
+
+
 @pytest.mark.parametrize("t", range(5))
 def test_deterministic_steps_follow_the_ode(t: int) -> None:
     there = Sampler(SIGMAS, "flow-sde", 0.6).deterministic(X, V, t)

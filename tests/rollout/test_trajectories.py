@@ -24,7 +24,7 @@ def joined(parts: list[Trajectory], name: str) -> Tensor:
     """``latents`` of all rows, or ``x``, ``following``, ``log_prob`` of all transitions [N, B]."""
     if name == "latents":
         return torch.cat([part.latents for part in parts])
-    steps = zip(*[part.transitions for part in parts], strict=True)
+    steps = zip(*[part.stored for part in parts], strict=True)
     return torch.stack([torch.cat([getattr(one, name) for one in step]) for step in steps])
 
 
@@ -144,12 +144,12 @@ def test_members_tasks_iterations_and_steps_have_noise_of_their_own() -> None:
     (first,), (second,), (third,) = (roll(policy, ALL, seed=seed) for seed in seeds)
     noises = []
     for drawn in (first, second, third):
-        noises += drawn.transitions[0].x.flatten(1).unbind()
-        for transition in drawn.transitions:
-            v = policy.velocity(transition.x, sampler(policy).sigmas[transition.step],
+        noises += drawn.stored[0].x.flatten(1).unbind()
+        for one in drawn.stored:
+            v = policy.velocity(one.x, sampler(policy).sigmas[one.step],
                                 drawn.condition)  # fmt: skip
-            mean, std = sampler(policy).stochastic(transition.x, v, transition.step)
-            noises += ((transition.following - mean) / std).detach().flatten(1).unbind()
+            mean, std = sampler(policy).stochastic(one.x, v, one.step)
+            noises += ((one.following - mean) / std).detach().flatten(1).unbind()
     table = torch.stack(noises)
     assert len(table) == 3 * 6 * 5
     apart = torch.cdist(table, table) + 99 * torch.eye(len(table))
@@ -160,11 +160,11 @@ def test_the_noise_of_a_step_is_standard_normal_and_white() -> None:
     policy = LinearPolicy()
     (drawn,) = roll(policy, plan([0, 1]), tasks=4, group=100, micro=400)
     kept = []
-    for transition in drawn.transitions:
-        v = policy.velocity(transition.x, sampler(policy).sigmas[transition.step], drawn.condition)
-        mean, std = sampler(policy).stochastic(transition.x, v.detach(), transition.step)
-        kept.append(((transition.following - mean) / std).flatten(1))
-    noise = torch.cat([drawn.transitions[0].x.flatten(1), *kept], dim=1)  # [400, 3·12]
+    for one in drawn.stored:
+        v = policy.velocity(one.x, sampler(policy).sigmas[one.step], drawn.condition)
+        mean, std = sampler(policy).stochastic(one.x, v.detach(), one.step)
+        kept.append(((one.following - mean) / std).flatten(1))
+    noise = torch.cat([drawn.stored[0].x.flatten(1), *kept], dim=1)  # [400, 3·12]
     assert abs(float(noise.mean())) < 4 / math.sqrt(noise.numel())
     assert abs(float(noise.std()) - 1) < 4 / math.sqrt(2 * noise.numel())
     correlation = torch.corrcoef(noise.T) - torch.eye(36)
@@ -177,15 +177,15 @@ def test_the_noise_of_a_step_is_standard_normal_and_white() -> None:
 def test_a_group_may_share_its_initial_noise() -> None:
     policy = LinearPolicy()
     (drawn,) = roll(policy, ALL, shared=True)
-    start = drawn.transitions[0].x
+    start = drawn.stored[0].x
     for task in range(2):
         expected = policy.initial_noise([derive_seed(5, "initial noise", task)])
         assert torch.equal(start[3 * task : 3 * task + 3], expected.expand(3, *SHAPE))
     assert not torch.equal(start[0], start[3])
-    following = drawn.transitions[0].following
+    following = drawn.stored[0].following
     assert all(not torch.equal(following[a], following[b]) for a in range(3) for b in range(a))
     (own,) = roll(policy, ALL, shared=False)
-    assert not torch.equal(own.transitions[0].x[0], own.transitions[0].x[1])
+    assert not torch.equal(own.stored[0].x[0], own.stored[0].x[1])
 
 
 def test_steps_before_the_noise_are_computed_once_per_task() -> None:
@@ -203,7 +203,7 @@ def test_steps_before_the_noise_are_computed_once_per_task() -> None:
     assert torch.equal(joined(parts, "latents"), drawn.latents)
     start = policy.initial_noise([derive_seed(5, "initial noise", task) for task in range(3)])
     fork = integrate(policy, sampler(policy), start, policy.encode(some_tasks(3)), range(2))
-    assert torch.equal(drawn.transitions[0].x, fork.repeat_interleave(4, 0))
+    assert torch.equal(drawn.stored[0].x, fork.repeat_interleave(4, 0))
 
 
 def test_without_shared_noise_every_row_takes_every_step() -> None:
@@ -221,8 +221,8 @@ def test_stored_transitions_are_those_that_were_drawn(make: Any, transition: str
     policy = make()
     how = sampler(policy, 4, transition)
     (drawn,) = roll(policy, plan([0, 1, 2]), transition=transition, means=True)
-    assert [one.step for one in drawn.transitions] == [0, 1, 2]
-    for one, after in zip(drawn.transitions, (*drawn.transitions[1:], None), strict=True):
+    assert [one.step for one in drawn.stored] == [0, 1, 2]
+    for one, after in zip(drawn.stored, (*drawn.stored[1:], None), strict=True):
         with torch.no_grad():
             v = policy.velocity(one.x, how.sigmas[one.step], drawn.condition)
         mean, std = how.stochastic(one.x, v, one.step)
@@ -234,16 +234,16 @@ def test_stored_transitions_are_those_that_were_drawn(make: Any, transition: str
         assert one.log_prob.shape == (6,) and one.log_prob.dtype == torch.float32
         assert not any(part.requires_grad for part in (one.x, one.following, one.mean))
         assert after is None or torch.equal(one.following, after.x)
-    last = drawn.transitions[-1].following
+    last = drawn.stored[-1].following
     assert torch.equal(integrate(policy, how, last, drawn.condition, range(3, 4)), drawn.latents)
 
 
 def test_only_trained_transitions_are_kept() -> None:
     (all_kept,) = roll(LinearPolicy(), ALL)
     (some,) = roll(LinearPolicy(), plan(range(4), [1, 3]))
-    assert [one.step for one in some.transitions] == [1, 3]
-    for one in some.transitions:
-        same = all_kept.transitions[one.step]
+    assert [one.step for one in some.stored] == [1, 3]
+    for one in some.stored:
+        same = all_kept.stored[one.step]
         assert torch.equal(one.x, same.x) and torch.equal(one.log_prob, same.log_prob)
         assert one.mean is None
     assert torch.equal(some.latents, all_kept.latents)  # training chooses; drawing is the same
@@ -255,8 +255,8 @@ def test_a_window_is_surrounded_by_the_ode() -> None:
     how, condition = sampler(policy), drawn.condition
     seeds = [derive_seed(5, "initial noise", *divmod(row, 3)) for row in range(6)]
     start = integrate(policy, how, policy.initial_noise(seeds), condition, range(1))
-    assert torch.equal(drawn.transitions[0].x, start)
-    end = integrate(policy, how, drawn.transitions[-1].following, condition, range(3, 4))
+    assert torch.equal(drawn.stored[0].x, start)
+    end = integrate(policy, how, drawn.stored[-1].following, condition, range(3, 4))
     assert torch.equal(drawn.latents, end)
 
 
@@ -265,7 +265,7 @@ def test_drawing_leaves_no_gradient() -> None:
     policy.add_lora(2, 4)
     (drawn,) = roll(policy, ALL, shared=True)
     assert not drawn.latents.requires_grad
-    assert all(not one.log_prob.requires_grad for one in drawn.transitions)
+    assert all(not one.log_prob.requires_grad for one in drawn.stored)
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -82,7 +82,7 @@ def written_out(
     total, terms = torch.zeros((), dtype=EXACT), 0
     sigmas = policy.sigmas(4, None).to(EXACT)
     c = drawn.condition.rows  # type: ignore[attr-defined]
-    for one in drawn.transitions:
+    for one in drawn.stored:
         t = one.step
         mean, std = mean_and_std(policy, transition, one.x, t, c, parts)
         reference, _ = mean_and_std(policy, transition, one.x, t, c, policy.reference)
@@ -308,7 +308,7 @@ def test_a_step_makes_what_got_credit_likelier(sign: float) -> None:
     with torch.no_grad():
         for parameter in policy.trainable_parameters():
             parameter -= 1e-3 * parameter.grad / parameter.grad.norm()
-    one = drawn.transitions[1]
+    one = drawn.stored[1]
     with torch.no_grad():
         v = policy.velocity(one.x, sampler(policy).sigmas[2], drawn.condition)
     mean, std = sampler(policy).stochastic(one.x, v, 2)

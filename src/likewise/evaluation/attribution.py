@@ -203,10 +203,10 @@ def _draw(
         if t not in steps:
             x = sampler.deterministic(x, v, t)
             continue
-        mean, std = sampler.stochastic(x, v, t)
-        branches = len(x) // len(numbers)
-        same = mean + std * torch.cat([noise("step", t)] * branches)
-        x = torch.cat([same, mean[: len(numbers)] + std * noise("step anew", t)])
+        base, branches = len(numbers), len(x) // len(numbers)
+        same = sampler.step(x, v, t, torch.cat([noise("step", t)] * branches))
+        anew = sampler.step(x[:base], v[:base], t, noise("step anew", t))
+        x = torch.cat([same.following, anew.following])
     return x
 
 

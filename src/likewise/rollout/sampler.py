@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from torch import Tensor
 
-from likewise.algorithm.transitions import TRANSITIONS, Parameterization, StepContext, ode
+from likewise.algorithm.transitions import (
+    TRANSITIONS,
+    Parameterization,
+    StepContext,
+    gaussian_log_prob,
+    ode,
+)
 from likewise.config.problems import nearest
 from likewise.config.rollout import TRANSITIONS as FACTS
+
+
+class SDEStep(NamedTuple):
+    """One step that was drawn at random.
+
+    Attributes:
+        following: The latents that it leads to, like x.
+        mean: Of the transition, like x.
+        std: Of the transition, [1, …, 1] or without dimensions.
+    """
+
+    following: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def log_prob(self) -> Tensor:
+        """Log-density of what was drawn, float32 [B]: see `transitions.gaussian_log_prob`."""
+        return gaussian_log_prob(*self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +73,16 @@ class Sampler:
     @property
     def num_steps(self) -> int:
         return len(self.sigmas) - 1
+
+    def step(self, x: Tensor, v: Tensor, t: int, noise: Tensor) -> SDEStep:
+        """Step t at random: mean + std·noise.
+
+        Args:
+            x, v: Latents and velocity [B, …].
+            noise: Standard normal, like x.
+        """
+        mean, std = self.stochastic(x, v, t)
+        return SDEStep(mean + std * noise, mean, std)
 
     def stochastic(self, x: Tensor, v: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Mean like x, and std [1, …, 1] or without dimensions, of the transition at step t."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from likewise.algorithm.transitions import gaussian_log_prob
+from likewise.config.rollout import Rollout
 from likewise.protocols import Condition, Policy
 from likewise.rollout.layout import Rows
 from likewise.rollout.sampler import Sampler
@@ -18,8 +18,8 @@ from likewise.types import Task
 
 
 @dataclass(frozen=True)
-class Transition:
-    """One trained step of a micro-batch of b rows, as it was drawn.
+class StoredStep:
+    """One trained step of a micro-batch of b samples, as it was drawn.
 
     Attributes:
         step: True index t in the sampling schedule.
@@ -42,13 +42,13 @@ class Trajectory:
     Attributes:
         rows: Which rows of the iteration these are.
         condition: Their tasks, encoded.
-        transitions: Trained steps, ascending.
+        stored: Trained steps, ascending.
         latents: Finished, float32 [b, *latent].
     """
 
     rows: Rows
     condition: Condition
-    transitions: tuple[Transition, ...]
+    stored: tuple[StoredStep, ...]
     latents: Tensor
 
 
@@ -60,12 +60,10 @@ class Roller:
 
     Args:
         tasks: All tasks of the iteration; only those in `rows` are touched.
-        group_size: G.
+        settings: The recipe's section.
         rows: Those that this process draws.
-        micro_batch: Tasks per forward in shared deterministic steps.
         seed: Of the run and iteration: :func:`iteration_seed`.
-        shared_noise: One initial noise per task instead of one per row.
-        keep_means: Keep the means of transitions too.
+        keep_means: Keep the means of trained steps too.
     """
 
     def __init__(
@@ -74,57 +72,53 @@ class Roller:
         sampler: Sampler,
         plan: StepPlan,
         tasks: Sequence[Task],
-        group_size: int,
+        settings: Rollout,
         rows: Sequence[int],
-        micro_batch: int,
         seed: int,
-        shared_noise: bool,
         keep_means: bool = False,
     ) -> None:
-        self.policy, self.sampler, self.plan = policy, sampler, plan
-        self.group_size, self.seed, self.shared_noise = group_size, seed, shared_noise
-        self.keep_means = keep_means
-        numbers = sorted({row // group_size for row in rows})
+        self.policy, self.sampler, self.plan, self.settings = policy, sampler, plan, settings
+        self.seed, self.keep_means = seed, keep_means
+        numbers = sorted({row // settings.group_size for row in rows})
         self.places = {number: place for place, number in enumerate(numbers)}
         self.condition = policy.encode([tasks[number] for number in numbers])
-        self.fork = min(plan.stochastic) if shared_noise else 0
-        self.starts = self._shared_starts(micro_batch) if shared_noise and numbers else None
+        self.fork = min(plan.stochastic) if settings.shared_noise else 0
+        self.starts = self._shared_starts() if settings.shared_noise and numbers else None
 
     @torch.no_grad()
     def draw(self, rows: Rows) -> Trajectory:
         """Draw these rows in one batch."""
-        places = [self.places[row // self.group_size] for row in rows]
+        places = [self.places[row // self.settings.group_size] for row in rows]
         condition = self.condition.select(places)
         if self.starts is None:
             x = self.policy.initial_noise([self._seed(row, "initial noise") for row in rows])
         else:
             x = self.starts[places]
-        kept: list[Transition] = []
+        kept: list[StoredStep] = []
         for t in range(self.fork, self.sampler.num_steps):
             v = self.policy.velocity(x, self.sampler.sigmas[t], condition)
             if t in self.plan.stochastic:
-                transition = self._transition(x, v, t, rows)
-                kept += [transition] if t in self.plan.trained else []
-                x = transition.following
+                step = self._step(x, v, t, rows)
+                kept += [step] if t in self.plan.trained else []
+                x = step.following
             else:
                 x = self.sampler.deterministic(x, v, t)
         return Trajectory(rows, condition, tuple(kept), x)
 
-    def _transition(self, x: Tensor, v: Tensor, t: int, rows: Rows) -> Transition:
-        mean, std = self.sampler.stochastic(x, v, t)
+    def _step(self, x: Tensor, v: Tensor, t: int, rows: Rows) -> StoredStep:
         noise = self.policy.initial_noise([self._seed(row, "step", t) for row in rows])
-        following = mean + std * noise
-        log_prob = gaussian_log_prob(following, mean, std)
-        return Transition(t, x, following, mean if self.keep_means else None, log_prob)
+        drawn = self.sampler.step(x, v, t, noise)
+        mean = drawn.mean if self.keep_means else None
+        return StoredStep(t, x, drawn.following, mean, drawn.log_prob())
 
     @torch.no_grad()
-    def _shared_starts(self, micro_batch: int) -> Tensor:
+    def _shared_starts(self) -> Tensor:
         """Latents of every task at the first stochastic step, [tasks, *latent]."""
         seeds = [derive_seed(self.seed, "initial noise", number) for number in self.places]
         noise = self.policy.initial_noise(seeds)
         if self.fork == 0:
             return noise
-        parts = []
+        parts, micro_batch = [], self.settings.micro_batch
         for start in range(0, len(noise), micro_batch):
             part = slice(start, start + micro_batch)
             condition, x = self.condition.select(part), noise[part]
@@ -132,7 +126,7 @@ class Roller:
         return torch.cat(parts)
 
     def _seed(self, row: int, *purpose: str | int) -> int:
-        return derive_seed(self.seed, *purpose, *divmod(row, self.group_size))
+        return derive_seed(self.seed, *purpose, *divmod(row, self.settings.group_size))
 
 
 def iteration_seed(seed: int, iteration: int) -> int:

@@ -25,7 +25,7 @@ from likewise.algorithm.transitions import gaussian_log_prob
 from likewise.config.learning import Objective as ObjectiveSettings
 from likewise.protocols import Condition, Policy
 from likewise.rollout.sampler import Sampler
-from likewise.rollout.trajectories import Trajectory, Transition
+from likewise.rollout.trajectories import StoredStep, Trajectory
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class Trained:
     sampler: Sampler
     settings: ObjectiveSettings
 
-    def replayed(self, condition: Condition, stored: Transition) -> tuple[Tensor, Tensor]:
+    def replayed(self, condition: Condition, stored: StoredStep) -> tuple[Tensor, Tensor]:
         """Mean, with gradient, and std of a stored step, computed again."""
         v = self.policy.velocity(stored.x, self.sampler.sigmas[stored.step], condition)
         return self.sampler.stochastic(stored.x, v, stored.step)
 
-    def reference(self, condition: Condition, stored: Transition) -> Tensor:
+    def reference(self, condition: Condition, stored: StoredStep) -> Tensor:
         """The mean that the frozen reference gives a stored step."""
         with torch.no_grad(), self.policy.adapter_disabled():
             return self.replayed(condition, stored)[0]
@@ -74,7 +74,7 @@ def grpo(trained: Trained, trajectory: Trajectory, advantages: Tensor) -> Iterat
         advantages: Theirs, [b, T].
     """
     settings, sampler = trained.settings, trained.sampler
-    for stored in trajectory.transitions:
+    for stored in trajectory.stored:
         t, credit = stored.step, advantages[:, stored.step].to(stored.x.device)
         mean, std = trained.replayed(trajectory.condition, stored)
         new, old = gaussian_log_prob(stored.following, mean, std), stored.log_prob

@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass, fields
 import torch
 from PIL.Image import Image
 
-from likewise.algorithm.transitions import gaussian_log_prob
 from likewise.config.recipe import Recipe
 from likewise.protocols import AnyReward
 from likewise.rollout.scoring import score_pictures, to_pil
-from likewise.rollout.trajectories import Trajectory, Transition
+from likewise.rollout.trajectories import StoredStep, Trajectory
 from likewise.trainer.clock import peak_memory_mb
 from likewise.trainer.plan import Plan, Work
 from likewise.trainer.processes import Processes
@@ -133,11 +132,9 @@ class _Bench:
         policy, seeds = self.parts.policy, list(range(len(self.tasks)))
         x = policy.initial_noise(seeds)
         v = policy.velocity(x, self.sampler.sigmas[0], self.condition)
-        mean, std = self.sampler.stochastic(x, v, 0)
-        following = mean + std * policy.initial_noise(seeds)
-        log_prob = gaussian_log_prob(following, mean, std)
-        step = Transition(0, x, following, mean, log_prob)
-        return Trajectory(tuple(seeds), self.condition, (step,), following)
+        drawn = self.sampler.step(x, v, 0, policy.initial_noise(seeds))
+        step = StoredStep(0, x, drawn.following, drawn.mean, drawn.log_prob())
+        return Trajectory(tuple(seeds), self.condition, (step,), drawn.following)
 
     def decode(self, trajectory: Trajectory) -> list[Image]:
         return to_pil(self.parts.policy.decode(trajectory.latents))

@@ -316,17 +316,14 @@ class Session:
     def _roller(
         self, iteration: int, tasks: Sequence[Task], plan: StepPlan, rows: Sequence[int]
     ) -> Roller:
-        settings = self.recipe.rollout
         return Roller(
             self.parts.policy,
             self.sampler,
             plan,
             tasks,
-            settings.group_size,
+            self.recipe.rollout,
             rows,
-            settings.micro_batch,
             iteration_seed(self.recipe.seed, iteration),
-            settings.shared_noise,
             keep_means=self.recipe.objective.guard,
         )
 

@@ -93,7 +93,7 @@ class Replay:
         without gradient; gradients are cleared. Infinite where a ratio is no number.
         """
         rows, steps = max(trajectory.rows) + 1, self.sampler.num_steps
-        terms = len(trajectory.rows) * len(trajectory.transitions)
+        terms = len(trajectory.rows) * len(trajectory.stored)
         sums = self.gradient([trajectory], torch.ones(rows, steps), terms)
         for parameter in self.policy.trainable_parameters():
             parameter.grad = None

@@ -48,20 +48,22 @@ def test_steps_are_those_of_the_rollout(trained: str, tail: int) -> None:
 def test_a_shared_start_is_drawn_once_per_task() -> None:
     window = "rollout.trained={kind: window, size: 2, first: 3, last: 3}"
     plan = plan_of(recipe("rollout.tasks=4", "rollout.group_size=5", window))
-    assert plan.iteration.rollout == 4 * 3 + 20 * 3
-    assert plan.iteration.update == 20 * 2
+    assert plan.iteration.rollout == 4 * 4 + 20 * 2  # three, and the first stochastic one
+    assert plan.iteration.update == 4 + 20
     alone = plan_of(
         recipe("rollout.tasks=4", "rollout.group_size=5", window, "rollout.shared_noise=false")
     )
-    assert alone.iteration.rollout == 20 * 6
+    assert (alone.iteration.rollout, alone.iteration.update) == (20 * 6, 20 * 2)
 
 
 def test_guidance_and_kl_cost_forwards() -> None:
     plain = plan_of(recipe()).iteration
-    assert (plain.tasks, plain.pictures, plain.rollout) == (16, 192, 192 * 6)
-    assert (plain.update, plain.reference) == (192 * 4, 0)
+    assert (plain.tasks, plain.pictures, plain.rollout) == (16, 192, 16 + 192 * 5)
+    first = 4 / 6  # how often the step that groups share is among the 4 of 6
+    assert plain.update == pytest.approx(16 * first + 192 * (4 - first)) and plain.reference == 0
     dear = plan_of(recipe("objective.kl=0.1", "policy.true_cfg_scale=2")).iteration
-    assert (dear.rollout, dear.update, dear.reference) == (192 * 12, 192 * 8, 192 * 8)
+    assert (dear.rollout, dear.update) == (2 * plain.rollout, 2 * plain.update)
+    assert dear.reference == dear.update
 
 
 def test_processes_share_the_work_and_the_slowest_counts() -> None:

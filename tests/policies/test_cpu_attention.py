@@ -95,9 +95,12 @@ def test_replay_of_a_policy_equals_its_rollout(passes: list[torch.dtype]) -> Non
     assert passes and set(passes) == {torch.float32}
 
 
-def test_recomputed_blocks_keep_torchs_attention(passes: list[torch.dtype]) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_recomputed_blocks_keep_torchs_attention(passes: list[torch.dtype], late: bool) -> None:
     """A block that is recomputed in the backward pass is outside the context then."""
-    policy = make_policy(torch.bfloat16, gradient_checkpointing=True)
+    policy = make_policy(torch.bfloat16, gradient_checkpointing=not late)
+    if late:
+        policy.denoiser.enable_gradient_checkpointing()
     policy.add_lora(4, 4)
     policy.denoiser.train()
     velocity = policy.velocity(policy.initial_noise([1]), 0.7, policy.encode([a_task()]))

@@ -193,12 +193,12 @@ def test_steps_before_the_noise_are_computed_once_per_task() -> None:
     steps = plan([2, 3])
     levels = sampler(policy).sigmas.tolist()
     (drawn,) = roll(policy, steps, tasks=3, group=4, micro=100, shared=True)
-    assert policy.calls == [(levels[0], 3), (levels[1], 3), (levels[2], 12), (levels[3], 12)]
+    assert policy.calls == [(levels[0], 3), (levels[1], 3), (levels[2], 3), (levels[3], 12)]
     assert policy.encoded == list(PROMPTS[:3])
     policy.calls.clear()
     parts = roll(policy, steps, tasks=3, group=4, micro=2, shared=True)
     rows = {level: sum(n for at, n in policy.calls if at == level) for level in levels[:4]}
-    assert list(rows.values()) == [3, 3, 12, 12]
+    assert list(rows.values()) == [3, 3, 3, 12]
     assert max(n for _, n in policy.calls) == 2
     assert torch.equal(joined(parts, "latents"), drawn.latents)
     start = policy.initial_noise([derive_seed(5, "initial noise", task) for task in range(3)])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,15 +17,35 @@ from likewise.seeding import derive_seed
 from likewise.types import Task
 
 
+@dataclass(frozen=True, eq=False)
+class Fork:
+    """Latents at the first SDE step, where all samples of a group are still one.
+
+    One forward for each group gives the velocities of all its samples, in rollout and replay.
+
+    Attributes:
+        parts: Batches of tasks, in the roller's order: their conditions, and x [n, *latent].
+        size: Tasks in every part but the last.
+    """
+
+    parts: tuple[tuple[Condition, Tensor], ...]
+    size: int
+
+
 @dataclass(frozen=True)
 class StoredStep:
     """One trained step of a micro-batch of b samples, as it was drawn.
 
     Attributes:
         step: True index t in the sampling schedule.
-        x, following: Latents x_t and x_{t+1}, float32 [b, *latent], as they are replayed.
-        mean: Mean of the transition, like x; None unless asked for (GRPO-Guard needs it).
+        x: Latents x_t, float32 [b, *latent], as they are replayed; [n, *latent] where a `fork` was
+            taken apart (:func:`replay_batches`), and sample b began at x[places[b]].
+        following: Latents x_{t+1}, float32 [b, *latent].
+        mean: Mean of the transition, like `following`; None unless asked for (GRPO-Guard needs it).
         log_prob: Of `following`, float32 [b].
+        places: Each sample's task, int64 [b], counted as in the fork or, in a part of it, as in x;
+            None where each sample has a latent of its own.
+        fork: Where the samples' latents come from, if it is the first SDE step of whole groups.
     """
 
     step: int
@@ -33,6 +53,8 @@ class StoredStep:
     following: Tensor
     mean: Tensor | None
     log_prob: Tensor
+    places: Tensor | None = None
+    fork: Fork | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +78,8 @@ class Roller:
     """Draws the micro-batches of one iteration.
 
     Prompts and references are encoded once per task. Where all noise of a group comes after some
-    deterministic steps, those are computed once per task too.
+    deterministic steps, those are computed once per task too, and so is the first velocity after
+    them.
 
     Args:
         tasks: All tasks of the iteration; only those in `rows` are touched.
@@ -82,20 +105,24 @@ class Roller:
         numbers = sorted({row // settings.group_size for row in rows})
         self.places = {number: place for place, number in enumerate(numbers)}
         self.condition = policy.encode([tasks[number] for number in numbers])
-        self.fork = min(plan.stochastic) if settings.shared_noise else 0
-        self.starts = self._shared_starts() if settings.shared_noise and numbers else None
+        self.first = min(plan.stochastic) if settings.shared_noise else 0
+        self.shared = self._share_starts() if settings.shared_noise and numbers else None
 
     @torch.no_grad()
     def draw(self, rows: Rows) -> Trajectory:
         """Draw these rows in one batch."""
         places = [self.places[row // self.settings.group_size] for row in rows]
         condition = self.condition.select(places)
-        if self.starts is None:
+        kept: list[StoredStep] = []
+        if self.shared is None:
             x = self.policy.initial_noise([self._seed(row, "initial noise") for row in rows])
         else:
-            x = self.starts[places]
-        kept: list[StoredStep] = []
-        for t in range(self.fork, self.sampler.num_steps):
+            fork, starts, velocities = self.shared
+            step = self._step(starts[places], velocities[places], self.first, rows)
+            step = replace(step, places=torch.tensor(places), fork=fork)
+            kept += [step] if self.first in self.plan.trained else []
+            x = step.following
+        for t in range(self.first + (self.shared is not None), self.sampler.num_steps):
             v = self.policy.velocity(x, self.sampler.sigmas[t], condition)
             if t in self.plan.stochastic:
                 step = self._step(x, v, t, rows)
@@ -112,21 +139,64 @@ class Roller:
         return StoredStep(t, x, drawn.following, mean, drawn.log_prob())
 
     @torch.no_grad()
-    def _shared_starts(self) -> Tensor:
-        """Latents of every task at the first stochastic step, [tasks, *latent]."""
+    def _share_starts(self) -> tuple[Fork, Tensor, Tensor]:
+        """Every task's latents at the first SDE step, and their velocities, [tasks, *latent]."""
         seeds = [derive_seed(self.seed, "initial noise", number) for number in self.places]
-        noise = self.policy.initial_noise(seeds)
-        if self.fork == 0:
-            return noise
-        parts, micro_batch = [], self.settings.micro_batch
-        for start in range(0, len(noise), micro_batch):
-            part = slice(start, start + micro_batch)
+        noise, size = self.policy.initial_noise(seeds), self.settings.micro_batch
+        parts, velocities = [], []
+        for start in range(0, len(noise), size):
+            part = slice(start, start + size)
             condition, x = self.condition.select(part), noise[part]
-            parts.append(integrate(self.policy, self.sampler, x, condition, range(self.fork)))
-        return torch.cat(parts)
+            x = integrate(self.policy, self.sampler, x, condition, range(self.first))
+            parts.append((condition, x))
+            velocities.append(self.policy.velocity(x, self.sampler.sigmas[self.first], condition))
+        starts = torch.cat([x for _, x in parts])
+        return Fork(tuple(parts), size), starts, torch.cat(velocities)
 
     def _seed(self, row: int, *purpose: str | int) -> int:
         return derive_seed(self.seed, *purpose, *divmod(row, self.settings.group_size))
+
+
+def replay_batches(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+    """What an update replays: the same steps, in the batches in which their velocities were drawn.
+
+    Steps at a fork leave the trajectories that they belong to. They come first, one trajectory for
+    each part of the fork, with the rows that drew from it; these have no finished latents.
+    """
+    own = [
+        replace(one, stored=tuple(step for step in one.stored if step.fork is None))
+        for one in trajectories
+    ]
+    drawn: dict[Fork, list[tuple[Rows, StoredStep]]] = {}
+    for one in trajectories:
+        for step in one.stored:
+            if step.fork is not None:
+                drawn.setdefault(step.fork, []).append((one.rows, step))
+    parts = [part for fork, steps in drawn.items() for part in _parts(fork, steps)]
+    return [*parts, *(one for one in own if one.stored)]
+
+
+def _parts(fork: Fork, drawn: Sequence[tuple[Rows, StoredStep]]) -> Iterator[Trajectory]:
+    rows = torch.tensor([row for some, _ in drawn for row in some])
+    steps = [step for _, step in drawn]
+    places = torch.cat([step.places for step in steps if step.places is not None])
+    following = torch.cat([step.following for step in steps])
+    means = [step.mean for step in steps if step.mean is not None]
+    log_prob = torch.cat([step.log_prob for step in steps])
+    for number, (condition, x) in enumerate(fork.parts):
+        here = places // fork.size == number
+        if not here.any():
+            continue
+        there = here.to(x.device)
+        step = StoredStep(
+            steps[0].step,
+            x,
+            following[there],
+            torch.cat(means)[there] if means else None,
+            log_prob[there],
+            (places[here] % fork.size).to(x.device),
+        )
+        yield Trajectory(tuple(rows[here].tolist()), condition, (step,), x[:0])
 
 
 def iteration_seed(seed: int, iteration: int) -> int:

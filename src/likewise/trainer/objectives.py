@@ -57,8 +57,11 @@ class Trained:
 
     def replayed(self, condition: Condition, stored: StoredStep) -> tuple[Tensor, Tensor]:
         """Mean, with gradient, and std of a stored step, computed again."""
-        v = self.policy.velocity(stored.x, self.sampler.sigmas[stored.step], condition)
-        return self.sampler.stochastic(stored.x, v, stored.step)
+        x, places = stored.x, stored.places
+        v = self.policy.velocity(x, self.sampler.sigmas[stored.step], condition)
+        if places is not None:  # groups are one latent there
+            x, v = x[places], v[places]
+        return self.sampler.stochastic(x, v, stored.step)
 
     def reference(self, condition: Condition, stored: StoredStep) -> Tensor:
         """The mean that the frozen reference gives a stored step."""

@@ -21,15 +21,15 @@ class Work:
         tasks: Prompts and references to encode.
         pictures: To decode and score.
         rollout: Forwards without gradient, on average where windows move.
-        update: Forwards with gradient, each with its backward.
+        update: Forwards with gradient, each with its backward; on average too.
         reference: Forwards of the frozen reference, for the KL.
     """
 
     tasks: int
     pictures: int
     rollout: float
-    update: int
-    reference: int
+    update: float
+    reference: float
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def trained_steps(settings: Rollout) -> int:
 def mean_fork(settings: Rollout, iterations: int) -> float:
     """Steps before the first stochastic one: a mean over window positions.
 
-    With shared noise, these are computed once per task instead of once per picture. A window that
-    moves at random is taken to be everywhere equally often.
+    With shared noise, these and the first stochastic one are computed once per task instead of once
+    per picture. A window that moves at random is taken to be everywhere equally often.
     """
     if not isinstance(settings.trained, WindowSteps):
         return 0.0
@@ -119,9 +119,13 @@ def mean_fork(settings: Rollout, iterations: int) -> float:
 
 def _work(recipe: Recipe, tasks: int, pictures: int) -> Work:
     settings, rows = recipe.rollout, recipe.policy.forwards
-    fork = mean_fork(settings, recipe.run.iterations) if settings.shared_noise else 0.0
-    drawn = tasks * fork + pictures * (settings.num_steps - fork)
-    learned = pictures * trained_steps(settings) * rows
+    shared, forks = 0.0, 0.0  # steps that a group takes as one, and how many of them are trained
+    if settings.shared_noise:
+        shared, forks = mean_fork(settings, recipe.run.iterations) + 1, 1.0
+        if isinstance(settings.trained, RandomSteps):
+            forks = trained_steps(settings) / (settings.num_steps - settings.deterministic_tail)
+    drawn = tasks * shared + pictures * (settings.num_steps - shared)
+    learned = (tasks * forks + pictures * (trained_steps(settings) - forks)) * rows
     reference = learned if recipe.objective.kl > 0 else 0
     return Work(tasks, pictures, drawn * rows, learned, reference)
 

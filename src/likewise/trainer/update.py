@@ -11,7 +11,7 @@ from torch import Tensor
 from likewise.config.learning import Objective as ObjectiveSettings
 from likewise.protocols import Policy
 from likewise.rollout.sampler import Sampler
-from likewise.rollout.trajectories import Trajectory
+from likewise.rollout.trajectories import Trajectory, replay_batches
 from likewise.trainer.objectives import OBJECTIVES, Term, Trained
 
 
@@ -77,7 +77,7 @@ class Replay:
         """
         sums, objective = UpdateSums(), OBJECTIVES[self.settings.kind]
         trained = Trained(self.policy, self.sampler, self.settings)
-        for trajectory in trajectories:
+        for trajectory in replay_batches(trajectories):
             if stop():
                 break
             rows = torch.tensor(trajectory.rows)

@@ -99,8 +99,7 @@ class PipelinePolicy(TrainablePolicy):
         self.guidance = Guidance(true_cfg_scale, negative_prompt, batched_cfg)
         self.offload = offload
         self.cache = NoCache() if cache is None else EmbeddingCache(Path(cache), pipeline)
-        # A compiled block or one that is recomputed in the backward pass does not see the context.
-        self._plain_blocks = not (compile or gradient_checkpointing)
+        self._compiled = compile
         set_up(self.denoiser, gradient_checkpointing, compile, attention)
         narrow_queries(self.denoiser, self.dtype)
         self._unwanted: Tensors | None = None
@@ -260,9 +259,11 @@ class PipelinePolicy(TrainablePolicy):
             return by_rows(x, condition, forward)
 
     def _fast_gradients(self) -> AbstractContextManager[Any]:
-        if self._plain_blocks and self.device.type == "cpu" and self.dtype != torch.float32:
-            return Float32Backward()
-        return nullcontext()
+        # Blocks that are compiled, or recomputed in the backward pass, do not see the context.
+        inside = self._compiled or self.denoiser.is_gradient_checkpointing
+        if inside or self.device.type != "cpu" or self.dtype == torch.float32:
+            return nullcontext()
+        return Float32Backward()
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> Tensor:

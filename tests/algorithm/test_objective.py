@@ -21,9 +21,14 @@ def logs(*ratios: float) -> Tensor:
     return torch.tensor(ratios, dtype=torch.float64).log()
 
 
+def clipped(new: Tensor, old: Tensor, *more: object) -> ob.Objective:
+    """The clipped loss from log-probs."""
+    return ob.clipped_loss(ob.ratio(new, old), *more)  # type: ignore[arg-type]
+
+
 def loss_and_slope(ratio: float, advantage: float, clip_range: float = 0.1) -> tuple[float, float]:
     new = logs(ratio).requires_grad_()
-    loss = ob.clipped_objective(new, logs(1.0), torch.tensor([advantage]), clip_range).loss
+    loss = clipped(new, logs(1.0), torch.tensor([advantage]), clip_range).loss
     loss.backward()
     assert new.grad is not None
     return loss.item(), new.grad.item()
@@ -48,7 +53,7 @@ def test_clipping_by_hand(ratio: float, advantage: float, loss: float, slope: fl
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_before_the_first_update(dtype: torch.dtype) -> None:
     log_prob, A = draw(6, 4).to(dtype), draw(6, 4, seed=1).float()
-    result = ob.clipped_objective(log_prob, log_prob.clone(), A, 1e-4)
+    result = clipped(log_prob, log_prob.clone(), A, 1e-4)
     assert result.loss.item() == pytest.approx(-A.mean().item())
     assert result.loss.dtype == torch.float32
     assert (result.ratio_mean.item(), result.ratio_deviation.item()) == (1, 0)
@@ -57,7 +62,7 @@ def test_before_the_first_update(dtype: torch.dtype) -> None:
 
 def test_statistics_by_hand() -> None:
     new, A = logs(1.0, 1.2, 1.2, 0.7), torch.tensor([1.0, 1.0, -1.0, -1.0])
-    result = ob.clipped_objective(new, torch.zeros_like(new), A, 0.1)
+    result = clipped(new, torch.zeros_like(new), A, 0.1)
     assert result.ratio_mean.item() == pytest.approx(4.1 / 4)
     assert result.ratio_deviation.item() == pytest.approx(0.3)
     assert result.clip_fraction.item() == pytest.approx(3 / 4)
@@ -67,7 +72,7 @@ def test_statistics_by_hand() -> None:
 def test_silenced_terms_are_those_without_gradient() -> None:
     new = (0.2 * draw(500)).requires_grad_()
     A = draw(500, seed=1)
-    result = ob.clipped_objective(new, torch.zeros(500), A, 0.1)
+    result = clipped(new, torch.zeros(500), A, 0.1)
     result.loss.backward()
     assert new.grad is not None
     assert result.silenced_fraction.item() == pytest.approx((new.grad == 0).double().mean().item())
@@ -76,12 +81,12 @@ def test_silenced_terms_are_those_without_gradient() -> None:
 
 def test_gradient_equals_finite_differences() -> None:
     new, old, A = (0.2 * draw(20)).requires_grad_(), 0.2 * draw(20, seed=1), draw(20, seed=2)
-    assert torch.autograd.gradcheck(lambda new: ob.clipped_objective(new, old, A, 0.1).loss, new)
+    assert torch.autograd.gradcheck(lambda new: clipped(new, old, A, 0.1).loss, new)
 
 
 def test_only_the_new_policy_gets_a_gradient() -> None:
     new, old, A = (torch.zeros(3, requires_grad=True) for _ in range(3))
-    result = ob.clipped_objective(new, old, A + 1, 0.1)
+    result = clipped(new, old, A + 1, 0.1)
     result.loss.backward()
     assert new.grad is not None and old.grad is None and A.grad is None
     assert not result.ratio_mean.requires_grad
@@ -89,14 +94,14 @@ def test_only_the_new_policy_gets_a_gradient() -> None:
 
 def test_equal_parts_average_to_the_whole() -> None:
     new, old, A = 0.2 * draw(8, 3), 0.2 * draw(8, 3, seed=1), draw(8, 3, seed=2)
-    parts = [ob.clipped_objective(new[i], old[i], A[i], 0.1).loss for i in range(8)]
-    whole = ob.clipped_objective(new, old, A, 0.1).loss
+    parts = [clipped(new[i], old[i], A[i], 0.1).loss for i in range(8)]
+    whole = clipped(new, old, A, 0.1).loss
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
 
 
 def test_weight_multiplies_each_term() -> None:
     new, A, weight = logs(1.05, 1.5), torch.tensor([2.0, 2.0]), torch.tensor([1.0, 3.0])
-    result = ob.clipped_objective(new, torch.zeros(2), A, 0.1, weight)
+    result = clipped(new, torch.zeros(2), A, 0.1, weight)
     assert result.loss.item() == pytest.approx(-(2.1 + 3 * 2.2) / 2)
 
 
@@ -190,11 +195,11 @@ def test_guard_is_refused_elsewhere(transition: str) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda z: ob.clipped_objective(z, z[:1], z, 0.1),
-        lambda z: ob.clipped_objective(z, z, z[:, None], 0.1),
-        lambda z: ob.clipped_objective(z, z, z, 0.0),
-        lambda z: ob.clipped_objective(z, z, z, math.nan),
-        lambda z: ob.clipped_objective(z, z, z, 0.1, z[:1]),
+        lambda z: clipped(z, z[:1], z, 0.1),
+        lambda z: clipped(z, z, z[:, None], 0.1),
+        lambda z: clipped(z, z, z, 0.0),
+        lambda z: clipped(z, z, z, math.nan),
+        lambda z: clipped(z, z, z, 0.1, z[:1]),
         lambda z: ob.ratio(z, z[None]),
         lambda z: ob.gaussian_kl(torch.zeros(2, 3), torch.zeros(1, 3), 1.0),
         lambda z: ob.gaussian_kl(torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(2, 3)),

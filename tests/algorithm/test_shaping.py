@@ -15,11 +15,10 @@ SYMMETRIC: list[Callable[[Tensor], Tensor]] = [
     lambda z: shaping.sars(z, 0.4),
     shaping.minimum,
     shaping.maximum,
-    shaping.harmonic,
     shaping.harmonic_bonus,
     shaping.product,
 ]
-NAMES = ["sars", "minimum", "maximum", "harmonic", "harmonic_bonus", "product"]
+NAMES = ["sars", "minimum", "maximum", "harmonic_bonus", "product"]
 EVERY_SYMMETRIC = pytest.mark.parametrize("shape", SYMMETRIC, ids=NAMES)
 
 
@@ -99,7 +98,7 @@ def test_members_are_independent(shape: Callable) -> None:
 
 
 def test_negative_gamma_is_refused() -> None:
-    for shape in (shaping.sars, shaping.harmonic, shaping.harmonic_bonus):
+    for shape in (shaping.sars, shaping.harmonic_bonus):
         with pytest.raises(ValueError, match="gamma"):
             shape(pair(1, 1), -0.1)
 
@@ -120,7 +119,7 @@ def test_minimum_and_maximum() -> None:
 def test_harmonic_quadrants(p: float, i: float, expected: float) -> None:
     z = pair(p, i)
     assert shaping.harmonic_bonus(z, 1.0).item() == pytest.approx(expected)
-    assert shaping.harmonic(z, 0.4).item() == pytest.approx((p + i) / 2 + 0.4 * expected)
+    assert shaping.harmonic_bonus(z, 0.4).item() == pytest.approx(0.4 * expected)
 
 
 def test_harmonic_is_the_released_form_where_that_is_sound() -> None:

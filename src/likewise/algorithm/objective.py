@@ -33,34 +33,6 @@ class Objective:
     silenced_fraction: Tensor
 
 
-def clipped_objective(
-    log_prob_new: Tensor,
-    log_prob_old: Tensor,
-    advantages: Tensor,
-    clip_range: float,
-    weight: Tensor | None = None,
-) -> Objective:
-    """The clipped surrogate of PPO (arXiv:1707.06347) as in Flow-GRPO and the paper.
-
-        ratio = exp(log p_new − log p_old)
-        loss  = mean( max(−A·ratio, −A·clip(ratio, 1 − ε, 1 + ε)) )
-
-    At ratio 1 the loss is −mean(A). Members with A = 0 (missing rewards) count in the mean, so
-    that the loss of a batch is the mean of its equal parts' losses.
-
-    Args:
-        log_prob_new: [B] or [B, T], with gradient.
-        log_prob_old: Same shape; its gradient is cut.
-        advantages: Same shape; column t belongs to the transition that is scored there.
-        clip_range: ε > 0; 1e-4 (paper, Flow-GRPO, DanceGRPO), as log-probs are means.
-        weight: Optional factor per term, same shape, such as :func:`inverse_dt`.
-
-    Raises:
-        ValueError: shapes differ, or ε is not positive.
-    """
-    return clipped_loss(ratio(log_prob_new, log_prob_old), advantages, clip_range, weight)
-
-
 def ratio(log_prob_new: Tensor, log_prob_old: Tensor) -> Tensor:
     """exp(log p_new − log p_old), of the arguments' shape; exactly 1 where they are equal.
 
@@ -111,7 +83,22 @@ def guarded_ratio(
 def clipped_loss(
     ratio: Tensor, advantages: Tensor, clip_range: float, weight: Tensor | None = None
 ) -> Objective:
-    """:func:`clipped_objective` from ratios that are already there. Same shapes, same errors."""
+    """The clipped surrogate of PPO (arXiv:1707.06347) as in Flow-GRPO and the paper.
+
+        loss  = mean( max(−A·ratio, −A·clip(ratio, 1 − ε, 1 + ε)) )
+
+    At ratio 1 the loss is −mean(A). Members with A = 0 (missing rewards) count in the mean, so
+    that the loss of a batch is the mean of its equal parts' losses.
+
+    Args:
+        ratio: Of :func:`ratio` or :func:`guarded_ratio`, [B] or [B, T], with gradient.
+        advantages: Same shape; column t belongs to the transition that is scored there.
+        clip_range: ε > 0; 1e-4 (paper, Flow-GRPO, DanceGRPO), as log-probs are means.
+        weight: Optional factor per term, same shape, such as :func:`inverse_dt`.
+
+    Raises:
+        ValueError: shapes differ, or ε is not positive.
+    """
     _check_same_shape(ratio, advantages)
     if not clip_range > 0:
         raise ValueError(f"clip_range must be positive, not {clip_range}")

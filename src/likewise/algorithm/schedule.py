@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -61,40 +59,9 @@ def resolution_mu(
     return image_tokens * slope + (base_shift - slope * base_tokens)
 
 
-def resolution_sigmas(
-    num_steps: int,
-    image_tokens: int,
-    base_tokens: int = 256,
-    max_tokens: int = 4096,
-    base_shift: float = 0.5,
-    max_shift: float = 1.15,
-) -> Tensor:
-    """The pipeline's own, resolution-dependent grid: float32 [T+1] from exactly 1 down to 0.
-
-        σ = e^μ / (e^μ + 1/σ_lin − 1)      (equal to a static shift of e^μ)
-
-    As diffusers with ``use_dynamic_shifting`` and exponential time shift, in every bit. Arguments
-    are those of :func:`resolution_mu`.
-
-    Raises:
-        ValueError: an argument is out of its range.
-    """
-    mu = resolution_mu(image_tokens, base_tokens, max_tokens, base_shift, max_shift)
-    linear = _linear_sigmas(num_steps)[:-1]
-    strength = torch.full_like(linear, math.exp(mu))
-    # A tensor on both sides: torch turns number / tensor into number · (1 / tensor), one rounding
-    # more than diffusers has. The last level, 0, would divide by 0 and is appended.
-    return torch.cat([strength / (strength + (1 / linear - 1)), torch.zeros(1)])
-
-
 def to_timestep(sigma: Tensor) -> Tensor:
     """Timestep 1000·σ as schedulers count it, float32 of the same shape; not rounded."""
     return sigma.float() * TRAIN_STEPS
-
-
-def to_sigma(timestep: Tensor) -> Tensor:
-    """Noise level σ = t/1000 of a timestep, float32 of the same shape."""
-    return timestep.float() / TRAIN_STEPS
 
 
 def model_time(sigma: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -73,11 +73,6 @@ def maximum(z: Tensor) -> Tensor:
     return precise(z).amax(0)
 
 
-def harmonic(z: Tensor, gamma: float = 0.4) -> Tensor:
-    """Plain mean plus :func:`harmonic_bonus`: a **total** [B]: mean_k z_k + γ·H."""
-    return precise(z).mean(0) + harmonic_bonus(z, gamma)
-
-
 def harmonic_bonus(z: Tensor, gamma: float = 0.4) -> Tensor:
     """γ times half the harmonic mean, made safe: a **bonus** [B], which can be combined with TDW.
 

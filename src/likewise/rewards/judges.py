@@ -113,18 +113,6 @@ class PromptJudge:
         groups = logits.split([len(values) for values in self.groups.values()], dim=1)
         return {name: group.softmax(-1) for name, group in zip(self.groups, groups, strict=True)}
 
-    def likelihood(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> Tensor:
-        """Product over the asked-for constraints of their probabilities, float32 [B] in [0, 1]."""
-        check_tasks(images, tasks)
-        probabilities = self.probabilities(images)
-        product = torch.ones(len(images))
-        for row, task in enumerate(tasks):
-            self._check_constraints(task)
-            for attribute, value in task.constraints.items():
-                column = self.groups[attribute].index(value)
-                product[row] *= probabilities[attribute][row, column]
-        return product
-
     def _check_constraints(self, task: Task) -> None:
         for attribute, value in task.constraints.items():
             if value not in self.groups.get(attribute, ()):

@@ -50,9 +50,9 @@ NOISY_CAPTIONS_FROM = 6 / 7  # share of training
 # the attribute is unusual, and of one in which it is not (a made-up mention).
 NOISE: Mapping[str, tuple[float, float]] = {
     "scene": (0.05, 0.03),
-    "colour": (0.06, 0.04),
-    "size": (0.04, 0.02),
-    "place": (0.18, 0.14),
+    "colour": (0.03, 0.02),
+    "size": (0.03, 0.02),
+    "place": (0.1, 0.3),
 }
 TEXT_ONLY_EVERY = 16  # every so many steps, a batch without references
 # Noise levels are sigmoid(LEVEL_SPREAD·n + LEVEL_CENTRE), n normal: half of them below 0.6, where

@@ -18,7 +18,7 @@ import pytest
 
 GROUND = {"assets", "types", "config", "seeding", "protocols", "sheets", "records", "quiet"}
 GROUND |= {"pictures", "fingerprints", "imports", "hub", "tensors", "printable", "terminal"}
-GROUND |= {"pretrained", "cores"}
+GROUND |= {"pretrained", "cores", "devices"}
 PLUG_INS = {"policies", "rewards", "data"}
 MATHS = {"algorithm"}
 PAPERS = {"assets", "types", "config", "sheets", "records", "printable"}  # read without torch
@@ -38,6 +38,7 @@ HOUSE: dict[str, set[str]] = {
     "fingerprints": set(),
     "quiet": set(),
     "cores": set(),
+    "devices": {"cores"},
     "imports": set(),
     "hub": set(),
     "printable": set(),

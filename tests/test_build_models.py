@@ -1,4 +1,4 @@
-"""Names of models and devices, checked before anything is loaded."""
+"""Names of models, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 
 from likewise.build.policies import build_policy
 from likewise.config.loading import load_recipe
-from likewise.trainer.launch import find_device
 
 
 @pytest.mark.parametrize(
@@ -28,14 +27,3 @@ def test_a_model_that_is_none_is_told_by_its_field(name: str, message: str, tmp_
     model = name.format(tmp=tmp_path)
     with pytest.raises(ValueError, match=message):
         build_policy(load_recipe("stickers", [f"policy.model={model}"]), torch.device("cpu"))
-
-
-def test_devices_have_names() -> None:
-    assert find_device("cpu") == torch.device("cpu")
-    assert find_device(None).type in ("cpu", "cuda")
-
-
-@pytest.mark.parametrize("name", ["cudda", "cuda:99", "meta", "", "cpu:x"])
-def test_a_device_that_is_not_here_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="device"):
-        find_device(name)

@@ -17,7 +17,7 @@ import likewise
 from likewise import assets
 from likewise.api.generation import find_adapter
 from likewise.config import load_recipe
-from likewise.trainer.launch import dtype_of
+from likewise.devices import dtype_of
 
 LORA = "pytorch_lora_weights.safetensors"
 

@@ -22,6 +22,7 @@ from tiny import a_task, make_policy, photo
 
 from likewise.api.training import settle
 from likewise.config import load_recipe
+from likewise.devices import dtype_of
 from likewise.rewards.function import FunctionReward
 from likewise.rollout.scoring import to_pil
 from likewise.rollout.trajectories import draw_pictures
@@ -30,7 +31,6 @@ from likewise.trainer.checks import Patience, TrainingError, check_ratio
 from likewise.trainer.clock import Clock, peak_memory_mb
 from likewise.trainer.evaluation import evaluate, gain, grid
 from likewise.trainer.interrupts import Interrupts
-from likewise.trainer.launch import dtype_of
 from likewise.trainer.processes import Processes
 from likewise.trainer.progress import Progress
 from likewise.types import Task
@@ -296,31 +296,6 @@ def test_the_log_has_every_line_without_colours(tmp_path: Path) -> None:
     ]
     assert (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines() == lines
     assert console.export_text().splitlines() == lines  # nor is a line broken
-
-
-# ── what a machine is good at ──
-
-
-@pytest.mark.parametrize("name", ["_is_amx_tile_supported", "_is_avx512_bf16_supported"])
-def test_auto_is_bfloat16_where_a_cpu_has_instructions_for_it(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert hasattr(torch.cpu, name)  # not public: it may go one day
-    for one in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        monkeypatch.setattr(torch.cpu, one, lambda: False)
-    assert dtype_of("auto", "cpu") == torch.float32
-    monkeypatch.setattr(torch.cpu, name, lambda: True)
-    assert dtype_of("auto", "cpu") == torch.bfloat16
-    assert dtype_of("float16", "cpu") == torch.float16
-
-
-@pytest.mark.parametrize("supported", [True, False])
-def test_auto_on_a_gpu(supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def emulated(including_emulation: bool) -> bool:
-        return supported or including_emulation
-
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", emulated)
-    assert dtype_of("auto", "cuda:1") == (torch.bfloat16 if supported else torch.float32)
 
 
 def test_a_run_keeps_the_dtype_that_its_machine_chose() -> None:

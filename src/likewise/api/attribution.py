@@ -20,13 +20,13 @@ from likewise.config.credit import Measured
 from likewise.config.data import Stickers
 from likewise.config.recipe import Recipe
 from likewise.config.rollout import AllSteps
+from likewise.devices import find_device
 from likewise.evaluation.attribution import Profile, attribute_steps, find_unable
 from likewise.protocols import Reward
 from likewise.records.checkpoints import NAME
 from likewise.records.files import write_atomically
 from likewise.rollout.scoring import single_rewards
 from likewise.rollout.steps import plan_steps
-from likewise.trainer.launch import find_device
 from likewise.types import Task
 
 FILE = "attribution.json"

@@ -17,12 +17,12 @@ from likewise.config.problems import nearest
 from likewise.config.recipe import Recipe
 from likewise.config.rewards import InGroupDiversity
 from likewise.config.rewards import Reward as RewardSettings
+from likewise.devices import find_device
 from likewise.evaluation.batches import silent
 from likewise.evaluation.items import read_items
 from likewise.evaluation.protocols import find_protocol
 from likewise.evaluation.settings import Settings
 from likewise.evaluation.summary import Summary
-from likewise.trainer.launch import find_device
 
 USUAL_TASKS = 150  # of sticker bench, where pictures are drawn
 

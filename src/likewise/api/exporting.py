@@ -16,7 +16,7 @@ from likewise.build.policies import FORMATS, Facts, build_policy, export_adapter
 from likewise.config.adapters import Full
 from likewise.config.problems import nearest
 from likewise.config.recipe import Recipe
-from likewise.trainer.launch import find_device
+from likewise.devices import find_device
 from likewise.trainer.state import ADAPTER, AVERAGE
 
 

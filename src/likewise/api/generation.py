@@ -16,6 +16,7 @@ from likewise.config.code import require_trust
 from likewise.config.json_text import check_text
 from likewise.config.loading import load_recipe
 from likewise.config.recipe import Recipe
+from likewise.devices import find_device
 from likewise.pictures import open_picture
 from likewise.protocols import Policy
 from likewise.records.checkpoints import CheckpointStore
@@ -24,7 +25,6 @@ from likewise.rollout.scoring import to_pil
 from likewise.rollout.spoilt import find_spoilt
 from likewise.rollout.trajectories import draw_pictures
 from likewise.seeding import derive_seed
-from likewise.trainer.launch import find_device
 from likewise.trainer.state import adapter_folder
 from likewise.types import Task
 

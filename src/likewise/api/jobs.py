@@ -23,6 +23,7 @@ from likewise.build.metrics import build_metric_rewards, build_metrics, check_me
 from likewise.build.policies import build_policy, build_sampler
 from likewise.build.rewards import build_evaluators, build_rewards
 from likewise.config.data import Stickers
+from likewise.devices import auto_threads
 from likewise.evaluation.batches import Share, silent
 from likewise.evaluation.before_after import before_after_sheet
 from likewise.evaluation.drawing import (
@@ -51,7 +52,7 @@ from likewise.records.files import write_atomically
 from likewise.records.locks import exclusive
 from likewise.records.run_directory import RunDirectory
 from likewise.rollout.scoring import single_rewards
-from likewise.trainer.launch import auto_threads, launch
+from likewise.trainer.launch import launch
 from likewise.types import Task
 
 SCORING_BATCH = 32  # pictures, where none are drawn

@@ -18,6 +18,7 @@ from likewise.config.layers import apply, parse_override
 from likewise.config.policies import Custom, SdIpAdapter
 from likewise.config.recipe import Recipe
 from likewise.config.rewards import Remote, Reward, VlmJudge
+from likewise.devices import dtype_of
 from likewise.footprint import remedies
 from likewise.footprint.meta import add_ip_adapter, weightless_encoder, weightless_pipeline
 from likewise.footprint.peaks import Size
@@ -25,7 +26,6 @@ from likewise.footprint.phases import CUDA_BYTES, Needs, stored_latents
 from likewise.footprint.remedies import Change
 from likewise.footprint.traced import Traced
 from likewise.footprint.weights import module_bytes, parts, saved_by, working_copy
-from likewise.trainer.launch import dtype_of
 from likewise.trainer.plan import plan_of, trained_steps
 
 PHOTO: Size = (1024, 1024)  # a reference where nobody knows its size; policies resize it

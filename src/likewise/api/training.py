@@ -24,20 +24,14 @@ from likewise.config.comparing import leaves
 from likewise.config.loading import load_recipe
 from likewise.config.places import with_absolute_paths
 from likewise.config.recipe import Recipe
+from likewise.devices import auto_device, auto_processes, auto_threads, dtype_of
 from likewise.records.checkpoints import CheckpointStore
 from likewise.records.environment import collect_environment, without_folders
 from likewise.records.run_directory import RunDirectory
 from likewise.terminal import SafeConsole
 from likewise.trainer.determinism import deterministic
 from likewise.trainer.interrupts import Interrupts
-from likewise.trainer.launch import (
-    auto_device,
-    auto_processes,
-    auto_threads,
-    dtype_of,
-    is_launched,
-    launch,
-)
+from likewise.trainer.launch import is_launched, launch
 from likewise.trainer.launchers import refuse_unsupported
 from likewise.trainer.loop import train as train_loop
 from likewise.trainer.origin import changes_since, refuse

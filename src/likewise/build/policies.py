@@ -11,6 +11,7 @@ from likewise.build.models import model_path, require_model
 from likewise.config.adapters import Full, Lora
 from likewise.config.policies import Custom, PolicySection
 from likewise.config.recipe import Recipe
+from likewise.devices import dtype_of
 from likewise.imports import load_target
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.flux2_klein import Flux2KleinPolicy
@@ -27,7 +28,6 @@ from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RECIPE, RunDirectory
 from likewise.rollout.sampler import Sampler
 from likewise.seeding import derive_seed
-from likewise.trainer.launch import dtype_of
 from likewise.trainer.state import adapter_folder
 
 # Policies by `kind`. A new one is a file in policies/ and a line here.

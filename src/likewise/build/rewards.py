@@ -15,6 +15,7 @@ from likewise.config import rewards as sections
 from likewise.config.problems import RecipeError, describe
 from likewise.config.recipe import Recipe
 from likewise.config.section import Section
+from likewise.devices import find_device
 from likewise.protocols import AnyReward, GroupReward, Reward
 from likewise.rewards.clip import ClipI, ClipReward
 from likewise.rewards.copy_index import CopyIndexReward
@@ -27,7 +28,6 @@ from likewise.rewards.remote import RemoteReward
 from likewise.rewards.segmenters import load_segmenter
 from likewise.rewards.vlm_judge import VlmJudgeReward
 from likewise.rollout.scoring import single_rewards
-from likewise.trainer.launch import find_device
 
 
 def build_rewards(recipe: Recipe, device: torch.device) -> dict[str, AnyReward]:

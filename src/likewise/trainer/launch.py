@@ -16,15 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import connection, parent_process
 from typing import Any
 
-import torch
 from torch import multiprocessing
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from likewise.cores import usable_cores
+from likewise.devices import auto_threads
 from likewise.trainer.checks import TrainingError
 from likewise.trainer.interrupts import Interrupts
 
-MAX_AUTO_CPU = 4
 ORPHAN_GRACE = 300.0  # seconds in which a worker whose parent died may save what it learned
 Errors = Any  # a multiprocessing queue, which has no public type
 EXPECTED: dict[str, type[Exception]] = {
@@ -34,66 +32,9 @@ EXPECTED: dict[str, type[Exception]] = {
 }
 
 
-def auto_processes(device: str) -> int:
-    """One process per GPU, or per CPU core up to 4.
-
-    Small models keep one core busy per process, and threads inside an operation hardly help them:
-    on two cores, two processes draw twice as many pictures as one with two threads.
-    """
-    if device.startswith("cuda"):
-        return 1 if ":" in device else torch.cuda.device_count()
-    return min(MAX_AUTO_CPU, len(usable_cores())) if device == "cpu" else 1
-
-
-def auto_device() -> str:
-    """cuda where there is one, else cpu."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def find_device(name: str | None) -> torch.device:
-    """The device of that name; None: cuda where there is one, else cpu.
-
-    Raises:
-        ValueError: there is no such device, or not on this machine.
-    """
-    if name is None:
-        return torch.device(auto_device())
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"no device {name!r} here; this machine has {auto_device()}: {reason}"
-        ) from error
-    if device.type == "meta":
-        raise ValueError("the device meta holds no numbers: use cpu, or cuda where there is one")
-    return device
-
-
-def dtype_of(name: str, device: str) -> torch.dtype:
-    """The dtype of that name; for ``auto`` bfloat16 where the device has instructions for it.
-
-    Elsewhere float32: a CPU without them works out bfloat16 several times more slowly.
-    """
-    if name != "auto":
-        return getattr(torch, name)
-    if device.startswith("cuda"):
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:  # no public functions say so
-        asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        fast = any(getattr(torch.cpu, one, bool)() for one in asked)
-    return torch.bfloat16 if fast else torch.float32
-
-
 def is_launched() -> bool:
     """Whether this process is one of several that another launcher started."""
     return "WORLD_SIZE" in os.environ and "RANK" in os.environ
-
-
-def auto_threads(processes: int) -> int:
-    """Threads per process: what OMP_NUM_THREADS says, else an equal share of the CPU's cores."""
-    return int(os.environ.get("OMP_NUM_THREADS") or max(1, len(usable_cores()) // processes))
 
 
 def launch(count: int, worker: Callable[..., Any], *arguments: Any, remedy: str = "") -> int:

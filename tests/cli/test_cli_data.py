@@ -12,6 +12,7 @@ import photosets
 import pytest
 from running import TINY, run, said
 
+from likewise.api.data import check_data
 from likewise.build.data import build_stream, check_source, open_source
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
@@ -55,13 +56,12 @@ def test_what_is_no_data_set_is_a_readable_error(tmp_path: Path) -> None:
     for words, message in (
         ([tmp_path / "no"], "there is nothing at"),
         ([tmp_path], "say which it is, with --kind"),
-        (
-            [tmp_path, "--kind", "jsonls"],
-            "no kind of data 'jsonls' to check; did you mean 'jsonl'?",
-        ),
+        ([tmp_path, "--kind", "jsonls"], "'jsonls' is not one of"),
     ):
         result = run("data", "check", *words)
         assert result.exit_code == 2 and message in said(result)
+    with pytest.raises(ValueError, match="no kind of data 'jsonls' to check; did you mean 'jsonl'"):
+        check_data(tmp_path, "jsonls")
 
 
 def test_training_refuses_bad_data_or_logs_what_it_skips(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from running import TINY, run, said
 from tiny import photo
 
+import likewise
 from likewise import assets
 from likewise.evaluation.summary import read_summary
 from likewise.records import RunDirectory
@@ -117,8 +118,8 @@ def test_one_system_of_a_run_alone(compared: tuple[Path, str], tmp_path: Path) -
     assert "change" not in said(result) and not (tmp_path / "before-after.png").exists()
     assert run(*words, "--only", "before").exit_code == 0
     assert contents(tmp_path) == contents(compared[0] / "evaluation" / "sticker-bench-single-ref")
-    result = run(*words, "--only", "befor")
-    assert result.exit_code == 2 and "did you mean 'before'?" in said(result)
+    with pytest.raises(ValueError, match="did you mean 'before'"):
+        likewise.evaluate(compared[0], only="befor")
 
 
 def test_evaluations_share_a_table_only_where_they_may(
@@ -272,7 +273,6 @@ def test_a_run_without_checkpoints_says_so(tmp_path: Path, finished_run: Path) -
         (["--benchmark", "dreambench"], "git clone https://github.com/google/dreambooth"),
         (["--benchmark", "EMPTY"], "prompts_and_classes.txt"),
         (["--benchmark", "sticker-benhc"], "did you mean 'sticker-bench'?"),
-        (["--protocol", "dreamboth"], "did you mean 'dreambooth'?"),
         (["--metric", "dyno=nano-dinov2"], "no metric 'dyno'; did you mean 'dino'?"),
         (["--metric", "dino"], "write NAME=MODEL"),
         (["--metric", "dino=EMPTY"], "metric dino: cannot load"),
@@ -288,6 +288,14 @@ def test_a_wrong_option_is_one_clear_error(words: list[str], message: str, tmp_p
     result = run("evaluate", "real", *given, "--out", tmp_path / "out")
     assert result.exit_code == 2 and message in said(result)
     assert said(result).count("error:") == 1
+
+
+def test_a_wrong_choice_is_one_clear_error() -> None:
+    for option in ("--protocol", "--only"):
+        result = run("evaluate", "real", option, "ono")
+        assert result.exit_code == 2 and "'ono' is not one of" in said(result)
+    with pytest.raises(ValueError, match="did you mean 'dreambooth'"):
+        likewise.evaluate("real", protocol="dreamboth")
 
 
 def test_a_damaged_benchmark_is_one_clear_error(dreambench: Path, tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
-"""The `likewise` command. Heavy libraries load inside commands, so that --help is instant.
+"""The `likewise` command. One file per command; `errors` says how commands fail.
 
-One file per command; `errors` says how commands fail.
+What is heavy loads inside commands, so that help, completion and wrong options are instant: torch
+and its friends, but NumPy, Pillow and recipes too.
 """
 
 from __future__ import annotations
 
 import os
+from typing import Annotated
 
 import typer
 
+from likewise import __version__
 from likewise.cli import (
     attribute,
     compare,
@@ -25,23 +28,38 @@ from likewise.cli import (
 )
 from likewise.quiet import hush_imports
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
-app.command()(train.train)
-app.command()(recipes.recipes)
-app.command()(evaluate.evaluate)
-app.command()(compare.compare)
-app.command()(attribute.attribute)
-app.command()(report.report)
-app.command()(generate.generate)
-app.command()(export.export)
-app.command()(serve.serve_reward)
-app.command()(doctor.doctor)
-app.add_typer(data.app, name="data")
-app.add_typer(pretrain.app, name="pretrain")
+RUN, LOOK, DATA, SERVE, MODELS = "Run", "Look", "Data", "Serve", "Models"  # groups in the help
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app.command(rich_help_panel=RUN)(train.train)
+app.command(rich_help_panel=RUN)(compare.compare)
+app.command(rich_help_panel=RUN)(recipes.recipes)
+app.command(rich_help_panel=RUN)(doctor.doctor)
+app.command(rich_help_panel=LOOK)(generate.generate)
+app.command(rich_help_panel=LOOK)(evaluate.evaluate)
+app.command(rich_help_panel=LOOK)(attribute.attribute)
+app.command(rich_help_panel=LOOK)(report.report)
+app.add_typer(data.app, name="data", rich_help_panel=DATA)
+app.command(rich_help_panel=SERVE)(serve.serve_reward)
+app.command(rich_help_panel=MODELS)(export.export)
+app.add_typer(pretrain.app, name="pretrain", rich_help_panel=MODELS)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"likewise {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
     """Subject-driven image generators, fine-tuned on rewards that conflict."""
     # Spinning threads are 10–50 times slower beside a busy process. Read when torch is imported,
     # and inherited by the processes that a run starts.

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
 from rich.table import Table
 
 from likewise.cli.errors import readable_errors
-from likewise.cli.options import DeviceOption, TrustCodeOption
-from likewise.config.credit import Tdw
+from likewise.cli.options import BestOption, DeviceOption, RecipeOption, TrustCodeOption
 from likewise.terminal import SafeConsole, say, shown
 
 if TYPE_CHECKING:  # imports torch
@@ -22,22 +20,27 @@ if TYPE_CHECKING:  # imports torch
 
 
 def attribute(
-    target: Annotated[str, typer.Argument(help="A run with a checkpoint, or a model.")],
-    recipe: Annotated[
-        str | None, typer.Option(help="Name or file, for a model; default: stickers.")
-    ] = None,
-    tasks: Annotated[int, typer.Option(min=2, help="How many training tasks.")] = 48,
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="Run with a checkpoint, or a model: shipped, a pipeline's folder, or on the Hub."
+        ),
+    ],
+    recipe: RecipeOption = None,
+    tasks: Annotated[int, typer.Option(min=2, help="Number of training tasks.")] = 48,
     resamples: Annotated[
-        int, typer.Option(min=2, help="Trajectories per task; each is redrawn for every step.")
+        int,
+        typer.Option(
+            min=2, help="Number of trajectories per task; each is redrawn for every step."
+        ),
     ] = 4,
-    seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
-    best: Annotated[
-        bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
-    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
+    best: BestOption = False,
     device: DeviceOption = None,
     trust_code: TrustCodeOption = False,
     out: Annotated[
-        Path | None, typer.Option(help="File to write; default: attribution.json in the run.")
+        Path | None,
+        typer.Option(help="JSON file to write.", show_default="attribution.json in the run"),
     ] = None,
 ) -> None:
     """Measure how much of each reward's variance the noise of each step decides.
@@ -49,6 +52,8 @@ def attribute(
     are used, because held-out subjects are for evaluation only.
     """
     with readable_errors():
+        from rich.progress import Progress
+
         from likewise import api
 
         with Progress(console=SafeConsole(stderr=True), transient=True) as progress:
@@ -88,6 +93,7 @@ def table(found: Attribution, section: Measured | None) -> Table:
     """One row per step: noise level, shares, and the prompt's weight by TDW and as measured."""
     from likewise.algorithm import timeweights
     from likewise.analysis.spoilt import in_words
+    from likewise.config.credit import Tdw
 
     rule, steps = found.recipe.credit.time_weights, found.recipe.rollout.num_steps
     levels = rule if isinstance(rule, Tdw) else Tdw()

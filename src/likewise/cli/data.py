@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,21 +11,33 @@ import typer
 from likewise.cli.errors import FAILED, readable_errors
 from likewise.terminal import SafeConsole, shown
 
-app = typer.Typer(no_args_is_help=True, help="Data sets of your own.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def data() -> None:
-    """Data sets of your own."""
+    """Look at your own datasets before training does."""
+
+
+class Kind(StrEnum):
+    """Those of `likewise.build.data`, which takes longer to import."""
+
+    folder = "folder"
+    jsonl = "jsonl"
+    syncd = "syncd"
+    subjects200k = "subjects200k"
+    dreambench = "dreambench"
 
 
 @app.command()
 def check(
-    path: Annotated[Path, typer.Argument(help="A manifest or a folder: a recipe's data.path.")],
+    path: Annotated[
+        Path, typer.Argument(help="Manifest or folder of the dataset: a recipe's data.path.")
+    ],
     kind: Annotated[
-        str | None,
+        Kind | None,
         typer.Option(
-            help="folder, jsonl, syncd, subjects200k or dreambench; default: by the files there."
+            help="Layout of the dataset: a recipe's data.kind.", show_default="by the files there"
         ),
     ] = None,
     decode: Annotated[
@@ -35,15 +48,17 @@ def check(
             "that are the same, or nearly, for different subjects.",
         ),
     ] = False,
-    examples: Annotated[int, typer.Option(min=1, help="How many of each sort to name.")] = 3,
+    examples: Annotated[
+        int, typer.Option(min=1, help="Number of bad rows of each sort to name.")
+    ] = 3,
 ) -> None:
-    """Look at every row and picture of a data set. Exit code 1 if any is bad."""
+    """Look at every row and image of a dataset. Exit code 1 if any is bad."""
     with readable_errors():
         from likewise.api.data import check_data
 
         console = SafeConsole(soft_wrap=True, highlight=False)
         with console.status(f"looking at {shown(str(path))}…"):
-            checked = check_data(path, kind, decode, examples)
+            checked = check_data(path, None if kind is None else kind.value, decode, examples)
     report = checked.report
     for what, count in report.problems.counts.most_common():
         console.print(f"[bold red]{count:>7,}[/] {shown(what)}")

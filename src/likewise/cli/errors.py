@@ -13,8 +13,6 @@ from typing import NoReturn
 
 import typer
 
-from likewise.config import RecipeError
-from likewise.records import RunDirectoryError
 from likewise.terminal import SafeConsole, shown
 from likewise.trainer.checks import TrainingError
 
@@ -38,11 +36,18 @@ def readable_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (RecipeError, RunDirectoryError, TrainingError, ValueError, OSError) as error:
+    except (TrainingError, ValueError, OSError) as error:
         if os.environ.get(TRACEBACK) == "1":
             raise
         if isinstance(error, TrainingError):
             fail(str(error), FAILED)
-        own = isinstance(error, RecipeError | RunDirectoryError)
-        where = "" if own else f"\n({TRACEBACK}=1 shows where this came from)"
+        where = "" if _says_all(error) else f"\n({TRACEBACK}=1 shows where this came from)"
         fail(f"{error}{where}", USAGE)
+
+
+def _says_all(error: Exception) -> bool:
+    """Whether it is about a recipe or a run directory, whose errors name the place."""
+    from likewise.config import RecipeError
+    from likewise.records import RunDirectoryError
+
+    return isinstance(error, RecipeError | RunDirectoryError)

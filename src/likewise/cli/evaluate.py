@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from likewise.cli.errors import readable_errors
-from likewise.cli.options import DeviceOption, TrustCodeOption
+from likewise.cli.options import DeviceOption, TrustCodeOption, recipe_names
 from likewise.terminal import SafeConsole, say, shown
 
-if TYPE_CHECKING:  # imports torch
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from likewise.analysis.intervals import Estimate
     from likewise.evaluation.summary import Summary
 
@@ -26,80 +28,126 @@ MARK = "*"  # on systems that were trained on subjects of the benchmark
 FIRST = ("reward/", "judge/")  # rows at the top; metrics follow below a line
 
 
+class Protocol(StrEnum):
+    """Those of `likewise.evaluation.protocols`, which takes longer to import."""
+
+    single_ref = "single-ref"
+    uno = "uno"
+    dreambooth = "dreambooth"
+
+
+class Only(StrEnum):
+    before = "before"
+    after = "after"
+
+
 def evaluate(
     target: Annotated[
         str,
         typer.Argument(
-            help="A run; a model (shipped, a pipeline's folder, or on the Hub); a folder of "
-            "pictures with manifest.jsonl; or 'real', the benchmark's own photos."
+            help="Run; model (shipped, a pipeline's folder, or on the Hub); folder of images with "
+            "manifest.jsonl; or 'real', the benchmark's own photos."
         ),
     ],
     benchmark: Annotated[
-        str, typer.Option(help="sticker-bench, or a folder laid out like google/dreambooth.")
+        str,
+        typer.Option(help="Benchmark: sticker-bench, or a folder laid out like google/dreambooth."),
     ] = "sticker-bench",
-    protocol: Annotated[str, typer.Option(help="single-ref, uno or dreambooth.")] = "single-ref",
+    protocol: Annotated[
+        Protocol,
+        typer.Option(help="Protocol: photos that images are compared with, and how to average."),
+    ] = Protocol.single_ref,
     tasks: Annotated[
         int | None,
-        typer.Option(min=1, help="How many; default: all, but 150 where stickers are drawn."),
+        typer.Option(
+            min=1,
+            help="Number of the benchmark's tasks, evenly over subjects and prompts.",
+            show_default="all; 150 where stickers are drawn",
+        ),
     ] = None,
     images_per_prompt: Annotated[
-        int | None, typer.Option(min=1, help="Default: the protocol's.")
+        int | None,
+        typer.Option(min=1, help="Number of images per task.", show_default="the protocol's"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of the initial noise; default: the protocol's.")
+        int | None,
+        typer.Option(help="Seed of the initial noise.", show_default="the protocol's"),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Of the schedule; default: the recipe's.")
+        int | None,
+        typer.Option(min=1, help="Number of sampling steps.", show_default="the recipe's"),
     ] = None,
-    only: Annotated[str | None, typer.Option(help="Of a run: before or after alone.")] = None,
+    only: Annotated[
+        Only | None,
+        typer.Option(help="State of a run to evaluate alone.", show_default="both"),
+    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=MODEL",
-            help="Measure NAME (dino, dinov2, clip-i, clip-t, pickscore, hpsv3, vlm-prompt, …) "
-            "with this encoder: shipped, a folder, or on the Hub; settings of a reward may "
-            "follow, as in vlm-prompt=MODEL,base_url=URL. May be repeated; replaces the default.",
+            help="Metric (dino, dinov2, clip-i, clip-t, pickscore, hpsv3, vlm-prompt, …) and the "
+            "model that measures it: shipped, a folder, or on the Hub; settings of a reward may "
+            "follow, as in vlm-prompt=MODEL,base_url=URL. May be repeated.",
+            show_default="the benchmark's: see docs/evaluation.md",
         ),
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="Of a model: how it draws (default: stickers). Of pictures: rewards."),
+        typer.Option(
+            help="Recipe by name or file: how a model draws, or whose rewards score a folder of "
+            "images too.",
+            show_default="stickers for a model, no rewards for images",
+            autocompletion=recipe_names,
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Of the system that drew a folder of pictures.")
+        str | None,
+        typer.Option(
+            help="Name of the system that drew a folder of images.", show_default="the folder's"
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Default: in the run's evaluation/, or runs/evaluation/.")
+        Path | None,
+        typer.Option(
+            help="Folder for numbers and images.",
+            show_default="below evaluation/ in the run, else runs/evaluation/",
+        ),
     ] = None,
     beside: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FOLDER",
-            help="Of a finished evaluation, to be shown in one table with this one; may be "
-            "repeated. Refused where protocol, benchmark or encoders differ.",
+            help="Folder of a finished evaluation to show in one table with this one; refused "
+            "where protocol, benchmark or encoders differ. May be repeated.",
+            show_default="none",
         ),
     ] = None,
     best: Annotated[
         bool,
         typer.Option(
             "--best",
-            help="The run's best checkpoint, on tasks that did not choose it; default: its newest.",
+            help="Take the run's best checkpoint instead of its newest, and tasks that did not "
+            "choose it.",
         ),
     ] = False,
     device: DeviceOption = None,
     trust_code: TrustCodeOption = False,
-    processes: Annotated[int, typer.Option(min=1, help="How many share the batches.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Number of processes that share the batches.")
+    ] = 1,
 ) -> None:
-    """Draw a benchmark's tasks and score the pictures; of a run, before and after training.
+    """Draw a benchmark's tasks and score the images; of a run, before and after training.
 
-    On sticker bench the subjects are ones that no training ever saw. Judges are networks of another
-    architecture, and never rewards: one gives the cosine to the reference, one the share of
-    pictures that do all that the prompt asks. Pictures before and after are drawn from the same
-    noise; intervals are by a bootstrap over subjects. A command that was killed goes on where it
-    stopped. More: docs/evaluation.md.
+    On sticker bench the subjects are ones that no training ever saw. Held-out evaluators are
+    networks of another architecture, and never rewards: one gives the cosine to the subject as the
+    prompt asks for it, one the share of images that do all that the prompt asks. Images before and
+    after are drawn from the same noise; intervals are by a bootstrap over subjects. A command that
+    was killed goes on where it stopped. More: docs/evaluation.md.
     """
     with readable_errors():
         encoders = None if not metric else dict(_pair(word) for word in metric)
+
+        from rich.progress import Progress
 
         from likewise import api
         from likewise.api.jobs import BEFORE_AFTER
@@ -110,12 +158,12 @@ def evaluate(
             found = api.evaluate(
                 target,
                 benchmark,
-                protocol,
+                protocol.value,
                 tasks=tasks,
                 images_per_prompt=images_per_prompt,
                 seed=seed,
                 steps=steps,
-                only=only,
+                only=None if only is None else only.value,
                 metrics=encoders,
                 recipe=recipe,
                 name=name,

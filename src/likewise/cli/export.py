@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from likewise.cli.errors import readable_errors
-from likewise.cli.options import DeviceOption, TrustCodeOption
+from likewise.cli.options import BestOption, DeviceOption, RecipeOption, TrustCodeOption
 from likewise.terminal import say
+
+
+class Format(StrEnum):
+    """Those that `likewise.api.exporting` knows, which takes longer to import."""
+
+    diffusers = "diffusers"
+    comfyui = "comfyui"
+    kohya = "kohya"
 
 
 def export(
     adapter: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run, a checkpoint or an adapter.")
+        Path, typer.Argument(metavar="RUN", help="Run, checkpoint or adapter to export.")
     ],
     file_format: Annotated[
-        str, typer.Option("--format", help="diffusers, comfyui or kohya.")
-    ] = "diffusers",
+        Format, typer.Option("--format", help="Program whose layout the file has.")
+    ] = Format.diffusers,
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write; default: RUN-FORMAT.safetensors in this folder."),
+        typer.Option(
+            help="File to write; of a fully trained model, a folder.",
+            show_default="RUN-FORMAT.safetensors in this folder",
+        ),
     ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Name or file; default: the run's own, else stickers.")
-    ] = None,
-    best: Annotated[
-        bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
-    ] = False,
+    recipe: RecipeOption = None,
+    best: BestOption = False,
     device: DeviceOption = None,
     trust_code: TrustCodeOption = False,
 ) -> None:
@@ -40,7 +48,7 @@ def export(
     with readable_errors():
         from likewise import api
 
-        found = api.export(adapter, file_format, out, recipe, best, device, trust_code)
+        found = api.export(adapter, file_format.value, out, recipe, best, device, trust_code)
         say(
             f"{found.file}: read back by {found.reader}, its weights differ by "
             f"{found.weights:.1e} and its velocity by {found.velocity:.1e} from the run's "

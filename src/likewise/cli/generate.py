@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from likewise.cli.errors import readable_errors
-from likewise.cli.options import DeviceOption, TrustCodeOption
+from likewise.cli.options import BestOption, DeviceOption, RecipeOption, TrustCodeOption
 from likewise.terminal import say
 
 if TYPE_CHECKING:
@@ -17,27 +17,26 @@ if TYPE_CHECKING:
 
 
 def generate(
-    reference: Annotated[Path, typer.Option(help="Picture of the subject.")],
-    prompt: Annotated[str, typer.Option(help="What to draw: 'a duck in the snow'.")],
+    reference: Annotated[Path, typer.Option(help="Image file that shows the subject.")],
+    prompt: Annotated[str, typer.Option(help="Text of what to draw: 'a duck in the snow'.")],
     adapter: Annotated[
         Path | None,
-        typer.Option(help="A run, a checkpoint or an adapter; default: the untrained model."),
+        typer.Option(
+            help="Run, checkpoint or adapter to draw with.", show_default="the untrained model"
+        ),
     ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Name or file; default: the run's own, else stickers.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Picture to write; of several: out-0, out-1, …")] = Path(
-        "picture.png"
-    ),
-    seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
-    count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 1,
-    best: Annotated[
-        bool, typer.Option("--best", help="The run's best checkpoint instead of its newest.")
-    ] = False,
+    recipe: RecipeOption = None,
+    out: Annotated[
+        Path,
+        typer.Option(help="Image file to write; several are numbered, as in picture-0.png."),
+    ] = Path("picture.png"),
+    seed: Annotated[int, typer.Option(help="Seed of the initial noise.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Number of images to draw.")] = 1,
+    best: BestOption = False,
     device: DeviceOption = None,
     trust_code: TrustCodeOption = False,
 ) -> None:
-    """Draw the subject of a picture as a prompt says, with a trained adapter or without."""
+    """Draw the subject of an image as a prompt says, with a trained adapter or without."""
     with readable_errors():
         files = _files(out, count)
 

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what the shell can complete."""
 
 from __future__ import annotations
 
@@ -6,10 +6,43 @@ from typing import Annotated
 
 import typer
 
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the best.")]
+
+def recipe_names(incomplete: str) -> list[str]:
+    """Shipped recipes whose names begin so."""
+    from likewise.config.loading import RECIPES
+
+    return [name for name in RECIPES.names() if name.startswith(incomplete)]
+
+
+def study_names(incomplete: str) -> list[str]:
+    """Shipped studies whose names begin so."""
+    from likewise.config.study import STUDIES
+
+    return [name for name in STUDIES.names() if name.startswith(incomplete)]
+
+
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Device that computes, as in cpu, cuda or cuda:1.",
+        show_default="cuda where there is one, else cpu",
+    ),
+]
 TrustCodeOption = Annotated[
     bool,
     typer.Option(
-        "--trust-code", help="Import what the run's recipe names as module:name, and use its keys."
+        "--trust-code",
+        help="Import the code that the run's recipe names as module:name, and use its keys.",
+    ),
+]
+BestOption = Annotated[
+    bool, typer.Option("--best", help="Take the run's best checkpoint instead of its newest.")
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Recipe to draw by: a name or a file.",
+        show_default="the run's own, else stickers",
+        autocompletion=recipe_names,
     ),
 ]

@@ -12,11 +12,14 @@ from likewise.terminal import say
 
 app = typer.Typer(no_args_is_help=True, help="Rebuild and measure the shipped nano models.")
 
-WorkOption = Annotated[Path, typer.Option(help="Where states, logs and contact sheets go.")]
+WorkOption = Annotated[Path, typer.Option(help="Folder for states, logs and contact sheets.")]
 ModelsOption = Annotated[
-    Path | None, typer.Option(help="Where models are read and written; default: in the package.")
+    Path | None,
+    typer.Option(
+        help="Folder that models are read from and written to.", show_default="in the package"
+    ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, …")]
+DeviceOption = Annotated[str, typer.Option(help="Device that computes, as in cpu or cuda.")]
 
 
 def _train_command(part: str, help_text: str) -> None:
@@ -25,22 +28,35 @@ def _train_command(part: str, help_text: str) -> None:
         work: WorkOption = Path("runs/pretrain"),
         models: ModelsOption = None,
         device: DeviceOption = "cpu",
-        workers: Annotated[int, typer.Option(min=0, help="Processes that draw samples.")] = 1,
+        workers: Annotated[
+            int, typer.Option(min=0, help="Number of processes that draw samples.")
+        ] = 1,
         minutes: Annotated[
-            float | None, typer.Option(help="Stop after so long; the same command goes on later.")
+            float | None,
+            typer.Option(
+                help="Minutes after which to stop; the same command goes on later.",
+                show_default="until finished",
+            ),
         ] = None,
         steps: Annotated[
-            int | None, typer.Option(min=1, help="Training steps, if not usual.")
+            int | None,
+            typer.Option(
+                min=1, help="Number of training steps.", show_default="the model's usual one"
+            ),
         ] = None,
         warm_start: Annotated[
             bool,
-            typer.Option(help="Begin with the finished weights in --models, not with random ones."),
+            typer.Option(
+                "--warm-start",
+                help="Begin with the finished weights in --models, not with random ones.",
+            ),
         ] = False,
         compile: Annotated[
             bool,
             typer.Option(
+                "--compile",
                 help="Compile the generator's transformer: 1.6 times faster on CPUs after a minute "
-                "or two; needs a C++ compiler there."
+                "or two; needs a C++ compiler there.",
             ),
         ] = False,
     ) -> None:
@@ -48,12 +64,12 @@ def _train_command(part: str, help_text: str) -> None:
 
 
 for _part, _help in {
-    "vae": "The autoencoder of the generator.",
-    "generator": "The generator: transformer and text encoders (needs the autoencoder).",
-    "identity": "The identity reward (nano DINOv2).",
-    "prompt": "The prompt reward (nano CLIP).",
-    "judges": "Both judges, used for evaluation only.",
-    "all": "Everything above, in order.",
+    "vae": "Train the autoencoder of the generator.",
+    "generator": "Train the generator: transformer and text encoders; needs the autoencoder.",
+    "identity": "Train the identity reward, a nano DINOv2.",
+    "prompt": "Train the prompt reward, a nano CLIP.",
+    "judges": "Train both held-out evaluators, which only evaluation uses.",
+    "all": "Train everything above, in order.",
 }.items():
     _train_command(_part, _help)
 
@@ -103,7 +119,9 @@ def report(
     models: ModelsOption = None,
     device: DeviceOption = "cpu",
     work: WorkOption = Path("runs/pretrain"),
-    cards: Annotated[bool, typer.Option(help="Also write each model's card (README.md).")] = False,
+    cards: Annotated[
+        bool, typer.Option("--cards", help="Write each model's card (README.md) too.")
+    ] = False,
 ) -> None:
     """Measure every shipped model on held-out subjects; print a table, draw contact sheets."""
     from likewise.pretrain.cards import write_cards

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 def report(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="RUN|STUDY...", help="One study, or one or more runs.")
+        list[Path],
+        typer.Argument(metavar="RUN|STUDY...", help="Folders of one or more runs, or of a study."),
     ],
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
 ) -> None:
-    """Write one HTML file with numbers, plots and pictures, which opens offline.
+    """Write one HTML file with numbers, plots and images, which opens offline.
 
     A study is a folder that `likewise compare` writes, a run one that `likewise train` writes. What
     is not there yet is left out, and the report says so.

@@ -12,8 +12,6 @@ from typing import Annotated, Any
 import typer
 
 from likewise.cli.errors import USAGE, fail, readable_errors
-from likewise.config.layers import apply, parse_override
-from likewise.imports import load_target
 
 
 def serve_reward(
@@ -21,40 +19,68 @@ def serve_reward(
         str,
         typer.Argument(
             metavar="NAME|MODULE:FUNCTION",
-            help="A reward of likewise, as in a recipe's kind (dino, clip, …), or any function "
+            help="Reward of likewise, as in a recipe's kind (dino, clip, …), or any function "
             "(images, tasks) -> one number per image.",
         ),
     ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of NAME, as in model=FOLDER."),
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Settings of NAME, as in model=FOLDER.",
+            show_default="those of a recipe",
+        ),
     ] = None,
     host: Annotated[
         str,
         typer.Option(
-            help="Other machines can reach 0.0.0.0, which needs a token in LIKEWISE_SERVICE_TOKEN."
+            help="Address to listen at. Other machines can reach 0.0.0.0, which needs a token in "
+            "LIKEWISE_SERVICE_TOKEN."
         ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8700,
-    device: Annotated[str | None, typer.Option(help="For NAME: cpu, cuda, …")] = None,
-    max_batch: Annotated[int, typer.Option(min=1, help="Pictures per call of the reward.")] = 32,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port to listen at.")] = 8700,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Device that NAME computes on, as in cpu, cuda or cuda:1.",
+            show_default="cuda where there is one, else cpu",
+        ),
+    ] = None,
+    max_batch: Annotated[
+        int, typer.Option(min=1, help="Number of images per call of the reward, at most.")
+    ] = 32,
     wait_ms: Annotated[
-        float, typer.Option(min=0, help="How long a picture waits for others to join its batch.")
+        float,
+        typer.Option(
+            min=0, help="Milliseconds that an image waits for others to join its batch, at most."
+        ),
     ] = 5.0,
     max_requests: Annotated[
-        int, typer.Option(min=1, help="In progress at once; more are told to come back.")
+        int,
+        typer.Option(
+            min=1, help="Number of requests in progress at once; more are told to come back."
+        ),
     ] = 64,
-    max_request_mb: Annotated[float, typer.Option(min=0.001, help="Size of one request.")] = 32.0,
+    max_request_mb: Annotated[
+        float, typer.Option(min=0.001, help="Size of one request in MiB, at most.")
+    ] = 32.0,
     max_connections: Annotated[
-        int, typer.Option(min=1, help="Open at once; a new one replaces one that shows no token.")
+        int,
+        typer.Option(
+            min=1,
+            help="Number of connections open at once; a new one replaces one that shows no token.",
+        ),
     ] = 256,
     max_pictures: Annotated[
         int,
         typer.Option(
-            min=1, help="Images in one request, references and masks included; tasks likewise."
+            min=1,
+            help="Number of images in one request, references and masks included; of tasks too.",
         ),
     ] = 256,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Of one picture.")] = 2048 * 2048,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Number of pixels of one image, at most.")
+    ] = 2048 * 2048,
 ) -> None:
     """Serve a reward to training runs elsewhere; their recipes name it with `kind: remote`.
 
@@ -89,12 +115,16 @@ def serve_reward(
 
 def _reward(target: str, words: Sequence[str], device: str | None) -> Callable[..., Any]:
     if ":" in target:
+        from likewise.imports import load_target
+
         if words or device:
             fail("settings and --device are for rewards of likewise, not for a function", USAGE)
         try:
             return load_target(target)
         except (ImportError, AttributeError, TypeError) as error:
             fail(str(error), USAGE)
+    from likewise.config.layers import apply, parse_override
+
     settings = apply([parse_override(word) for word in words], {})
     try:
         from likewise.build.rewards import build_reward

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from likewise.cli.errors import USAGE, fail, readable_errors
-from likewise.config import load_recipe
-from likewise.records import CheckpointStore, RunDirectory
+from likewise.cli.options import recipe_names
 from likewise.terminal import SafeConsole, shown
 
 if TYPE_CHECKING:  # imports torch
@@ -27,15 +26,25 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="[RECIPE] [KEY=VALUE]...",
-            help="A shipped recipe or a YAML file (default: stickers), then changes to it, as in "
-            "rollout.group_size=8, or ~rollout.shift to take a key out.",
+            help="Shipped recipe (`likewise recipes` lists them) or YAML file, then changes to it, "
+            "as in rollout.group_size=8, or ~rollout.shift to take a key out.",
+            show_default=DEFAULT,
+            autocompletion=recipe_names,
         ),
     ] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="A new or empty folder (default: runs/<recipe>-<time>).")
+        Path | None,
+        typer.Option(
+            help="Folder for the run, new or empty.", show_default="runs/RECIPE-DATE-TIME"
+        ),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run instead.")
+        Path | None,
+        typer.Option(
+            metavar="RUN_DIR",
+            help="Folder of a run to go on with, from its newest checkpoint.",
+            show_default="a new run",
+        ),
     ] = None,
     accept_changes: Annotated[
         bool,
@@ -48,25 +57,34 @@ def train(
         Path | None,
         typer.Option(
             metavar="RUN_DIR",
-            help="Train beyond the end of this run, in a new folder that begins at its state; give "
-            "run.iterations=N.",
+            help="Folder of a run to train beyond its end, in a new folder that begins at its "
+            "state; give run.iterations=N.",
+            show_default="a new run",
         ),
     ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="Print recipe and plan, train nothing; measure where the model is at hand.",
+            help="Print recipe and plan, and train nothing; measure speed where the model is here.",
         ),
     ] = False,
     gpus: Annotated[
         int | None,
-        typer.Option(min=1, help="With --dry-run: plan for so many GPUs, whatever is here."),
+        typer.Option(
+            min=1,
+            help="With --dry-run: number of GPUs to plan for.",
+            show_default="those of this machine",
+        ),
     ] = None,
     gpu_memory: Annotated[
         float | None,
         typer.Option(
-            metavar="GB", min=0, help="With --dry-run: does it fit in each GPU, and if not, what?"
+            metavar="GB",
+            min=0,
+            help="With --dry-run: memory of each GPU in GB; says whether the run fits, and if not, "
+            "what would.",
+            show_default="not checked",
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
@@ -93,6 +111,7 @@ def train(
             _extend(extend, words, run_dir, quiet)
         elif dry_run:
             from likewise.cli.estimate import print_plan
+            from likewise.config import load_recipe
 
             print_plan(load_recipe(*split(words)), gpus, gpu_memory)
         else:
@@ -120,6 +139,8 @@ def _refuse_beside_resume(words: Sequence[str], run_dir: Path | None, dry_run: b
 
 
 def _start(words: Sequence[str], run_dir: Path | None, quiet: bool) -> None:
+    from likewise.config import load_recipe
+
     recipe = load_recipe(*split(words))
 
     from likewise import api
@@ -132,6 +153,8 @@ def _start(words: Sequence[str], run_dir: Path | None, quiet: bool) -> None:
 
 
 def _extend(run: Path, words: Sequence[str], run_dir: Path | None, quiet: bool) -> None:
+    from likewise.records import RunDirectory
+
     RunDirectory.open(run)  # before torch is imported
 
     from likewise import api
@@ -149,6 +172,8 @@ def _extend(run: Path, words: Sequence[str], run_dir: Path | None, quiet: bool) 
 
 
 def _resume(run_dir: Path, quiet: bool, accept_changes: bool) -> None:
+    from likewise.records import CheckpointStore, RunDirectory
+
     run = RunDirectory.open(run_dir)
     iterations = run.recipe.run.iterations
     newest = CheckpointStore(run.checkpoints, 1).newest()

@@ -1,0 +1,161 @@
+"""What `likewise compare` does: units, results, and what people see of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from likewise.cli.errors import FAILED, fail
+from likewise.cli.units import UnitProgress, estimate, minutes
+from likewise.config import load_study
+from likewise.records import RunDirectoryError
+from likewise.records.files import write_atomically
+from likewise.records.locks import exclusive
+from likewise.study.journal import Journal
+from likewise.study.plan import BASE_UNIT, Plan, State, Unit
+from likewise.study.runner import Runner
+from likewise.study.taking_over import check_folder
+from likewise.study.workers import Worker, find_workers
+from likewise.terminal import SafeConsole, say, shown
+from likewise.trainer.interrupts import Interrupts
+
+
+def compare(study: str, out: Path | None, only: str | None, dry_run: bool) -> None:
+    """Do what is left of a study and write its results, or with `dry_run` say what is left.
+
+    Args:
+        out: Its folder; default ``runs/<name>``.
+        only: Units of one kind alone; ``results``: none, and the results anew.
+
+    Raises:
+        RecipeError, RunDirectoryError: the study or its folder does not fit.
+        typer.Exit: units failed, or a signal ended it.
+    """
+    plan, failed = _plan(study, out), 0
+    if only == "results":
+        _refuse_nothing(plan)
+        check_folder(plan)
+    elif dry_run:
+        check_folder(plan)
+        _print_plan(plan, only)
+        return
+    else:
+        failed = _work(plan, only)
+    _write_results(plan)
+    if failed:
+        fail(f"units that failed: {failed}; the same command tries them again", FAILED)
+
+
+def _plan(study: str, out: Path | None) -> Plan:
+    found = load_study(study)
+    return Plan(found, out or Path("runs") / found.name)
+
+
+def _refuse_nothing(plan: Plan) -> None:
+    if not plan.folder.is_dir():
+        raise RunDirectoryError(f"there is no folder {plan.folder} yet: leave --only results out")
+
+
+def _work(plan: Plan, only: str | None) -> int:
+    """Do the units that are not finished; how many failed.
+
+    Raises:
+        typer.Exit: a signal ended it.
+        RunDirectoryError: another process works on this study, or its folder holds another one.
+    """
+
+    def busy(process: str) -> RunDirectoryError:
+        return RunDirectoryError(f"{plan.folder} is in use: process {process} works on this study")
+
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(plan.folder / ".lock", busy), Interrupts() as interrupts:
+        check_folder(plan)
+        states = _states(plan)
+        todo, workers = _todo(states, only), _workers(plan)
+        plan.prepare(todo)
+        finished = [unit for unit, state in states.items() if state == "finished"]
+        with UnitProgress(plan, len(finished), todo, len(workers)) as progress:
+            runner = Runner(plan, workers, progress.started, progress.ended)
+            failed = runner.run(todo, finished, lambda: interrupts.received > 0)
+    if interrupts.received:
+        say(f"stopped; go on with the same command: all is in {plan.folder}")
+        raise typer.Exit(128 + interrupts.received)
+    return failed
+
+
+def _states(plan: Plan) -> dict[Unit, State]:
+    return {unit: plan.state(unit) for unit in plan.units}
+
+
+def _todo(states: Mapping[Unit, State], only: str | None) -> list[Unit]:
+    open_units = [unit for unit, state in states.items() if state != "finished"]
+    return [unit for unit in open_units if only is None or unit.kind == only]
+
+
+def _workers(plan: Plan) -> list[Worker]:
+    return find_workers(plan.study.workers, plan.recipe(BASE_UNIT).run.device)
+
+
+def _write_results(plan: Plan) -> None:
+    """results.json and results.md; and the judges' part of them on the screen."""
+    from likewise.study.results import compute_results
+    from likewise.study.tables import results_markdown
+
+    results = compute_results(plan)
+    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(plan.folder / "results.json", text + "\n")
+    write_atomically(plan.folder / "results.md", results_markdown(results))
+    console = SafeConsole(soft_wrap=True, highlight=False)
+    if results["arms"]:
+        console.print(_summary(results))
+    if results["missing"]:
+        console.print(f"{len(results['missing'])} of {len(plan.units)} units are missing")
+    console.print(f"all tables: {shown(str(plan.folder / 'results.md'))}")
+
+
+def _summary(results: dict[str, Any]) -> Table:
+    """Means of both aims, and differences to the baseline with p over subjects."""
+    from likewise.study.tables import notes
+
+    title = f"{results['study']}: differences to {results['baseline']}, paired"
+    table = Table(title=shown(title))
+    table.add_column("arm")
+    for name in results["aims"]:
+        table.add_column(shown(name), justify="right")
+        table.add_column("difference", justify="right")
+        table.add_column("p", justify="right")
+    for arm in results["arms"].values():
+        cells = []
+        for name in results["aims"]:
+            mean = arm["metrics"].get(name, {}).get("mean")
+            versus = arm["versus"].get(name)
+            cells.append("–" if mean is None else f"{mean:.3f}")
+            cells.append("" if versus is None else f"{versus['mean']:+.3f}")
+            cells.append("" if versus is None else f"{versus['p_subjects']:.3f}")
+        table.add_row(shown(arm["label"]), *cells)
+    table.caption = shown(notes(results)) or None
+    return table
+
+
+def _print_plan(plan: Plan, only: str | None) -> None:
+    states = _states(plan)
+    todo = _todo(states, only)
+    journal = Journal(plan)
+    seconds = {kind: journal.typical_seconds(kind) for kind in ("train", "evaluate")}
+    table = Table(box=None, pad_edge=False)
+    for column in ("unit", "state", "about"):
+        table.add_column(column)
+    for unit in plan.units:
+        about = minutes(seconds[unit.kind]) if unit in todo else ""
+        table.add_row(shown(unit), states[unit], about)
+    workers = _workers(plan)
+    console = SafeConsole(highlight=False)
+    console.print(table)
+    left = minutes(estimate(todo, seconds, len(workers)))
+    where = ", ".join(worker.name for worker in workers)
+    console.print(f"{len(todo)} of {len(plan.units)} units to do, in {left}, on {where}")

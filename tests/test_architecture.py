@@ -44,7 +44,7 @@ HOUSE: dict[str, set[str]] = {
     "printable": set(),
     "terminal": {"printable"},
     "tensors": set(),
-    "pretrained": {"tensors", "quiet"},
+    "pretrained": {"tensors", "quiet", "hub"},
     "records": {"config", "printable"},
     # What numbers in files and arrays say: intervals, tests, fronts, diagnostics.
     "analysis": PAPERS,

@@ -159,7 +159,7 @@ def test_what_lies_beside_a_network_may_be_in_its_file(copy) -> None:
     folder = copy("vit")
     change_weights(folder, lambda tensors: tensors.update({"pooler.dense.bias": torch.ones(16)}))
     change_weights(folder, lambda tensors: tensors.update({"classifier.bias": torch.ones(3)}))
-    assert DinoReward(folder).embed([tiny_encoders.picture(0)]).isfinite().all()
+    assert DinoReward(folder).embed([tiny_encoders.make_image(0)]).isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.ckpt", "model.gguf"])
@@ -175,9 +175,9 @@ def test_pickles_and_other_formats_are_not_read(copy, name: str) -> None:
 
 def test_a_folder_of_one_variant_is_read(copy) -> None:
     folder = copy("dinov2")
-    wanted = DinoReward(folder).embed([tiny_encoders.picture(0)])
+    wanted = DinoReward(folder).embed([tiny_encoders.make_image(0)])
     weights_of(folder).rename(folder / "model.fp16.safetensors")
-    assert torch.equal(DinoReward(folder).embed([tiny_encoders.picture(0)]), wanted)
+    assert torch.equal(DinoReward(folder).embed([tiny_encoders.make_image(0)]), wanted)
 
 
 def test_a_pipeline_of_one_variant_is_read(copy) -> None:

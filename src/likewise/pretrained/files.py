@@ -149,12 +149,20 @@ def _stored(folder: Path, stem: str, variant: str | None) -> tuple[Path, ...]:
     return _indexed(index) if index.is_file() else ()
 
 
-def _indexed(index: Path) -> tuple[Path, ...]:
-    """The files that an index names, all of them beside it."""
+def indexed_names(index: Path) -> list[str]:
+    """The names of the files that an index of weights lists, all of them to be beside it.
+
+    Raises:
+        ModelError: it lists none, or files elsewhere.
+    """
     names = read_document(index).get("weight_map")
     if not isinstance(names, dict) or not names or not all(map(_is_file_name, names.values())):
         raise ModelError(f"{index} has no weight_map from tensors to safetensors files beside it")
-    files = tuple(index.parent / name for name in sorted(set(names.values())))
+    return sorted(set(names.values()))
+
+
+def _indexed(index: Path) -> tuple[Path, ...]:
+    files = tuple(index.parent / name for name in indexed_names(index))
     for file in files:
         if not file.is_file():
             raise ModelError(f"{index.parent} has no {file.name}, which its {index.name} lists")

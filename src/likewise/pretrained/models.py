@@ -14,12 +14,14 @@ from transformers.initialization import no_init_weights
 from likewise.pretrained.errors import ModelError, loading
 from likewise.pretrained.files import (
     CONFIG,
+    STEMS,
     Weights,
     check_counts,
     check_documents,
     find_weights,
     read_document,
 )
+from likewise.pretrained.places import config_folder, model_folder
 from likewise.tensors import check_finite
 
 NAMED = 3  # keys at most, in a message
@@ -36,13 +38,10 @@ def load_config(name: str | Path, subfolder: str = "") -> Any:
         OSError: there is no such model.
         ModelError: its config is damaged.
     """
-    place = _place(name, subfolder)
-    if place.is_dir():
-        check_documents(place)
-    with loading(place if place.is_dir() else name):
-        return AutoConfig.from_pretrained(
-            str(name), trust_remote_code=False, **({"subfolder": subfolder} if subfolder else {})
-        )
+    place = config_folder(name, subfolder)
+    check_documents(place)
+    with loading(place):
+        return AutoConfig.from_pretrained(str(place), trust_remote_code=False)
 
 
 def load_model(kind: Any, name: str | Path, subfolder: str = "", **options: Any) -> Any:
@@ -61,21 +60,15 @@ def load_model(kind: Any, name: str | Path, subfolder: str = "", **options: Any)
         OSError: there is no such model, or it has no safetensors.
         ModelError: it is damaged, incomplete, or not what its config says; file or tensor is named.
     """
-    place = _place(name, subfolder)
-    if place.is_dir():
-        weights = _checked_folder(kind, place, options)
-        options = {**options, **({} if weights.variant is None else {"variant": weights.variant})}
-        where: dict[str, Any] = {"pretrained_model_name_or_path": str(place)}
-    else:
-        _require_name(name)
-        where = {"pretrained_model_name_or_path": str(name)}
-        where |= {"subfolder": subfolder} if subfolder else {}
+    place = model_folder(name, subfolder, STEMS[::-1] if _is_diffusers(kind) else STEMS)
+    weights = _checked_folder(kind, place, options)
+    options = {**options, **({} if weights.variant is None else {"variant": weights.variant})}
     if not _is_diffusers(kind):
         options = {"trust_remote_code": False, **options}
     what = str(place)
     with loading(what):
         model, found = kind.from_pretrained(
-            **where,
+            str(place),
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are named below, in one line
@@ -84,18 +77,6 @@ def load_model(kind: Any, name: str | Path, subfolder: str = "", **options: Any)
     _check_keys(model, found, what, strict=_is_diffusers(kind))
     check_finite(model.state_dict(), what)
     return model
-
-
-def _place(name: str | Path, subfolder: str) -> Path:
-    return Path(name, subfolder)
-
-
-def _require_name(name: str | Path) -> None:
-    """Raise ModelError for a file, which libraries would take for a name on the Hub."""
-    if Path(name).is_file():
-        raise ModelError(
-            f"{name} is a file; wanted a folder with {CONFIG} and safetensors, or a Hub name"
-        )
 
 
 def _is_diffusers(kind: Any) -> bool:

@@ -10,10 +10,11 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import BitsAndBytesConfig, DiffusionPipeline, TorchAoConfig
+from diffusers import BitsAndBytesConfig, SchedulerMixin, TorchAoConfig
 from torch import nn
 from transformers.image_processing_utils import ImageProcessingMixin
 
+from likewise.hub import hub_file
 from likewise.pretrained.errors import ModelError, loading
 from likewise.pretrained.files import PIPELINE, check_documents, read_document
 from likewise.pretrained.models import load_model
@@ -60,7 +61,8 @@ def load_pipeline(
             `quantization` is not possible.
         OSError: nothing is there.
     """
-    config = _index(name)
+    folder = _folder(name)
+    config = read_document(folder / PIPELINE)
     kind = _class_of(name, config, classes)
     quantized = _quantization(quantization, dtype)
     _require_parts(Path(name), config, without)
@@ -74,8 +76,10 @@ def load_pipeline(
         elif issubclass(own, ImageProcessingMixin):
             # diffusers wants the class that the index names, and may not get its PIL version.
             given[part], later[part] = None, load_image_processor(name, part)
+        elif folder != Path(name):
+            given[part] = _from_hub(own, str(name), part)
     with loading(name):
-        pipeline = kind.from_pretrained(str(name), **given)  # type: ignore[attr-defined]
+        pipeline = kind.from_pretrained(str(folder), **given)  # type: ignore[attr-defined]
     pipeline.register_modules(**later)
     for part_name, part in pipeline.components.items():
         if isinstance(part, nn.Module) and (part_name == denoiser or not offload):
@@ -100,18 +104,23 @@ def _is_quantized(part: Any) -> bool:
     return getattr(part, "hf_quantizer", None) is not None
 
 
-def _index(name: str | Path) -> dict[str, Any]:
-    """What a pipeline's index says; of a folder, checked for what it would make diffusers do."""
+def _from_hub(kind: Any, name: str, part: str) -> Any:
+    """A tokenizer or schedule of a pipeline on the Hub; diffusers would do without its files."""
+    if issubclass(kind, SchedulerMixin):
+        check_documents(hub_file(name, f"{part}/scheduler_config.json").parent)
+    with loading(f"{name}/{part}"):
+        return kind.from_pretrained(name, subfolder=part)
+
+
+def _folder(name: str | Path) -> Path:
+    """A pipeline's folder; of one on the Hub, that of its index in the cache."""
     folder = Path(name)
     if folder.is_file():
         raise ModelError(
             f"{name} is a single file; wanted a folder in diffusers' format, with {PIPELINE}: "
             "read it with a pipeline's from_single_file, and write it with save_pretrained"
         )
-    if folder.is_dir():
-        return read_document(folder / PIPELINE)
-    with loading(name):
-        return dict(DiffusionPipeline.load_config(str(name)))
+    return folder if folder.is_dir() else hub_file(name, PIPELINE).parent
 
 
 def _part_classes(

@@ -1,4 +1,4 @@
-"""What a recipe may name has a function, and the other way round: recipes never import torch."""
+"""What recipes and studies may name is there, and has a name in them: they never import torch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from likewise.config.credit import Credit
 from likewise.config.learning import Objective
 from likewise.config.problems import kinds
 from likewise.config.rollout import Rollout
+from likewise.config.study import StudyEvaluation
+from likewise.evaluation.protocols import PROTOCOLS
 from likewise.trainer.objectives import OBJECTIVES
 
 TABLES = {
@@ -20,6 +22,10 @@ TABLES = {
     "credit.time_weights": (TIME_WEIGHTS, kinds(Credit.model_fields["time_weights"].annotation)),
     "rollout.transition": (TRANSITIONS, get_args(Rollout.model_fields["transition"].annotation)),
     "objective": (OBJECTIVES, kinds(Objective)),
+    "evaluation.protocol": (
+        PROTOCOLS,
+        get_args(StudyEvaluation.model_fields["protocol"].annotation),
+    ),
 }
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "EvaluationSettings": "likewise.config.evaluation_settings",
     "load_recipe": "likewise.config.loading",
     "train": "likewise.api",
     "resume": "likewise.api",
@@ -26,6 +27,7 @@ _HOMES = {
     "Task": "likewise.types",
 }
 __all__ = [
+    "EvaluationSettings",
     "Task",
     "__version__",
     "attribute",

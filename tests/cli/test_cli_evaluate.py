@@ -295,7 +295,7 @@ def test_a_wrong_choice_is_one_clear_error() -> None:
         result = run("evaluate", "real", option, "ono")
         assert result.exit_code == 2 and "'ono' is not one of" in said(result)
     with pytest.raises(ValueError, match="did you mean 'dreambooth'"):
-        likewise.evaluate("real", protocol="dreamboth")
+        likewise.evaluate("real", likewise.EvaluationSettings(protocol="dreamboth"))
 
 
 def test_a_damaged_benchmark_is_one_clear_error(dreambench: Path, tmp_path: Path) -> None:

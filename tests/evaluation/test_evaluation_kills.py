@@ -21,7 +21,7 @@ BATCH, TASKS, NUMBERS = 2, 5, 2
 
 def work(model: Path, out: Path, processes: int = 1) -> None:
     """What is killed: a model on few tasks, with a disk that takes its time."""
-    from likewise import load_recipe
+    from likewise import EvaluationSettings, load_recipe
     from likewise.api import evaluate
 
     sync = os.fsync
@@ -32,10 +32,8 @@ def work(model: Path, out: Path, processes: int = 1) -> None:
     )
     evaluate(
         model,
+        EvaluationSettings(steps=2, tasks=TASKS, images_per_prompt=NUMBERS),
         recipe=recipe,
-        steps=2,
-        tasks=TASKS,
-        images_per_prompt=NUMBERS,
         out=out,
         device="cpu",
         processes=processes,

@@ -173,6 +173,22 @@ def test_an_evaluation_with_other_settings_is_refused(plan: Plan) -> None:
         check_folder(plan)
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "stored"),
+    [("steps", "--steps", "num_steps"), ("images_per_prompt", "--images-per-prompt", None)],
+)
+def test_what_a_study_may_leave_to_the_command(
+    plan: Plan, name: str, option: str, stored: str | None
+) -> None:
+    evaluation = plan.study.evaluation.model_copy(update={name: 4})
+    other = Plan(plan.study.model_copy(update={"evaluation": evaluation}), plan.folder)
+    assert f"{option} 4" in " ".join(other.words(EVALUATE))
+    make_evaluation(plan, BASE_UNIT, **{stored or name: 6})
+    check_folder(plan)
+    with pytest.raises(RunDirectoryError, match=f"{name} is 6, not 4"):
+        check_folder(other)
+
+
 def test_a_damaged_evaluation_is_named(plan: Plan) -> None:
     (make_evaluation(plan, BASE_UNIT) / "settings.json").write_text("{")
     with pytest.raises(RunDirectoryError, match=r"settings.json is damaged"):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from likewise.analysis.intervals import Estimate
-from likewise.api.targets import find_target
+from likewise.api.targets import Target, find_target
 from likewise.build.data import build_stream
 from likewise.build.policies import build_policy, build_sampler
 from likewise.build.rewards import build_evaluators, build_rewards
@@ -22,7 +22,7 @@ from likewise.config.recipe import Recipe
 from likewise.config.rollout import AllSteps
 from likewise.devices import find_device
 from likewise.evaluation.attribution import Profile, attribute_steps, find_unable
-from likewise.protocols import Reward
+from likewise.protocols import Policy, Reward
 from likewise.records.checkpoints import NAME
 from likewise.records.files import write_atomically
 from likewise.rollout.scoring import single_rewards
@@ -107,6 +107,7 @@ class Attribution:
 
 def attribute(
     target: str | Path,
+    *,
     recipe: Recipe | str | Path | None = None,
     tasks: int = 48,
     resamples: int = 4,
@@ -126,7 +127,9 @@ def attribute(
     Args:
         target: A run (its newest intact checkpoint counts) or a model: shipped, folder, Hub name.
         recipe: For a model: its schedule, rewards and tasks. Default: ``stickers``.
+        tasks: Number of training tasks.
         resamples: Trajectories per task, ≥ 2; each is drawn once more for every stochastic step.
+        seed: Of all noise.
         best: Take the run's best checkpoint instead of its newest.
         device: Default: cuda where there is one, else cpu.
         out: File to write. Default: attribution.json in the run; for a model
@@ -143,18 +146,13 @@ def attribute(
     found = find_target(target, recipe, best=best, trust_code=trust_code)
     if found.recipe is None or not found.draws:
         raise ValueError(f"{target} draws nothing: give a run or a model")
-    own, place = found.recipe, find_device(device)
-    file = Path(out or (Path(target) / FILE if found.adapter else found.out + FILE))
-    if file.is_dir():
-        raise ValueError(f"{file} is a folder: name a file in it, as {file / FILE}")
+    own, place, file = found.recipe, find_device(device), _file(found, target, out)
     stream = build_stream(own)
     about = [stream(index) for index in range(tasks)]
     scorers, left_out = _scorers(own, about, place)
     for name, reason in left_out.items():
         warnings.warn(f"{name} is left out: {reason}", stacklevel=2)
-    policy = build_policy(own, place, trainable=found.adapter is None)
-    if found.adapter is not None:
-        policy.load_adapter(found.adapter)
+    policy = _policy(own, found.adapter, place)
     sampler = build_sampler(own, policy)
     steps = plan_steps(own.rollout.model_copy(update={"trained": AllSteps()}), 0, 0).stochastic
     measured = attribute_steps(
@@ -184,6 +182,21 @@ def attribute(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(result.record(), indent=2) + "\n")
     return result
+
+
+def _file(found: Target, target: str | Path, out: str | Path | None) -> Path:
+    """Where to write; raises ValueError for a folder."""
+    file = Path(out or (Path(target) / FILE if found.adapter else found.out + FILE))
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: name a file in it, as {file / FILE}")
+    return file
+
+
+def _policy(recipe: Recipe, adapter: Path | None, device: torch.device) -> Policy:
+    policy = build_policy(recipe, device, trainable=adapter is None)
+    if adapter is not None:
+        policy.load_adapter(adapter)
+    return policy
 
 
 def _pairs(recipe: Recipe, scorers: Collection[str]) -> list[tuple[str, str]]:

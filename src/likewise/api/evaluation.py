@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from likewise.api.targets import Target, find_target
 from likewise.build.benchmarks import STICKER_BENCH, load_benchmark, same_tasks
 from likewise.build.data import build_evaluation_tasks
 from likewise.build.metrics import default_encoders
+from likewise.config.evaluation_settings import EvaluationSettings
 from likewise.config.problems import nearest
 from likewise.config.recipe import Recipe
 from likewise.config.rewards import InGroupDiversity
@@ -23,6 +24,7 @@ from likewise.evaluation.items import read_items
 from likewise.evaluation.protocols import find_protocol
 from likewise.evaluation.settings import Settings
 from likewise.evaluation.summary import Summary
+from likewise.types import Task
 
 USUAL_TASKS = 150  # of sticker bench, where pictures are drawn
 
@@ -37,19 +39,13 @@ class Evaluation:
 
 def evaluate(
     target: str | Path,
-    benchmark: str | Path = STICKER_BENCH,
-    protocol: str = "single-ref",
+    settings: EvaluationSettings | None = None,
     *,
-    tasks: int | None = None,
-    images_per_prompt: int | None = None,
-    seed: int | None = None,
-    steps: int | None = None,
-    only: str | None = None,
-    metrics: Mapping[str, str] | None = None,
     recipe: Recipe | str | Path | None = None,
     name: str | None = None,
-    out: str | Path | None = None,
+    only: str | None = None,
     best: bool = False,
+    out: str | Path | None = None,
     device: str | None = None,
     processes: int = 1,
     trust_code: bool = False,
@@ -62,24 +58,16 @@ def evaluate(
 
     Args:
         target: A run (compared with its model before training, from the same noise), a model
-            (shipped, a pipeline's folder, or on the Hub), a folder of pictures with a
+            (shipped, a pipeline's folder, or on the Hub), a folder of images with a
             ``manifest.jsonl``, or ``real``: the benchmark's own photos.
-        benchmark: ``sticker-bench``, or a folder in google/dreambooth's layout.
-        protocol: ``single-ref``, ``uno`` or ``dreambooth``.
-        tasks: How many, evenly over subjects and prompts. Default: all; 150 where stickers are
-            drawn; where pictures are given, those that they are about.
-        images_per_prompt: Default: the protocol's.
-        seed: Of the initial noise. Default: the protocol's.
-        steps: Of the schedule. Default: the recipe's own, as in training.
-        only: The one system of a run to measure: ``before`` or ``after``.
-        metrics: Metric → encoder that measures it: shipped, a folder, or on the Hub. Default: see
-            docs/evaluation.md.
-        recipe: For a model: how it draws, default ``stickers``. For pictures: whose rewards score
+        settings: Benchmark, protocol and all else that decides the numbers.
+        recipe: For a model: how it draws, default ``stickers``. For images: whose rewards score
             them too, default none.
-        name: Of the system in a folder of pictures. Default: the folder's.
-        out: Default: below ``evaluation`` in a run, ``runs/evaluation`` for all else.
+        name: Of the system in a folder of images. Default: the folder's.
+        only: The one system of a run to measure: ``before`` or ``after``.
         best: A run's best checkpoint instead of its newest. It was chosen on the tasks of
             training's evaluations; those of them that the benchmark has are left out here.
+        out: Default: below ``evaluation`` in a run, ``runs/evaluation`` for all else.
         device: Default: cuda where there is one, else cpu.
         processes: How many share the batches, on several GPUs one on each.
         trust_code: Import what a run's recipe names as ``module:name``. What you pass as `recipe`
@@ -91,51 +79,57 @@ def evaluate(
         ValueError: something does not fit, or a scorer fails (the message says which).
         OSError: a file or a model is not there.
     """
-    rule = find_protocol(protocol)
+    asked = settings or EvaluationSettings()
+    find_protocol(asked.protocol)  # before anything is looked up elsewhere
     found = find_target(target, recipe, name, best, trust_code)
     if only is not None and only not in found.systems:
         raise ValueError(f"{target} has no system {only!r}; {nearest(only, found.systems)}")
-    if found.draws and steps is not None:
-        found = found.with_steps(steps)
-    stickers = str(benchmark) == STICKER_BENCH
-    if found.draws and stickers and tasks is None:
-        tasks = USUAL_TASKS
-    if metrics is None:
-        metrics = default_encoders(benchmark)
-    without = _chosen_on(found, benchmark) if best else frozenset[str]()
-    chosen = load_benchmark(benchmark, tasks, without)
-    count, each = len(chosen), images_per_prompt or rule.images_per_prompt
-    if found.pictures is not None:
-        shown = Counter(item.task.id for item in read_items(found.pictures, chosen))
-        count, each = len(shown), max(shown.values())
-    settings = Settings(
-        benchmark=Path(benchmark).resolve().name,
-        protocol=rule.name,
-        tasks=count,
-        images_per_prompt=each,
-        seed=(rule.seed if seed is None else seed) if found.draws else None,
-        num_steps=found.num_steps,
-        encoders={**_reward_models(found), **metrics},
-        source=found.source,
-        left_out=len(without) or None,
-    )
-    place = f"{found.out}{settings.benchmark}-{settings.protocol}{'-best' * best}"
+    if found.draws and asked.steps is not None:
+        found = found.with_steps(asked.steps)
+    if found.draws and asked.benchmark == STICKER_BENCH and asked.tasks is None:
+        asked = asked.model_copy(update={"tasks": USUAL_TASKS})
+    if asked.metrics is None:
+        asked = asked.model_copy(update={"metrics": default_encoders(asked.benchmark)})
+    without = _chosen_on(found, asked.benchmark) if best else frozenset[str]()
+    tasks = load_benchmark(asked.benchmark, asked.tasks, without)
+    facts = _facts(asked, found, tasks, len(without))
     job = Job(
-        out=Path(out or place),
+        out=Path(out or f"{found.out}{facts.benchmark}-{facts.protocol}{'-best' * best}"),
         target=found,
         systems=found.systems if only is None else (only,),
-        benchmark=str(benchmark),
-        limit=tasks,
+        asked=asked,
         without=without,
-        settings=settings,
-        metrics=metrics,
+        settings=facts,
         device=str(find_device(device)),
         processes=processes,
     )
-    return Evaluation(job.out, carry_out(job, chosen, progress))
+    return Evaluation(job.out, carry_out(job, tasks, progress))
 
 
-def _chosen_on(target: Target, benchmark: str | Path) -> frozenset[str]:
+def _facts(
+    asked: EvaluationSettings, target: Target, tasks: Sequence[Task], left_out: int
+) -> Settings:
+    """What decides the numbers, defaults filled in: for settings.json."""
+    rule = find_protocol(asked.protocol)
+    count, each = len(tasks), asked.images_per_prompt or rule.images_per_prompt
+    if target.pictures is not None:
+        shown = Counter(item.task.id for item in read_items(target.pictures, tasks))
+        count, each = len(shown), max(shown.values())
+    seed = rule.seed if asked.seed is None else asked.seed
+    return Settings(
+        benchmark=Path(asked.benchmark).resolve().name,
+        protocol=rule.name,
+        tasks=count,
+        images_per_prompt=each,
+        seed=seed if target.draws else None,
+        num_steps=target.num_steps,
+        encoders={**_reward_models(target), **(asked.metrics or {})},
+        source=target.source,
+        left_out=left_out or None,
+    )
+
+
+def _chosen_on(target: Target, benchmark: str) -> frozenset[str]:
     """Ids of the benchmark's tasks that training's evaluations drew, and chose the best one by.
 
     Raises:

@@ -23,6 +23,7 @@ from likewise.build.metrics import build_metric_rewards, build_metrics, check_me
 from likewise.build.policies import build_policy, build_sampler
 from likewise.build.rewards import build_evaluators, build_rewards
 from likewise.config.data import Stickers
+from likewise.config.evaluation_settings import EvaluationSettings
 from likewise.devices import auto_threads
 from likewise.evaluation.batches import Share, silent
 from likewise.evaluation.before_after import before_after_sheet
@@ -69,22 +70,18 @@ class Job:
         out: Its folder.
         target: Whose pictures are measured.
         systems: Which of the target's systems.
-        benchmark: ``sticker-bench`` or a folder.
-        limit: How many of its tasks; None for all.
+        asked: Benchmark, protocol and so on; its `metrics` are not None.
         without: Ids of tasks that are left out.
-        settings: What decides the numbers.
-        metrics: Metric → encoder.
+        settings: What decides the numbers, defaults filled in.
         device, processes: What computes.
     """
 
     out: Path
     target: Target
     systems: tuple[str, ...]
-    benchmark: str
-    limit: int | None
+    asked: EvaluationSettings
     without: frozenset[str]
     settings: Settings
-    metrics: Mapping[str, str]
     device: str
     processes: int
 
@@ -96,7 +93,12 @@ class Job:
 
     def tasks(self) -> list[Task]:
         """Of the benchmark, loaded now."""
-        return load_benchmark(self.benchmark, self.limit, self.without)
+        return load_benchmark(self.asked.benchmark, self.asked.tasks, self.without)
+
+    @property
+    def metrics(self) -> Mapping[str, str]:
+        """Metric → encoder."""
+        return self.asked.metrics or {}
 
     def items(self, system: str, tasks: Sequence[Task]) -> list[Item]:
         """All pictures of a system, drawn or not, once its manifest is written."""
@@ -210,7 +212,7 @@ def _scorers(job: Job, device: torch.device) -> Scorers:
         rewards |= {f"reward/{name}": reward for name, reward in found.items()}
         optional = [f"reward/{name}" for name in found if name not in job.target.recipe.credited]
     if job.systems != (REAL,):
-        held_out = build_evaluators(job.target.recipe, device, job.benchmark == STICKER_BENCH)
+        held_out = build_evaluators(job.target.recipe, device, job.asked.benchmark == STICKER_BENCH)
         rewards |= {f"judge/{name}": evaluator for name, evaluator in held_out.items()}
         rewards |= build_metric_rewards(job.metrics, device)
     return Scorers(rewards, build_metrics(job.metrics, device), optional)

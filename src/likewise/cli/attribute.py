@@ -60,15 +60,15 @@ def attribute(
             bar = progress.add_task("tasks", total=tasks)
             found = api.attribute(
                 target,
-                recipe,
-                tasks,
-                resamples,
-                seed,
-                best,
-                device,
-                out,
-                lambda done: progress.update(bar, completed=done),
-                trust_code,
+                recipe=recipe,
+                tasks=tasks,
+                resamples=resamples,
+                seed=seed,
+                best=best,
+                device=device,
+                out=out,
+                progress=lambda done: progress.update(bar, completed=done),
+                trust_code=trust_code,
             )
         section = found.time_weights()
         SafeConsole().print(table(found, section))

@@ -151,20 +151,23 @@ def evaluate(
 
         from likewise import api
         from likewise.api.jobs import BEFORE_AFTER
+        from likewise.config.evaluation_settings import EvaluationSettings
         from likewise.evaluation.summary import SUMMARY, read_summary
 
         others = {str(folder): read_summary(folder) for folder in beside or ()}
         with Progress(console=SafeConsole(stderr=True), transient=True) as progress:
             found = api.evaluate(
                 target,
-                benchmark,
-                protocol.value,
-                tasks=tasks,
-                images_per_prompt=images_per_prompt,
-                seed=seed,
-                steps=steps,
+                EvaluationSettings(
+                    benchmark=benchmark,
+                    protocol=protocol.value,
+                    tasks=tasks,
+                    images_per_prompt=images_per_prompt,
+                    seed=seed,
+                    steps=steps,
+                    metrics=encoders,
+                ),
                 only=None if only is None else only.value,
-                metrics=encoders,
                 recipe=recipe,
                 name=name,
                 out=out,

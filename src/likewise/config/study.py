@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model
 
 from likewise.config import problems
 from likewise.config.comparing import differences
+from likewise.config.evaluation_settings import EvaluationSettings
 from likewise.config.files import SUFFIXES, Shelf
 from likewise.config.loading import load_recipe
 from likewise.config.problems import RecipeError
@@ -54,16 +55,12 @@ class Arm(Section):
     label: str = Field("", description="for people; default: the arm's name")
 
 
-class StudyEvaluation(Section):
+class StudyEvaluation(EvaluationSettings):
     """How every run, and the model before training, is evaluated; as in `likewise evaluate`."""
 
-    benchmark: str = Field("sticker-bench", description="or a folder of photos")
-    tasks: PositiveInt = Field(300, description="how many of the benchmark")
-    seed: int = Field(0, ge=0, description="of the initial noise")
     protocol: Literal["dreambooth", "uno", "single-ref"] = "single-ref"
-    metrics: dict[str, str] | None = Field(
-        None, description="metric: encoder, as --metric; null: the benchmark's default"
-    )
+    tasks: PositiveInt = Field(300, description="number of the benchmark's tasks")
+    seed: int = Field(0, ge=0, description="seed of the initial noise")
     aims: tuple[str, str] | None = Field(
         None,
         description="two columns of scores, the axes of the Pareto front; null: the held-out "

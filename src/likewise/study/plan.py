@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from likewise.config import Recipe, Study, to_yaml
+from likewise.config.evaluation_settings import EvaluationSettings
 from likewise.config.study import study_yaml, unit_overrides, unit_recipe
 from likewise.records import CheckpointStore, RunDirectory
 from likewise.records.files import write_atomically
@@ -18,7 +19,6 @@ from likewise.records.run_directory import RECIPE
 State = Literal["finished", "started", "new"]
 BASE = "base"  # the folder of the untrained model
 SCORES, SUMMARY, SETTINGS = "scores.parquet", "summary.json", "settings.json"
-DECIDES = ("benchmark", "protocol", "tasks", "seed")  # an evaluation; options of its command
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,8 @@ class Plan:
         """
         if unit.kind == "train":
             return self._train_words(unit, afresh)
-        settings, target = self.study.evaluation, self._target(unit)
-        for name in DECIDES:
-            target += [f"--{name}", str(getattr(settings, name))]
-        for metric, encoder in (settings.metrics or {}).items():
-            target += ["--metric", f"{metric}={encoder}"]
-        return ["evaluate", *target, "--out", str(self.evaluation(unit))]
+        settings = evaluate_options(self.study.evaluation)
+        return ["evaluate", *self._target(unit), *settings, "--out", str(self.evaluation(unit))]
 
     def prepare(self, units: Sequence[Unit]) -> None:
         """Write the study, and clear away runs that a kill has left before they had a recipe."""
@@ -150,3 +146,16 @@ class Plan:
 def is_unborn(path: Path) -> bool:
     """Whether `path` holds no more than what comes into a run directory before its recipe."""
     return not (path / RECIPE).is_file() and holds_nothing_learned(path)
+
+
+def evaluate_options(settings: EvaluationSettings) -> list[str]:
+    """Settings as options of `likewise evaluate`."""
+    words: list[str] = []
+    for name in EvaluationSettings.model_fields:
+        value = getattr(settings, name)
+        if name == "metrics":
+            for metric, encoder in (value or {}).items():
+                words += ["--metric", f"{metric}={encoder}"]
+        elif value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words

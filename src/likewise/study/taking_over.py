@@ -11,10 +11,13 @@ from likewise.config.comparing import differences, leaves
 from likewise.config.places import with_absolute_paths
 from likewise.records import RunDirectoryError
 from likewise.records.run_directory import RECIPE
-from likewise.study.plan import DECIDES, SETTINGS, Plan, Unit, is_unborn
+from likewise.study.plan import SETTINGS, Plan, Unit, is_unborn
 
 # A run may have been made elsewhere, under another name.
 FREE = ("name", "description", "run.device", "run.processes", "run.threads", "run.trackers")
+# What a study asks of an evaluation → what settings.json calls it.
+STORED = {name: name for name in ("benchmark", "protocol", "tasks", "images_per_prompt", "seed")}
+STORED["steps"] = "num_steps"
 
 
 def check_folder(plan: Plan) -> None:
@@ -58,9 +61,9 @@ def _check_evaluation(plan: Plan, unit: Unit) -> None:
     settings, planned = _read(file), plan.study.evaluation.model_dump()
     planned["benchmark"] = Path(planned["benchmark"]).resolve().name  # as evaluations call it
     found = [
-        f"{name} is {settings[name]!r}, not {planned[name]!r}"
-        for name in DECIDES
-        if name in settings and settings[name] != planned[name]
+        f"{name} is {settings[stored]!r}, not {planned[name]!r}"
+        for name, stored in STORED.items()
+        if planned[name] is not None and settings.get(stored, planned[name]) != planned[name]
     ]
     encoders = settings.get("encoders", {})
     found += [

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -318,3 +319,13 @@ def test_what_is_allowed_is_not_listed(
 )
 def test_the_search_for_readers_finds_them(source: str) -> None:
     assert list(reads("likewise.rewards.x", source))
+
+
+def test_tests_are_found_by_short_names() -> None:
+    """Functions of under 60 characters, in files whose names no other file of tests has."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text("utf-8")))]
+    names = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    assert len(names) > 1000 and not {name for name in names if len(name) >= 60}
+    files_named = Counter(file.name for file in files if file.name != "conftest.py")
+    assert not {name for name, count in files_named.items() if count > 1}

@@ -164,7 +164,7 @@ def test_a_weightless_encoder_is_laid_out_like_the_loaded_one(name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["black-forest-labs/FLUX.2-klein-base-4B", SD])
-def test_inside_a_fake_mode_models_are_fake_and_the_schedule_is_real(name: str) -> None:
+def test_in_a_fake_mode_models_are_fake_and_schedules_real(name: str) -> None:
     with FakeTensorMode():
         pipeline = weightless_pipeline(name, torch.bfloat16)
         if name == SD:
@@ -180,7 +180,7 @@ def test_inside_a_fake_mode_models_are_fake_and_the_schedule_is_real(name: str) 
         assert size(pipeline.text_encoder) == size(described(name).text_encoder)
 
 
-def test_encoders_whose_initialisation_looks_at_values_can_be_fake() -> None:
+def test_encoders_that_initialise_from_values_can_be_fake() -> None:
     with FakeTensorMode():
         features = weightless_encoder("nano-dinov2")(torch.zeros(2, 3, 56, 56)).last_hidden_state
     assert isinstance(features, FakeTensor)

@@ -15,7 +15,7 @@ EVIL = "\x1b[31m[bold]cat[/] \x9b2J\u202e\r\x07"
 HARMLESS = r"\x1b[31m[bold]cat[/] \x9b2J\u202e\r\x07"
 
 
-def test_printable_escapes_what_a_terminal_obeys_and_nothing_else() -> None:
+def test_printable_escapes_only_what_a_terminal_obeys() -> None:
     assert printable(EVIL) == HARMLESS
     assert printable("\ud800\u2028\x00\x7f") == r"\ud800\u2028\x00\x7f"
     plain = "Ein Kätzchen — 猫 🐈‍⬛, 'quoted' \\n\n\tsecond line"

@@ -61,7 +61,7 @@ def test_stock_diffusers_loads_the_generator_and_draws(tmp_path: Path) -> None:
     assert sum(look["scene"] == "beach" for look in seen) >= 3  # usually, not always
 
 
-def test_generator_beats_both_trivial_cheats_on_the_sum_of_the_judges(some_tasks) -> None:
+def test_the_generator_beats_both_trivial_cheats(some_tasks) -> None:
     identity = IdentityJudge(assets.path("judge-identity"), asked_for=asked_for)
     prompt = PromptJudge(assets.path("judge-prompt"))
 

@@ -65,7 +65,7 @@ def test_the_floor_is_in_units_of_the_reward() -> None:
     assert credit.group_zscore(rewards, valid, 4, floor=1.4e-3).abs().max() == 0
 
 
-def test_zscore_ignores_shift_and_positive_scale_and_follows_sign() -> None:
+def test_zscore_ignores_shift_and_scale_and_follows_the_sign() -> None:
     rewards = torch.randn(12, generator=torch.Generator().manual_seed(0))
     z = zscore(rewards)
     torch.testing.assert_close(zscore(rewards * 50 + 7), z, rtol=1e-4, atol=1e-5)

@@ -74,7 +74,7 @@ def test_measured_by_hand() -> None:
     assert weights.tolist() == [1.0, 0.5, 0.25, 0.5]  # the last step moves neither
 
 
-def test_alike_profiles_are_constant_weights_and_exchanged_ones_the_rest() -> None:
+def test_equal_profiles_give_constant_weights() -> None:
     profile, other = [0.7, 0.2, 0.4, 0.0], [0.1, 0.3, 0.3, 0.2]
     torch.testing.assert_close(tw.measured(profile, [3 * p for p in profile]), tw.constant(4))
     torch.testing.assert_close(tw.measured(profile, other), 1 - tw.measured(other, profile))
@@ -94,7 +94,7 @@ def test_as_released_in_order_is_tdw() -> None:
     torch.testing.assert_close(tw.tdw_as_released(25, torch.arange(25)), tw.tdw(25))
 
 
-def test_as_released_never_reaches_the_final_stage_and_each_member_has_its_order() -> None:
+def test_as_released_samples_have_own_orders_and_no_final_stage() -> None:
     orders = torch.tensor([[24, 0, 12], [3, 2, 1]])
     weights = tw.tdw_as_released(25, orders)
     assert weights.shape == (2, 25)

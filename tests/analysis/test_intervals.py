@@ -69,7 +69,7 @@ def test_a_bootstrap_by_hand() -> None:
     assert cluster_bootstrap([0.5] * 4, ["a", "a", "b", "c"]) == Estimate(0.5, 0.5, 0.5, 4)
 
 
-def test_a_bootstrap_is_about_students_interval_of_the_subjects_means() -> None:
+def test_a_bootstrap_is_about_students_interval_of_means() -> None:
     rng = np.random.default_rng(0)
     effects = rng.normal(size=20)
     found = cluster_bootstrap(np.repeat(effects, 10), np.repeat(np.arange(20), 10))
@@ -79,7 +79,7 @@ def test_a_bootstrap_is_about_students_interval_of_the_subjects_means() -> None:
     assert found.high == pytest.approx(wanted.high, abs=0.1)
 
 
-def test_unknown_values_are_left_out_together_with_their_cluster() -> None:
+def test_unknown_values_are_left_out_with_their_cluster() -> None:
     values = [1.0, None, 2.0, float("nan"), 4.0]
     found = cluster_bootstrap(values, ["a", "a", "b", "c", "b"])
     assert found == cluster_bootstrap([1.0, 2.0, 4.0], ["a", "b", "b"])

@@ -107,9 +107,7 @@ def test_a_finished_study_is_not_done_again(undisturbed: Path, tmp_path: Path) -
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs prctl")
-def test_a_study_killed_at_several_moments_goes_on_and_ends_alike(
-    undisturbed: Path, tmp_path: Path
-) -> None:
+def test_a_study_killed_at_several_moments_ends_alike(undisturbed: Path, tmp_path: Path) -> None:
     study, out = write_study(tmp_path, TWO), tmp_path / "out"
     seed = out / "runs" / "ours" / "seed-0"
     moments: list[Callable[[], bool]] = [
@@ -132,7 +130,7 @@ def test_a_study_killed_at_several_moments_goes_on_and_ends_alike(
         assert log[-6:] == ["iteration", "1", "iteration", "2", "iteration", "3"]
 
 
-def test_a_signal_stops_units_at_a_checkpoint_and_the_same_command_goes_on(
+def test_a_signal_stops_units_where_the_same_command_resumes(
     undisturbed: Path, tmp_path: Path
 ) -> None:
     study, out = unfinished(undisturbed, tmp_path, "ours")
@@ -222,7 +220,7 @@ evaluation: {tasks: 2}
 
 
 @pytest.mark.slow
-def test_a_real_study_killed_while_it_trains_and_evaluates_ends_alike(tmp_path: Path) -> None:
+def test_a_real_study_killed_in_the_middle_ends_alike(tmp_path: Path) -> None:
     study = write_study(tmp_path, REAL)
 
     def begin(name: str) -> Popen[str]:

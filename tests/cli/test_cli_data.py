@@ -85,7 +85,7 @@ def test_training_refuses_bad_data_or_logs_what_it_skips(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_rows_are_checked_and_started_on_in_time(tmp_path: Path) -> None:
+def test_a_hundred_thousand_rows_are_checked_in_time(tmp_path: Path) -> None:
     """CPU seconds, as one core of an idle machine would need them."""
     for number in range(1000):
         photosets.save(tmp_path / "photos" / f"{number}.png", number % 512, (256, 256))

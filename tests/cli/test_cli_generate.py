@@ -178,7 +178,7 @@ def test_errors_about_pictures_and_prompts(photo: Path, tmp_path: Path) -> None:
         assert result.exit_code == 2 and message in said(result), result.output
 
 
-def test_a_reference_is_upright_on_white_and_cropped_in_the_middle(tmp_path: Path) -> None:
+def test_a_reference_is_upright_on_white_and_cropped(tmp_path: Path) -> None:
     file = tmp_path / "phone.png"
     picture = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
     picture.paste((255, 0, 0, 255), (0, 0, 20, 20))

@@ -83,7 +83,7 @@ def test_an_evaluation_goes_on_where_the_disk_was_full(finished_run: Path, tmp_p
     assert files(folder) == files(tmp_path / "undisturbed")
 
 
-def test_training_ends_in_one_line_and_goes_on_from_an_older_checkpoint(tmp_path: Path) -> None:
+def test_training_ends_in_one_line_and_resumes_from_older_state(tmp_path: Path) -> None:
     words = [*TINY, "run.iterations=2", "run.checkpoints.every=1"]
     folder = tmp_path / "run"
     assert run("train", *words, "--run-dir", folder).exit_code == 0

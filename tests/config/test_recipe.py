@@ -281,7 +281,7 @@ def test_clip_against_the_reference_stands_for_identity() -> None:
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
-def test_shipped_recipes_train_apart_from_benchmarks_and_are_judged(name: str) -> None:
+def test_shipped_recipes_train_off_benchmarks_and_are_evaluated(name: str) -> None:
     recipe = load_recipe(name)
     assert set(recipe.evaluator_names) == {"identity", "prompt"}
     assert recipe.data.kind != "dreambench"

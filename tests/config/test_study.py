@@ -28,7 +28,7 @@ def error(file: str) -> str:
 
 
 @pytest.mark.parametrize("name", shipped_studies())
-def test_shipped_study_resolves_for_all_its_seeds_and_is_described(name: str) -> None:
+def test_the_shipped_study_resolves_for_all_seeds(name: str) -> None:
     study = load_study(name)
     assert study.name == name and study.description == shipped_studies()[name] != ""
     for arm in study.arms:
@@ -62,7 +62,7 @@ def test_the_ablation_is_what_the_issue_asks_for() -> None:
     assert study.baseline == "naive" and len(study.seeds) >= 5
 
 
-def test_a_run_has_the_overrides_of_study_and_arm_and_its_seed_twice(write) -> None:
+def test_a_run_has_overrides_of_study_and_arm_and_its_seed(write) -> None:
     text = SMALL.replace("stickers}", "stickers, overrides: [credit.shaping.gamma=0.9]}")
     study = load_study(write("small.yaml", text))
     ours, naive = (unit_recipe(study, arm, 7) for arm in ("ours", "naive"))
@@ -79,7 +79,7 @@ def test_overrides_are_a_mapping_or_a_list(write) -> None:
     assert unit_recipe(one, "ours", 0) == unit_recipe(other, "ours", 0)
 
 
-def test_a_recipe_file_is_seen_from_its_study_and_still_is_once_saved(write) -> None:
+def test_a_recipe_file_is_found_from_its_study_and_once_saved(write) -> None:
     write("mine/arm.yaml", "extends: stickers\nname: arm\ncredit: {shaping: {gamma: 0.1}}\n")
     file = write("mine/small.yaml", SMALL.replace("recipe: stickers}", "recipe: arm.yaml}"))
     study = load_study(file)

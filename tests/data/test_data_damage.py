@@ -75,9 +75,7 @@ PICTURES: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_damaged_picture_is_named_in_check_and_when_it_is_opened(
-    name: str, tmp_path: Path
-) -> None:
+def test_a_damaged_image_is_named_when_checked_and_opened(name: str, tmp_path: Path) -> None:
     damage, what = PICTURES[name]
     file = photosets.jsonl(tmp_path, rows=4, subjects=4)
     damage(tmp_path / "photos" / "2-0.png")
@@ -92,7 +90,7 @@ def test_a_damaged_picture_is_named_in_check_and_when_it_is_opened(
     assert all(isinstance(task, Task) for row, task in enumerate(opened) if row != 2)
 
 
-def test_damage_between_an_intact_beginning_and_end_takes_decoding(tmp_path: Path) -> None:
+def test_damage_between_intact_ends_takes_decoding(tmp_path: Path) -> None:
     file = photosets.jsonl(tmp_path, rows=4, subjects=4)
     flip(tmp_path / "photos" / "1-1.png")  # a held-out photo counts too
     assert check(file).bad == 0
@@ -100,9 +98,7 @@ def test_damage_between_an_intact_beginning_and_end_takes_decoding(tmp_path: Pat
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp", "tiff"])
-def test_intact_files_of_every_format_pass_and_their_halves_do_not(
-    suffix: str, tmp_path: Path
-) -> None:
+def test_intact_files_of_every_format_pass_and_halves_do_not(suffix: str, tmp_path: Path) -> None:
     noise(tmp_path / f"a.{suffix}")
     file = tmp_path / "a.jsonl"
     photosets.write_lines(file, [{"id": "1", "prompt": "a", "references": [f"a.{suffix}"]}])

@@ -188,9 +188,7 @@ def test_elements_of_an_array_are_found_by_their_bytes(text: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("text", ['[1, {"a": 2', "[1, 2", "[1, 2 3]", "[1, nonsense]"])
-def test_the_rest_of_a_damaged_array_is_one_record_that_is_no_json(
-    text: str, tmp_path: Path
-) -> None:
+def test_the_rest_of_a_damaged_array_is_one_bad_record(text: str, tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text(text, "utf-8")
     *whole, rest = read_spans(file, array_spans(file, lambda element: None))

@@ -82,7 +82,7 @@ def test_held_out_subjects_are_never_trained_on(kind: str, tmp_path: Path) -> No
     assert seen(list(again)) == seen(list(evaluation))
 
 
-def test_an_evaluation_set_of_its_own_leaves_all_rows_to_training(tmp_path: Path) -> None:
+def test_a_separate_evaluation_set_leaves_all_rows_to_training(tmp_path: Path) -> None:
     for name in ("train", "test"):
         (tmp_path / name).mkdir()
     file = photosets.jsonl(tmp_path / "train", rows=5, subjects=5)
@@ -151,7 +151,7 @@ def test_bad_rows_are_skipped_and_logged_if_wanted(tmp_path: Path, caplog: Any) 
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_breaks_later_is_an_error_with_file_and_row(
+def test_an_image_that_breaks_later_is_named_with_file_and_row(
     workers: int, tmp_path: Path
 ) -> None:
     file = photosets.jsonl(tmp_path, rows=3, subjects=3)

@@ -109,7 +109,7 @@ def test_a_linear_flow_has_the_shares_of_the_closed_form(steps: tuple[int, ...])
     assert all(0 < got.low[t] <= got.share[t] <= got.high[t] for t in steps)
 
 
-def test_a_score_that_one_step_decides_has_share_1_there_and_0_elsewhere() -> None:
+def test_a_score_that_one_step_decides_has_share_1_there_alone() -> None:
     how = sampler(LinearPolicy())
     got = measure(Erasing(how), how, (0, 1, 2))
     assert got.share == pytest.approx([0, 0, 1, 0], abs=0.1)

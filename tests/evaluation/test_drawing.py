@@ -136,7 +136,7 @@ def test_other_pictures_in_the_folder_are_refused(tmp_path: Path) -> None:
         planned(tmp_path, TASKS[:2])
 
 
-def test_the_policy_sees_fitted_references_and_tasks_keep_theirs(tmp_path: Path) -> None:
+def test_the_policy_sees_fitted_copies_of_references(tmp_path: Path) -> None:
     large = [replace(task, reference=photo(96, 160, 7)) for task in TASKS[:2]]
     seen: list[tuple[int, int]] = []
 

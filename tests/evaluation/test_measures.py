@@ -54,7 +54,7 @@ def measure(picture: Image.Image, one: Task, real: bool = False) -> dict[str, ob
     return {name: values[0] for name, values in columns.items()}
 
 
-def test_likeness_to_the_conditioning_photo_and_to_the_others_stand_apart() -> None:
+def test_likeness_to_conditioning_and_held_out_photos_differ() -> None:
     row = measure(plain(YELLOW), task(plain(RED), plain(GREEN), plain(BLUE)))
     assert row["m/conditioning"] == pytest.approx(HALF)
     assert row["m/held-out"] == pytest.approx(HALF / 2)
@@ -110,7 +110,7 @@ def test_a_real_photo_must_be_one_of_its_subjects() -> None:
         measure(plain(BLUE), task(plain(RED), plain(YELLOW)), real=True)
 
 
-def test_prompts_count_where_they_apply_and_never_for_real_photos() -> None:
+def test_prompts_count_where_they_apply_not_for_real_photos() -> None:
     pictures, tasks = [plain(YELLOW), plain(BLUE), plain(RED)], []
     for prompt, picture in zip(("a red duck", "a red duck", "a duck"), pictures, strict=True):
         tasks.append(task(picture, prompt=prompt))

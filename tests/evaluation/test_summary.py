@@ -173,7 +173,7 @@ def test_images_without_scores_are_counted_in_every_table(tmp_path: Path) -> Non
     assert str(both.caption).endswith("2/" + said)
 
 
-def test_a_system_that_was_trained_on_the_benchmark_is_marked_in_every_table(
+def test_a_system_trained_on_the_benchmark_is_marked_everywhere(
     tmp_path: Path,
 ) -> None:
     said = "trained on 1 of the benchmark's 2 subjects (dog)"

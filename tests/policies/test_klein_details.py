@@ -135,7 +135,7 @@ def test_a_blank_row_has_the_shapes_of_an_encoded_one() -> None:
     assert make_policy(torch.bfloat16).blank_row([]).text["states"].dtype == torch.bfloat16
 
 
-def test_references_are_ten_apart_and_words_count_on_the_last_axis() -> None:
+def test_positions_of_references_are_ten_apart() -> None:
     seen: list[dict[str, Tensor]] = []
     policy = make_policy(true_cfg_scale=1.0)
     policy.denoiser.register_forward_pre_hook(

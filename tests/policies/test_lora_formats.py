@@ -292,7 +292,7 @@ def effects(weights: Mapping[str, Tensor], scale: float) -> Iterator[tuple[str, 
 
 
 @pytest.mark.parametrize("single", [("attn.to_q", "attn.to_v"), ("attn.to_q", "proj_mlp"), None])
-def test_diffusers_own_converter_reads_kohyas_flux_at_the_real_width(single: Any) -> None:
+def test_diffusers_converter_reads_kohyas_flux_at_real_width(single: Any) -> None:
     double = {name: 3072 for name in flux.DOUBLE if not name.startswith("norm")}
     widths = {"transformer_blocks.18." + name: width for name, width in double.items()}
     for name in single or (name for name in flux.SINGLE if name != "norm.linear"):
@@ -404,7 +404,7 @@ def test_a_file_that_reads_back_differently_is_not_left_behind(tmp_path: Path) -
     assert sorted(file.name for file in tmp_path.iterdir()) == ["lora", "out.safetensors"]
 
 
-def test_a_wrong_scale_shows_even_where_velocities_hardly_change(tmp_path: Path) -> None:
+def test_a_wrong_scale_shows_where_velocities_hardly_change(tmp_path: Path) -> None:
     case = CASES["flux"]
     policy = tuned(case, tmp_path / "lora")
     with torch.no_grad():
@@ -500,7 +500,7 @@ def test_a_run_can_begin_with_a_file_of_every_format(name: str, tmp_path: Path) 
             assert any(one.abs().max() > 0 for one in B)
 
 
-def test_what_is_read_at_the_same_shape_is_the_same_in_every_bit(tmp_path: Path) -> None:
+def test_what_is_read_at_the_same_shape_is_bit_identical(tmp_path: Path) -> None:
     case = CASES["flux"]
     policy = tuned(case, tmp_path / "lora", "attention")
     for place in files_of(policy, case, tmp_path / "lora").values():

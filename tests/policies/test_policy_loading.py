@@ -49,7 +49,7 @@ def test_parts_may_be_left_out_or_brought_along(folder: Path) -> None:
     assert pipeline.vae is own
 
 
-def test_a_quantization_without_its_package_says_what_to_install(folder, monkeypatch) -> None:
+def test_quantization_without_its_package_says_what_to_install(folder, monkeypatch) -> None:
     monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs the package torchao.*likewise\[quantization\]"):
         FluxKontextPolicy.from_pretrained(folder, quantization="torchao-int8", **SIZE)

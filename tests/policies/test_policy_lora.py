@@ -176,9 +176,7 @@ ENDLESS = "(([a-z_0-9.])+.)+[A-Z]([a-z_0-9.])+$"  # takes time that doubles with
 
 
 @pytest.mark.parametrize("key", ["target_modules", "exclude_modules", "layers_pattern"])
-def test_no_regular_expression_that_chooses_modules_is_evaluated(
-    make_policy, velocity, stored, key
-) -> None:
+def test_no_regular_expression_for_modules_is_evaluated(make_policy, velocity, stored, key) -> None:
     before = make_policy()
     before.load_adapter(stored)
     rewrite(stored, **{key: ENDLESS})

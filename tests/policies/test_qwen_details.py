@@ -99,7 +99,7 @@ def test_every_reference_counts_in_text_and_tokens() -> None:
     assert not torch.equal(*texts)
 
 
-def test_the_negative_prompt_goes_with_the_references_of_each_task() -> None:
+def test_the_negative_prompt_goes_with_each_tasks_references() -> None:
     rows = family.make_policy().encode([a_task(), a_task("a red duck", TALL, WIDE)]).rows
     unwanted = [row.unwanted["states"] for row in rows]
     assert [len(one) for one in unwanted] == [len(row.text["states"]) - 2 for row in rows]

@@ -72,7 +72,7 @@ def two_references() -> Task:
 
 
 @BOTH
-def test_several_references_a_negative_prompt_and_no_guidance_as_stock(family: Family) -> None:
+def test_references_negative_prompt_and_guidance_are_as_stock(family: Family) -> None:
     for options in ({"negative_prompt": "the snow"}, {"guidance_scale": 1.0}):
         policy = family.policy(**options)
         latents = drawn(policy, two_references(), 3, 5)
@@ -110,7 +110,7 @@ def test_pictures_as_stock(family: Family) -> None:
     assert torch.equal(policy.decode(family.stock(policy, a_task(), 2, 5)), wanted)
 
 
-def test_the_vae_of_sdxl_decodes_in_float32_where_it_would_overflow() -> None:
+def test_the_vae_of_sdxl_decodes_in_float32_against_overflow() -> None:
     policy = SDXL.policy(torch.float16)
     vae, latents = policy.pipeline.vae, policy.initial_noise([1])
     assert vae.config.force_upcast
@@ -120,7 +120,7 @@ def test_the_vae_of_sdxl_decodes_in_float32_where_it_would_overflow() -> None:
     assert torch.equal(pictures, policy.decode(latents))
 
 
-def test_sdxl_takes_zeros_for_an_empty_negative_prompt_unless_its_config_says_otherwise() -> None:
+def test_sdxl_takes_zeros_for_an_empty_negative_prompt() -> None:
     policy = SDXL.policy()
     unwanted = policy.encode([a_task()]).rows[0].unwanted
     assert not any(value.any() for value in unwanted.values())

@@ -135,9 +135,7 @@ def test_merged_equals_kept(file) -> None:
 
 
 @pytest.mark.parametrize("merge", [True, False])
-def test_uno_belongs_to_the_frozen_reference_and_not_to_what_is_saved(
-    file, merge, tmp_path
-) -> None:
+def test_uno_belongs_to_the_frozen_reference_and_is_not_saved(file, merge, tmp_path) -> None:
     ours = policy(uno_lora=file, merge_uno=merge)
     reference = drawn(ours).detach()
     trained(ours)

@@ -171,7 +171,7 @@ def test_unlisted_files_and_foreign_names_do_not_matter(store: CheckpointStore) 
     assert (store.folder / "notes.txt").exists()
 
 
-def test_the_checkpoint_just_saved_outlives_later_ones_of_a_left_course(
+def test_a_new_checkpoint_outlives_later_ones_of_a_left_course(
     store: CheckpointStore,
 ) -> None:
     store.keep = 1

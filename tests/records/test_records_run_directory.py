@@ -81,7 +81,7 @@ def test_a_folder_with_anything_learned_is_kept(
 
 
 @pytest.mark.parametrize("with_recipe", [True, False])
-def test_a_folder_that_holds_nothing_learned_is_started_in_again(
+def test_a_folder_that_holds_nothing_learned_may_be_used_again(
     run: RunDirectory, recipe: Recipe, with_recipe: bool
 ) -> None:
     run.append_metrics({"iteration": 0})

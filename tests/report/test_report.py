@@ -148,7 +148,7 @@ def test_what_a_study_lacks_is_said(tmp_path: Path) -> None:
     assert "training" not in page.ids and "results.json is missing" in page.text
 
 
-def test_a_difference_is_claimed_only_where_both_intervals_are_away_from_0() -> None:
+def test_a_difference_is_claimed_if_both_intervals_exclude_0() -> None:
     results = make_results()
     versus = results["arms"]["sars-tdw"]["versus"]
     unsure = {**VERSUS, "over_seeds": [-0.01, 0.05]}

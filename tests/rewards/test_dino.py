@@ -207,7 +207,7 @@ def test_without_a_subject_in_the_reference_a_task_is_missing(encoders: Path) ->
     ],
 )
 @pytest.mark.parametrize("name", ["", "teapot"])
-def test_a_class_that_a_needed_segmenter_does_not_know_is_missing(
+def test_a_class_unknown_to_a_needed_segmenter_is_missing(
     name: str, settings: dict[str, bool], masked: bool, bare: bool, encoders: Path
 ) -> None:
     reward = DinoReward(encoders / "dinov2", segmenter=Ducks(), **settings)
@@ -253,7 +253,7 @@ def repainted(one: Task) -> Task:
     return replace(one, reference=Image.composite(one.reference, other, one.reference_mask))
 
 
-def test_only_the_segmenting_reward_ignores_the_references_background(encoders: Path) -> None:
+def test_only_the_segmenting_reward_ignores_the_background(encoders: Path) -> None:
     others = [repainted(one) for one in TASKS]
     for ignores in (True, False):
         reward = DinoReward(encoders / "dinov2", segment=ignores)

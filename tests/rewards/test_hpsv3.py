@@ -124,7 +124,7 @@ def test_bfloat16_is_near_and_keeps_its_head_in_float32(files: Path, scored: Ten
     torch.testing.assert_close(near, scored[2:], atol=0.1, rtol=0)
 
 
-def test_the_text_is_the_published_one_in_the_chat_templates_frame(files: Path) -> None:
+def test_the_text_is_the_published_one_in_the_chat_template(files: Path) -> None:
     text = TEXT.partition("<|vision_end|>")[2].rpartition("<|im_end|>")[0]
     assert hashlib.sha256(text.encode()).hexdigest() == PUBLISHED_TEXT
     message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}
@@ -204,7 +204,7 @@ def test_pictures_get_the_sizes_that_qwen_gives_them() -> None:
         assert fitted_size(width, height) == expected[::-1], (width, height)
 
 
-def test_a_full_size_checkpoint_has_exactly_the_published_tensors() -> None:
+def test_a_full_size_checkpoint_has_the_published_tensors() -> None:
     base = architectures.folder("Qwen/Qwen2-VL-7B-Instruct")
     model = empty_model(load_config(base, FULL.vocabulary))
     assert all(part.is_meta for part in model.parameters())

@@ -23,7 +23,7 @@ def asking(constraints: dict[str, str]) -> Task:
     return replace(TASKS[0], constraints=constraints)
 
 
-def test_the_prompt_judge_scores_the_share_of_satisfied_constraints(judge: PromptJudge) -> None:
+def test_the_prompt_evaluator_scores_satisfied_constraints(judge: PromptJudge) -> None:
     seen = judge.attributes(IMAGES[:1])[0]
     wrong = next(value for value in ("normal", "tiny") if value != seen["size"])
     asked: Sequence[dict[str, str]] = (seen, {**seen, "size": wrong}, {"size": wrong}, {})
@@ -32,7 +32,7 @@ def test_the_prompt_judge_scores_the_share_of_satisfied_constraints(judge: Promp
     assert valid.tolist() == [True, True, True, False]
 
 
-def test_the_prompt_judges_probabilities_are_one_softmax_per_attribute(
+def test_the_prompt_evaluator_has_a_softmax_per_attribute(
     judge: PromptJudge,
 ) -> None:
     groups = judge.probabilities(IMAGES)

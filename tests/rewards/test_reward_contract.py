@@ -78,7 +78,7 @@ def test_a_batch_scores_like_its_pictures_one_by_one(
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
 
 
-def test_more_pictures_than_a_batch_score_like_the_same_in_parts(encoders: Path) -> None:
+def test_more_images_than_a_batch_score_as_in_parts(encoders: Path) -> None:
     count = BATCH_SIZE + 6
     images, tasks = [make_image(row) for row in range(count)], [task(row) for row in range(count)]
     reward = build("dino-seg-both", encoders)
@@ -97,9 +97,7 @@ def test_permuting_the_batch_permutes_the_scores(kind: str, encoders: Path) -> N
 
 
 @pytest.mark.parametrize("kind", LIKENESSES)
-def test_a_copy_of_the_reference_scores_one_and_nothing_scores_more(
-    kind: str, encoders: Path
-) -> None:
+def test_a_copy_of_the_reference_scores_one_the_most_there_is(kind: str, encoders: Path) -> None:
     reward = build(kind, encoders)
     copies, _ = reward.score([one.reference for one in TASKS], TASKS)
     torch.testing.assert_close(copies, torch.ones(COUNT), atol=1e-5, rtol=0)
@@ -108,9 +106,7 @@ def test_a_copy_of_the_reference_scores_one_and_nothing_scores_more(
 
 
 @pytest.mark.parametrize("kind", LIKENESSES)
-def test_a_groups_reference_is_embedded_once_with_the_same_result(
-    kind: str, encoders: Path
-) -> None:
+def test_a_groups_reference_is_embedded_once(kind: str, encoders: Path) -> None:
     reward = build(kind, encoders)
     shared = [replace(TASKS[row], reference=TASKS[row % 2].reference) for row in range(COUNT)]
     copied = [replace(one, reference=one.reference.copy()) for one in shared]

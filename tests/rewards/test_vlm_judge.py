@@ -412,9 +412,7 @@ def test_pictures_are_in_flight_together_up_to_the_limit(server: Server, make: M
     assert server.most_at_once == 3 and len(server.asked) == 12
 
 
-def test_a_failure_is_shared_with_the_other_reward_and_then_tried_again(
-    server: Server, make: Make
-) -> None:
+def test_a_failure_is_shared_between_rewards_then_tried_again(server: Server, make: Make) -> None:
     server.script = [error(500)] * 3
     judge = make(attempts=3)
     assert scores(ask(judge, [question()], "prompt")) == [None]

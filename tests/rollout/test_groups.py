@@ -68,7 +68,7 @@ def test_groups_are_compared_whole_however_they_were_drawn(parts: list[list[int]
     assert scores.valid.all() and not scores.failures
 
 
-def test_what_could_not_be_embedded_is_missing_and_the_rest_is_compared() -> None:
+def test_what_could_not_be_embedded_is_missing_alone() -> None:
     scores = drawn([[0], [1, 2], [3, 4], [5]], Oddity(fails=[0, 7]))
     assert scores.valid[1].tolist() == [False, True, True, False, False, False]
     assert scores.values[1].tolist() == [0, 20, 20, 0, 0, 0]  # picture 5 is alone in its group

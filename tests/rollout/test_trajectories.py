@@ -138,7 +138,7 @@ def test_a_row_does_not_depend_on_other_tasks(shared: bool) -> None:
 # ── noise ──
 
 
-def test_members_tasks_iterations_and_steps_have_noise_of_their_own() -> None:
+def test_samples_tasks_iterations_and_steps_have_own_noise() -> None:
     policy = LinearPolicy()
     seeds = [iteration_seed(0, 1), iteration_seed(0, 2), iteration_seed(1, 1)]
     (first,), (second,), (third,) = (roll(policy, ALL, seed=seed) for seed in seeds)

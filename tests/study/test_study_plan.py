@@ -55,7 +55,7 @@ def make_evaluation(plan: Plan, unit: Unit, **settings: object) -> Path:
     return folder
 
 
-def test_units_come_seed_by_seed_and_each_evaluation_after_its_training(plan: Plan) -> None:
+def test_units_come_by_seed_and_evaluation_after_training(plan: Plan) -> None:
     assert [str(unit) for unit in plan.units] == [
         "evaluate base",
         *("train ours seed 7", "evaluate ours seed 7"),
@@ -82,7 +82,7 @@ def test_a_training_is_new_started_and_finished(plan: Plan) -> None:
     assert plan.words(TRAIN, afresh=True) == words
 
 
-def test_the_command_of_a_training_gives_the_recipe_that_is_planned(plan: Plan) -> None:
+def test_the_command_of_a_unit_gives_the_planned_recipe(plan: Plan) -> None:
     command, recipe, option, path, *overrides = plan.words(TRAIN)
     assert (command, option, path) == ("train", "--run-dir", str(plan.run(TRAIN)))
     assert (
@@ -111,13 +111,13 @@ def test_commands_of_evaluations(plan: Plan) -> None:
     assert plan.words(BASE_UNIT) == ["evaluate", *target, *settings, str(base)]
 
 
-def test_preparing_writes_the_study_and_how_the_untrained_model_draws(plan: Plan) -> None:
+def test_preparing_writes_study_and_the_untrained_models_recipe(plan: Plan) -> None:
     plan.prepare(plan.units)
     assert load_study(plan.folder / "study.yaml") == plan.study
     assert load_recipe(plan.folder / "base" / "drawn-by.yaml") == plan.recipe(BASE_UNIT)
 
 
-def test_preparing_clears_what_a_kill_left_of_a_run_without_a_recipe(plan: Plan) -> None:
+def test_preparing_clears_runs_that_a_kill_left_without_recipe(plan: Plan) -> None:
     run = make_run(plan)
     (run / "recipe.yaml").rename(run / ".tmp-recipe.yaml-1")
     check_folder(plan)
@@ -125,7 +125,7 @@ def test_preparing_clears_what_a_kill_left_of_a_run_without_a_recipe(plan: Plan)
     assert not run.exists()
 
 
-def test_runs_of_this_study_are_taken_over_wherever_they_were_made(plan: Plan) -> None:
+def test_runs_of_this_study_are_taken_over_from_anywhere(plan: Plan) -> None:
     make_run(plan, TRAIN, "run.threads=3", "run.device=cpu", "run.processes=2", "name=other")
     make_run(plan, Unit("train", "naive", 0), "description=mine", name="stickers-naive")
     make_evaluation(plan, EVALUATE, encoders={"dino": "nano"})

@@ -55,7 +55,7 @@ def test_gpus_are_counted_by_the_driver_s_list(
 
 
 @linux
-def test_a_child_stays_on_its_core_and_gives_its_program_s_exit_code() -> None:
+def test_a_child_stays_on_its_core_and_passes_on_exit_codes() -> None:
     core = usable_cores()[-1]
     code = "import os, sys; print(os.sched_getaffinity(0)); sys.exit(7)"
     words = [str(os.getpid()), str(core), sys.executable, "-c", code]

@@ -128,7 +128,7 @@ def test_an_arm_is_compared_over_the_seeds_that_both_have(results: dict[str, Any
     assert versus["n_seeds"] == 1 and versus["over_seeds"] == [None, None]
 
 
-def test_hypervolume_is_above_the_untrained_model_and_the_front_is_marked(
+def test_hypervolume_is_above_the_untrained_model(
     results: dict[str, Any],
 ) -> None:
     areas = {arm: found["hypervolume"] for arm, found in results["arms"].items()}
@@ -200,7 +200,7 @@ def test_nothing_finished_is_no_error(plan: Plan) -> None:
     assert "## Missing" in results_markdown(results)
 
 
-def test_without_the_baseline_or_the_untrained_model_means_remain(plan: Plan) -> None:
+def test_without_baseline_or_untrained_model_means_remain(plan: Plan) -> None:
     write_run(plan, Unit("train", "ours", 0), 1.0)
     write_scores(plan, Unit("evaluate", "ours", 0), 0.5, 0.5)
     ours = compute_results(plan)["arms"]["ours"]

@@ -86,7 +86,7 @@ def test_without_shared_noise_there_is_no_fork() -> None:
     assert replay_batches([drawn]) == [drawn]
 
 
-def test_groups_may_be_split_over_micro_batches_updates_and_processes() -> None:
+def test_groups_may_be_split_over_micro_batches_and_processes() -> None:
     """Three samples of a group: two of them in one process, and each in an update of its own."""
     policy = LinearPolicy(torch.float64)
     steps = plan([1, 2])

@@ -88,7 +88,7 @@ def test_micro_batches_change_nothing(result: Result, micro_batch: int) -> None:
     assert_same(result(8), result(micro_batch))
 
 
-def test_micro_batches_change_nothing_where_updates_share_an_iteration(result: Result) -> None:
+def test_micro_batches_change_nothing_with_several_updates(result: Result) -> None:
     assert_same(result(8, updates=2), result(3, updates=2))
 
 

@@ -162,7 +162,7 @@ TRAINED_ON_ALL = [rule for rule in ALL_RULES if rule[0]["kind"] != "single"]
 
 
 @pytest.mark.parametrize("shape, weights", TRAINED_ON_ALL)
-def test_a_member_that_misses_a_reward_gets_nothing_and_moves_nobody(
+def test_a_sample_without_a_reward_gets_and_moves_nothing(
     shape: dict[str, Any], weights: dict[str, Any]
 ) -> None:
     rule = recipe(shape, weights)

@@ -188,7 +188,7 @@ def test_gain_by_hand() -> None:
 
 
 @pytest.mark.parametrize("count, columns, rows", [(1, 1, 2), (8, 8, 2), (9, 8, 4), (20, 8, 6)])
-def test_the_grid_has_a_row_of_references_above_each_row_of_pictures(
+def test_the_grid_has_references_above_each_row_of_images(
     count: int, columns: int, rows: int
 ) -> None:
     tasks = [a_task(f"a duck {n}", photo(10, 10, n)) for n in range(count)]

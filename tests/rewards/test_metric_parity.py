@@ -36,7 +36,7 @@ from likewise.rewards.clip import ClipI, ClipReward, ClipT
 from likewise.rewards.dino import DinoReward
 from likewise.types import Task
 
-DREAMBENCH = Path(__file__).parents[2] / "shared" / "dreambench" / "images"
+DREAMBENCH = Path(__file__).parents[3] / "shared" / "dreambench" / "images"
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -187,7 +187,7 @@ def test_identity_metrics_equal_the_direct_computation(
     assert values.max() < 0.999  # the model does tell these pictures apart
 
 
-def test_clip_t_equals_the_direct_computation_and_is_never_negative(
+def test_clip_t_equals_its_definition_and_is_never_negative(
     models: Path, pictures: list[Image.Image]
 ) -> None:
     tasks = tasks_of(pictures)
@@ -241,7 +241,7 @@ def test_dino_does_not_depend_on_chance(models: Path) -> None:
     assert torch.equal(one, load("dino", models).embed(picture))
 
 
-def test_metrics_are_built_by_name_with_the_transform_of_dreambench(models: Path) -> None:
+def test_metrics_are_built_by_name_with_dreambenchs_transform(models: Path) -> None:
     encoders = {"dino": "dino", "dinov2": "dinov2", "clip-i": "clip", "clip-t": "clip"}
     paths = {name: str(models / folder) for name, folder in encoders.items()}
     pictures = [smooth(320, 200, 0), smooth(64, 64, 1)]

@@ -144,7 +144,7 @@ def test_muon_trains_the_matrices_of_blocks_and_adamw_the_rest(tmp_path: Path) -
     assert still.offset.item() != 0
 
 
-def test_what_a_killed_sitting_logged_after_its_save_is_logged_once(tmp_path: Path) -> None:
+def test_what_was_logged_between_save_and_kill_is_logged_once(tmp_path: Path) -> None:
     train_line(tmp_path, minutes=1e-9)  # saves at step 1
     log = tmp_path / "metrics.jsonl"
     log.write_text('{"step": 1, "samples": 4}\n{"step": 4, "samples": 12}\n')
@@ -238,7 +238,7 @@ def test_captions_made_beforehand_are_noisy_late_in_training(tokenizers, tmp_pat
     assert share(600, "snow") == pytest.approx(noisy, abs=0.03)
 
 
-def test_a_pool_made_in_little_time_is_the_beginning_of_the_whole() -> None:
+def test_a_pool_made_in_little_time_begins_the_whole_one() -> None:
     vae = nano.build_vae()
     vae.register_to_config(shift_factor=0.1, scaling_factor=0.9)
     part = pool.build_pool(vae, 40, CPU, 0, seconds=0.0)
@@ -312,7 +312,7 @@ def test_tokenizers_are_the_same_every_time(tokenizers) -> None:
     assert nano.build_t5_tokenizer(corpus).get_vocab() == tokenizers[1].get_vocab()
 
 
-def test_prompts_of_the_world_and_of_the_bench_fit_into_16_tokens(tokenizers) -> None:
+def test_prompts_of_world_and_bench_fit_into_16_tokens(tokenizers) -> None:
     clip, t5 = tokenizers
     prompts = list(samples.prompt_corpus(500)) + [task.prompt for task in bench_tasks()]
     assert max(len(t5(text).input_ids) for text in prompts) <= nano.TEXT_LENGTH
@@ -320,7 +320,7 @@ def test_prompts_of_the_world_and_of_the_bench_fit_into_16_tokens(tokenizers) ->
     assert not any(t5.unk_token_id in t5(text).input_ids for text in prompts)
 
 
-def test_tiny_training_end_to_end_gives_a_stock_pipeline_that_resumes(tmp_path: Path) -> None:
+def test_tiny_training_gives_a_stock_pipeline_and_resumes(tmp_path: Path) -> None:
     vae = nano.build_vae()
     vae.register_to_config(shift_factor=0.1, scaling_factor=0.9)
     vae.save_pretrained(tmp_path / "vae")
@@ -346,9 +346,7 @@ def test_tiny_training_end_to_end_gives_a_stock_pipeline_that_resumes(tmp_path: 
     assert (tmp_path / "work" / "state.safetensors").read_bytes() == state
 
 
-def test_warm_start_begins_with_the_weights_and_words_of_a_finished_model(
-    tokenizers, tmp_path: Path
-) -> None:
+def test_warm_start_begins_with_weights_and_words_of_a_model(tokenizers, tmp_path: Path) -> None:
     model = nano.NanoGenerator(*tokenizers)
     torch.nn.init.normal_(model.transformer.proj_out.weight, std=0.1)
     vae = nano.build_vae()

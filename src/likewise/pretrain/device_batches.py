@@ -39,6 +39,8 @@ class DeviceBatches:
         self.references = pool.references.to(place.device)
         self.targets = pool.targets.to(place.device)
         self.weights = pool.weights.to(place.device)
+        coloured = [["colour" in look for look in looks] for looks in pool.looks]
+        self.coloured = torch.tensor(coloured, device=place.device)
         captions = write_captions(samples, place.workers)
         self.clip_ids = captions["clip_ids"].to(place.device)
         self.t5_ids = captions["t5_ids"].to(place.device)
@@ -55,6 +57,7 @@ class DeviceBatches:
             )
 
         individual, target = draw(len(self.targets)), draw(TARGETS)
+        target = torch.where(self.coloured[individual, target], target, draw(TARGETS))
         careless = int(step >= self.samples.careless_from)
         caption = (individual, target, careless, draw(VARIANTS))
         text_only = self.samples.is_text_only(step)

@@ -172,6 +172,8 @@ class SampleMaker:
         step = index // self.settings.batch_size
         individual = rng.integers(len(self.pool.names))
         reference, target = rng.integers(REFERENCES), rng.integers(TARGETS)
+        if "colour" not in self.pool.looks[individual][target]:  # recolouring is learnt last
+            target = rng.integers(TARGETS)
         prompt = self.prompt(int(individual), int(target), step >= self.careless_from, rng)
         return {
             "target": self.pool.targets[individual, target].float(),

@@ -1,8 +1,8 @@
 """What batching is worth, and how much of the scoring hides behind drawing: ratios within one run.
 
-    python benchmarks/reward_service.py --pictures 64 --call-ms 20 --picture-ms 2
+    python benchmarks/reward_service.py --images 64 --call-ms 20 --image-ms 2
 
-A made-up reward takes a fixed time per call and a time per picture, as encoders do on a GPU. The
+A made-up reward takes a fixed time per call and a time per image, as encoders do on a GPU. The
 ratios say how near the service comes to what these two numbers allow; seconds say nothing.
 """
 
@@ -27,26 +27,26 @@ from likewise.types import Task
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=64)
-    parser.add_argument("--side", type=int, default=64, help="of a picture, in pixels")
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--side", type=int, default=64, help="of an image, in pixels")
     parser.add_argument("--call-ms", type=float, default=20)
-    parser.add_argument("--picture-ms", type=float, default=2)
-    parser.add_argument("--micro-batch", type=int, default=8, help="pictures drawn at a time")
+    parser.add_argument("--image-ms", type=float, default=2)
+    parser.add_argument("--micro-batch", type=int, default=8, help="images drawn at a time")
     options = parser.parse_args()
-    reward = reward_taking(options.call_ms / 1000, options.picture_ms / 1000)
-    images, tasks = made_up(options.pictures, options.side)
+    reward = reward_taking(options.call_ms / 1000, options.image_ms / 1000)
+    images, tasks = made_up(options.images, options.side)
 
     seconds = {}
     for max_batch in (1, 32):
         far = RemoteReward(service(reward, max_batch))
         far.score(images, tasks)  # connections, threads
         seconds[max_batch] = timed(lambda far=far: far.score(images, tasks))
-    best = (options.call_ms + options.picture_ms) / (options.call_ms / 32 + options.picture_ms)
+    best = (options.call_ms + options.image_ms) / (options.call_ms / 32 + options.image_ms)
     print(f"batches of 32 against one by one: {seconds[1] / seconds[32]:.2f} times the throughput")
     print(f"(the reward itself allows {best:.2f})")
 
     # Drawing a micro-batch takes as long as scoring it: all but the last could be hidden.
-    pause = (options.call_ms + options.picture_ms * options.micro_batch) / 1000
+    pause = (options.call_ms + options.image_ms * options.micro_batch) / 1000
     parts = [
         slice(start, start + options.micro_batch)
         for start in range(0, len(images), options.micro_batch)
@@ -71,16 +71,16 @@ def main() -> None:
     print(f"(all but the last of {len(parts)} micro-batches is {1 - 1 / len(parts):.0%})")
 
 
-def reward_taking(per_call: float, per_picture: float) -> Callable[..., list[float]]:
+def reward_taking(per_call: float, per_image: float) -> Callable[..., list[float]]:
     def reward(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:
-        time.sleep(per_call + per_picture * len(images))
+        time.sleep(per_call + per_image * len(images))
         return [0.5] * len(images)
 
     return reward
 
 
 def service(reward: Callable[..., list[float]], max_batch: int) -> Remote:
-    """Serve in a thread; how to reach it, with requests of as many pictures."""
+    """Serve in a thread; how to reach it, with requests of as many images."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -14,6 +14,6 @@ def model():
 
 
 def preference(images, tasks):
-    """μ of each picture, about −1 to 15."""
+    """μ of each image, about −1 to 15."""
     prompts = [task.prompt for task in tasks]
     return model().reward(prompts=prompts, image_paths=list(images))[:, 0].float().cpu()

@@ -1,4 +1,4 @@
-"""InstructPix2Pix (Brooks et al., 2211.09800) as a policy: a UNet that sees a picture to edit.
+"""InstructPix2Pix (Brooks et al., 2211.09800) as a policy: a UNet that sees an image to edit.
 
 The reference's latents are further channels of the UNet's input. Guidance is by the prompt alone,
 what the stock pipeline calls ``image_guidance_scale=1``.
@@ -75,5 +75,5 @@ class Pix2PixPolicy(PipelinePolicy):
 
     def decode_latents(self, x):
         vae = self.pipeline.vae
-        pictures = vae.decode(x.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
-        return (pictures.float() * 0.5 + 0.5).clamp(0, 1)
+        images = vae.decode(x.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+        return (images.float() * 0.5 + 0.5).clamp(0, 1)

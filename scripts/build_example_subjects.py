@@ -22,8 +22,8 @@ def main() -> None:
         masks = FOLDER / subject / "masks"
         masks.mkdir(parents=True, exist_ok=True)
         photos.reference.mask.save(masks / "0.png")
-        for number, picture in enumerate((photos.reference.image, *photos.others)):
-            picture.save(FOLDER / subject / f"{number}.png")
+        for number, image in enumerate((photos.reference.image, *photos.others)):
+            image.save(FOLDER / subject / f"{number}.png")
     (FOLDER / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
 
 

@@ -5,7 +5,7 @@
 `scripts/stickers.tsv` is the curated list: plain name, category, split, code point. Art comes from
 `@lobehub/fluent-emoji-3d` (Microsoft Fluent Emoji 3D, MIT). The curated names started from
 `emoji-datasource-google` (MIT); the script checks that every code point still exists there.
-Each picture is trimmed to its opaque box, scaled to at most 112 px and stored as WebP.
+Each image is trimmed to its opaque box, scaled to at most 112 px and stored as WebP.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def known_code_points(folder: Path) -> set[str]:
 
 def save_sticker(source: Path, target: Path) -> None:
     """Trim to the opaque box, shrink, and store as WebP with alpha."""
-    picture = Image.open(source).convert("RGBA")
-    box = picture.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()
-    picture = picture.crop(box)
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    picture.save(target, "WEBP", quality=88, alpha_quality=95, method=6)
+    image = Image.open(source).convert("RGBA")
+    box = image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()
+    image = image.crop(box)
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    image.save(target, "WEBP", quality=88, alpha_quality=95, method=6)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Data sets of every layout, small and whole, for tests that then damage them.
 
-Each function takes a folder that exists and returns what `data.path` would be. Pictures are plain,
+Each function takes a folder that exists and returns what `data.path` would be. Images are plain,
 each of a colour of its own, so that a test can tell which is which.
 """
 
@@ -25,10 +25,10 @@ def colour(number: int) -> Colour:
     return 20 + 28 * (number % 8), 20 + 28 * (number // 8 % 8), 20 + 28 * (number // 64 % 8)
 
 
-def colour_of(picture: Image.Image) -> Colour:
-    """That of a plain picture, as `colour` gave it, whatever compression made of it."""
-    assert picture.mode == "RGB"
-    mean = np.asarray(picture).reshape(-1, 3).mean(axis=0)
+def colour_of(image: Image.Image) -> Colour:
+    """That of a plain image, as `colour` gave it, whatever compression made of it."""
+    assert image.mode == "RGB"
+    mean = np.asarray(image).reshape(-1, 3).mean(axis=0)
     red, green, blue = (round((value - 20) / 28) * 28 + 20 for value in mean)
     return red, green, blue
 
@@ -100,14 +100,14 @@ def folder(root: Path) -> Path:
 
 
 def syncd(root: Path, sets: int = 4) -> Path:
-    """Sets of three pictures in folders of their own, with small masks beside them."""
+    """Sets of three images in folders of their own, with small masks beside them."""
     records = []
     for number in range(sets):
-        names = [f"{number}/{picture}.png" for picture in "abc"]
-        for picture, name in enumerate(names):
-            save(root / name, 3 * number + picture)
+        names = [f"{number}/{image}.png" for image in "abc"]
+        for image, name in enumerate(names):
+            save(root / name, 3 * number + image)
             save_mask(root / str(number) / "masks" / f"{Path(name).stem}.jpg", (8, 6))
-        prompts = [f"a clock {number} in place {picture}" for picture in range(3)]
+        prompts = [f"a clock {number} in place {image}" for image in range(3)]
         record = {"filenames": names, "prompts": prompts, "category": "rigid"}
         records.append({**record, "category_description": "a clock", "objaverse_id": f"x{number}"})
     (root / "metadata.json").write_text(json.dumps(records), encoding="utf-8")
@@ -133,8 +133,8 @@ def pair(number: int, side: int = 32, padding: int = 8) -> dict[str, Any]:
     width, height = 2 * (side + 2 * padding), side + 2 * padding
     composite = Image.new("RGB", (width, height), "white")
     for half in range(2):
-        picture = Image.new("RGB", (side, side), colour(2 * number + half))
-        composite.paste(picture, (padding + half * (side + padding), padding))
+        image = Image.new("RGB", (side, side), colour(2 * number + half))
+        composite.paste(image, (padding + half * (side + padding), padding))
     bytes_ = io.BytesIO()
     composite.save(bytes_, "PNG")
     return {

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 GROUND = {"assets", "types", "config", "seeding", "protocols", "sheets", "records", "quiet"}
-GROUND |= {"pictures", "fingerprints", "imports", "hub", "tensors", "printable", "terminal"}
+GROUND |= {"images", "fingerprints", "imports", "hub", "tensors", "printable", "terminal"}
 GROUND |= {"pretrained", "cores", "devices"}
 PLUG_INS = {"policies", "rewards", "data"}
 MATHS = {"algorithm"}
@@ -35,7 +35,7 @@ HOUSE: dict[str, set[str]] = {
     "seeding": set(),
     "protocols": {"types"},
     "sheets": {"types"},
-    "pictures": set(),
+    "images": set(),
     "fingerprints": set(),
     "quiet": set(),
     "cores": set(),
@@ -67,7 +67,7 @@ HOUSE: dict[str, set[str]] = {
     "trainer": GROUND | MATHS | {"rollout"},
     "evaluation": GROUND | MATHS | {"rollout", "analysis"},
     "study": PAPERS | {"analysis"},
-    "report": PAPERS | {"analysis", "pictures"},
+    "report": PAPERS | {"analysis", "images"},
     "pretrain": GROUND | MATHS | PLUG_INS,
     # The only room that puts concrete plug-ins together by name.
     "build": GROUND | MATHS | PLUG_INS | {"rollout", "analysis"} | SIBLINGS,
@@ -83,7 +83,7 @@ HOUSE: dict[str, set[str]] = {
 }
 
 # These never import torch or what stands on it, so that commands and tools start at once.
-TORCH_FREE = {"__init__", "assets", "config", "pictures", "records", "sheets", "types"}
+TORCH_FREE = {"__init__", "assets", "config", "images", "records", "sheets", "types"}
 TORCH_FREE |= {"fingerprints", "printable", "terminal", "cores"}
 TORCH_FREE |= {"analysis", "study", "report", "serve"}
 TORCH = {"torch", "accelerate", "diffusers", "peft", "transformers"}
@@ -184,7 +184,10 @@ def test_a_forbidden_import_is_detected(module: str, source: str) -> None:
     [
         ("likewise.cli", "from likewise import __version__, build"),
         ("likewise.policies.flux", "import torch\nfrom . import lora\nfrom ..types import Task"),
-        ("likewise.pretrain.judges", "from likewise.data import scenes\nfrom .. import rewards"),
+        (
+            "likewise.pretrain.evaluators",
+            "from likewise.data import scenes\nfrom .. import rewards",
+        ),
         ("likewise.algorithm.credit", "import math\nfrom torch import Tensor"),
         ("likewise.records", "import json\nfrom likewise.config import Recipe"),
     ],
@@ -228,7 +231,7 @@ def test_nothing_is_unpickled() -> None:
 
 # Modules that may call Image.open: the reader of people's files, the service's (of two formats,
 # from strangers), and those that read what likewise itself ships or has just written.
-READERS = {"pictures", "serve.pictures", "data.sticker_art", "pretrain.views"}
+READERS = {"images", "serve.images", "data.sticker_art", "pretrain.views"}
 
 
 def opening(module: str, source: str) -> Iterator[str]:
@@ -298,7 +301,7 @@ def test_a_planted_violation_is_listed(
     [
         (unpickling, "rewards.x", "torch.load(file, weights_only=True)"),
         (unpickling, "rewards.x", "np.load(file, allow_pickle=False)"),
-        (opening, "pictures", "Image.open(file)"),
+        (opening, "images", "Image.open(file)"),
     ],
 )
 def test_what_is_allowed_is_not_listed(

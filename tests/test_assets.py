@@ -30,7 +30,11 @@ def test_absent_model_names_the_command_that_rebuilds_it(
 
 @pytest.mark.parametrize(
     ("typo", "meant"),
-    [("nano-context", "nano-kontext"), ("dinov2", "nano-dinov2"), ("judge_prompt", "judge-prompt")],
+    [
+        ("nano-context", "nano-kontext"),
+        ("dinov2", "nano-dinov2"),
+        ("evaluator_prompt", "evaluator-prompt"),
+    ],
 )
 def test_unknown_name_suggests_the_nearest(typo: str, meant: str) -> None:
     with pytest.raises(ValueError, match=f"'{typo}': did you mean '{meant}'"):

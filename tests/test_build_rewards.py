@@ -67,8 +67,8 @@ def test_the_table_and_the_sections_agree() -> None:
 )
 def test_settings_reach_the_reward(settings: dict[str, Any], low: float, high: float) -> None:
     """Each rates a copy of the reference."""
-    picture = photo(48, 40)
-    values, valid = built(**settings).score([picture], [a_task(reference=picture)])
+    image = photo(48, 40)
+    values, valid = built(**settings).score([image], [a_task(reference=image)])
     assert valid.all() and low <= float(values) <= high
 
 
@@ -84,7 +84,7 @@ def test_hpsv3_is_built_from_checkpoint_and_base(tmp_path: Path) -> None:
 
 def test_a_group_reward_cannot_be_served() -> None:
     assert isinstance(built(kind="in-group-diversity", side="diagnostic"), GroupReward)
-    with pytest.raises(RecipeError, match="compares the pictures of a group"):
+    with pytest.raises(RecipeError, match="compares the images of a group"):
         build_reward("in-group-diversity", {"model": "no/such-model"}, "cpu")
 
 
@@ -103,7 +103,7 @@ def test_wrong_settings_without_a_recipe(kind: str, settings: dict[str, Any], me
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
-def test_rewards_of_whole_pictures_share_an_encoder() -> None:
+def test_rewards_of_whole_images_share_an_encoder() -> None:
     seen = {"side": "diagnostic"}
     content = {
         "copying": {"kind": "copy-index", **seen},
@@ -116,10 +116,10 @@ def test_rewards_of_whole_pictures_share_an_encoder() -> None:
 
 
 def test_the_copy_index_is_a_penalty_where_it_is_credited() -> None:
-    picture = photo(48, 40)
-    task = replace(a_task(reference=picture), other_photos=(photo(30, 30, 1),))
+    image = photo(48, 40)
+    task = replace(a_task(reference=image), other_photos=(photo(30, 30, 1),))
     for side, expected in (("diagnostic", 1), ("identity", -1)):
-        values, _ = built(kind="copy-index", side=side).score([picture], [task])
+        values, _ = built(kind="copy-index", side=side).score([image], [task])
         assert values.tolist() == pytest.approx([expected], abs=1e-5)
 
 

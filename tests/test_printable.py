@@ -64,7 +64,7 @@ def test_plain_lines_are_harmless_too(capsys: pytest.CaptureFixture[str]) -> Non
         ("- a", r"\- a"),
         ("1. a", r"1\. a"),
         ("\x1b[1m", r"\\x1b\[1m"),
-        ("judge/identity, 3.5 % (n = 4)", "judge/identity, 3.5 % (n = 4)"),
+        ("evaluator/identity, 3.5 % (n = 4)", "evaluator/identity, 3.5 % (n = 4)"),
     ],
 )
 def test_markdown_shows_text_as_it_is(text: str, written: str) -> None:

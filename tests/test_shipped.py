@@ -22,7 +22,7 @@ from likewise.pretrain.samples import rival
 from likewise.pretrain.sampling import generate, load_pipeline
 from likewise.rewards.clip import ClipReward
 from likewise.rewards.dino import DinoReward
-from likewise.rewards.judges import IdentityJudge, PromptJudge
+from likewise.rewards.evaluators import IdentityEvaluator, PromptEvaluator
 from likewise.seeding import numpy_rng
 from likewise.types import KINDS, Task
 
@@ -32,13 +32,13 @@ from diffusers import FluxKontextPipeline
 from PIL import Image
 
 pipeline = FluxKontextPipeline.from_pretrained(sys.argv[1])
-pictures = pipeline(
+images = pipeline(
     image=Image.open(sys.argv[2]), prompt="a turtle on the beach", height=64, width=64,
     max_area=64 * 64, num_inference_steps=10, _auto_resize=False, max_sequence_length=16,
     num_images_per_prompt=6, generator=torch.Generator().manual_seed(0),
 ).images
-for number, picture in enumerate(pictures):
-    picture.save(f"{sys.argv[3]}/{number}.png")
+for number, image in enumerate(images):
+    image.save(f"{sys.argv[3]}/{number}.png")
 assert "likewise" not in sys.modules
 """
 
@@ -56,24 +56,24 @@ def test_stock_diffusers_loads_the_generator_and_draws(tmp_path: Path) -> None:
     command = [sys.executable, "-c", STOCK_DIFFUSERS, *map(str, arguments)]
     subprocess.run(command, check=True, capture_output=True)
     drawn = [Image.open(tmp_path / f"{number}.png").convert("RGB") for number in range(6)]
-    assert all(picture.size == (64, 64) for picture in drawn)
-    seen = PromptJudge(assets.path("judge-prompt")).attributes(drawn)
+    assert all(image.size == (64, 64) for image in drawn)
+    seen = PromptEvaluator(assets.path("evaluator-prompt")).attributes(drawn)
     assert sum(look["scene"] == "beach" for look in seen) >= 3  # usually, not always
 
 
 def test_the_generator_beats_both_trivial_cheats(some_tasks) -> None:
-    identity = IdentityJudge(assets.path("judge-identity"), asked_for=asked_for)
-    prompt = PromptJudge(assets.path("judge-prompt"))
+    identity = IdentityEvaluator(assets.path("evaluator-identity"), asked_for=asked_for)
+    prompt = PromptEvaluator(assets.path("evaluator-prompt"))
 
-    def judged(images: list[Image.Image]) -> tuple[float, float]:
+    def evaluated(images: list[Image.Image]) -> tuple[float, float]:
         values, _ = identity.score(images, some_tasks)
         shares, _ = prompt.score(images, some_tasks)
         return float(values.mean()), float((shares == 1).float().mean())
 
     pipeline = load_pipeline(assets.path("nano-kontext"), torch.device("cpu"))
-    drawn = judged(generate(pipeline, some_tasks))
-    text_only = judged(generate(pipeline, some_tasks, with_reference=False))
-    pasted = judged([task.reference for task in some_tasks])
+    drawn = evaluated(generate(pipeline, some_tasks))
+    text_only = evaluated(generate(pipeline, some_tasks, with_reference=False))
+    pasted = evaluated([task.reference for task in some_tasks])
     assert pasted[1] < 0.1  # copying: no prompt
     assert text_only[0] < drawn[0] - 0.3  # ignoring the reference: little identity
     assert sum(drawn) > sum(pasted) + 0.3 and sum(drawn) > sum(text_only) + 0.3
@@ -82,9 +82,9 @@ def test_the_generator_beats_both_trivial_cheats(some_tasks) -> None:
 
 def test_evaluators_recognise_perfect_images_and_refuse_rivals(some_tasks) -> None:
     images = [truth(task).image for task in some_tasks]
-    shares, valid = PromptJudge(assets.path("judge-prompt")).score(images, some_tasks)
+    shares, valid = PromptEvaluator(assets.path("evaluator-prompt")).score(images, some_tasks)
     assert valid.all() and (shares == 1).float().mean() > 0.85
-    evaluator = IdentityJudge(assets.path("judge-identity"), asked_for=asked_for)
+    evaluator = IdentityEvaluator(assets.path("evaluator-identity"), asked_for=asked_for)
     perfect, _ = evaluator.score(images, some_tasks)
     for kind in KINDS:  # near 1 for every kind of prompt: obeying one costs no identity
         rows = [row for row, task in enumerate(some_tasks) if task.kind == kind]

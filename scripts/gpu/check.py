@@ -1,7 +1,7 @@
 """Check likewise on a GPU: start-up ratios, the demo with times, and the tests marked `cuda`.
 
 Started by `run.sh`. Writes check.json after every part, made to be kept in benchmarks/results/, and
-beside it the demo's before/after picture, its metrics and times, and what the tests said.
+beside it the demo's before/after image, its metrics and times, and what the tests said.
 """
 
 from __future__ import annotations

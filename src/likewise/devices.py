@@ -56,7 +56,7 @@ def auto_processes(device: str) -> int:
     """One process per GPU, or per CPU core up to 4.
 
     Small models keep one core busy per process, and threads inside an operation hardly help them:
-    on two cores, two processes draw twice as many pictures as one with two threads.
+    on two cores, two processes draw twice as many images as one with two threads.
     """
     if device.startswith("cuda"):
         return 1 if ":" in device else torch.cuda.device_count()

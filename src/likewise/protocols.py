@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Reward(Protocol):
-    """Scores pictures, each for its own task. Higher is better."""
+    """Scores images, each for its own task. Higher is better."""
 
     def score(self, images: Sequence[Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
-        """Score each picture for the task at the same position, independently of the others.
+        """Score each image for the task at the same position, independently of the others.
 
         Returns:
             values: float32 [B].
@@ -29,7 +29,7 @@ class Reward(Protocol):
                 there is meaningless and must not be used.
 
         Raises:
-            ValueError: something is not an RGB picture, or the lengths differ.
+            ValueError: something is not an RGB image, or the lengths differ.
         """
         ...
 
@@ -39,7 +39,7 @@ class Pending(Protocol):
 
     Attributes:
         counts: What happened meanwhile, by name (``failed/timeout``); complete after `result`.
-        problem: Why pictures are missing, for people to read; empty if none is. After `result`.
+        problem: Why images are missing, for people to read; empty if none is. After `result`.
     """
 
     counts: Mapping[str, float]
@@ -66,22 +66,22 @@ class SlowReward(Reward, Protocol):
 
 @runtime_checkable
 class GroupReward(Protocol):
-    """Scores pictures by how they compare with the others of their group. Higher is better.
+    """Scores images by how they compare with the others of their group. Higher is better.
 
     A group may be drawn in parts, by several processes: each part is embedded where it is drawn,
     and compared once all parts are together.
     """
 
     def embed(self, images: Sequence[Image]) -> Tensor:
-        """What a comparison needs to know of each picture: float32 [B, D] on the CPU.
+        """What a comparison needs to know of each image: float32 [B, D] on the CPU.
 
         Raises:
-            ValueError: something is not an RGB picture.
+            ValueError: something is not an RGB image.
         """
         ...
 
     def compare(self, group: Tensor) -> Tensor:
-        """Values float32 [n] of the n ≥ 2 pictures of one task, from their embeddings [n, D]."""
+        """Values float32 [n] of the n ≥ 2 images of one task, from their embeddings [n, D]."""
         ...
 
 
@@ -90,13 +90,13 @@ AnyReward = Reward | GroupReward
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Embeds pictures, so that cosines compare them."""
+    """Embeds images, so that cosines compare them."""
 
     def embed(self, images: Sequence[Image]) -> Tensor:
         """Embeddings float32 [B, D] on the CPU, each independent of the others; any length.
 
         Raises:
-            ValueError: something is not an RGB picture.
+            ValueError: something is not an RGB image.
         """
         ...
 
@@ -146,11 +146,11 @@ class Policy(Protocol[ConditionT]):
     """A generator that draws tasks by denoising, and whose adapter can be trained.
 
     Latents x are float32 [B, *latent] in whatever layout the model likes; only the policy looks
-    inside. σ runs from 1 (noise) towards 0 (picture). A policy takes only conditions of its own
+    inside. σ runs from 1 (noise) towards 0 (image). A policy takes only conditions of its own
     making, hence the type parameter; who does not care writes plain ``Policy``.
 
     Attributes:
-        parameterization: What `velocity` predicts: ``flow`` (noise − picture), ``epsilon`` (the
+        parameterization: What `velocity` predicts: ``flow`` (noise − image), ``epsilon`` (the
             noise) or ``v_prediction``; the last two are drawn by DDIM only.
     """
 
@@ -200,7 +200,7 @@ class Policy(Protocol[ConditionT]):
         ...
 
     def decode(self, x: Tensor) -> Tensor:
-        """Pictures of finished latents: float32 [B, 3, H, W] in [0, 1], without gradient."""
+        """Images of finished latents: float32 [B, 3, H, W] in [0, 1], without gradient."""
         ...
 
     def trainable_parameters(self) -> list[Parameter]:

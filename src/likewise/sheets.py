@@ -1,4 +1,4 @@
-"""Contact sheets: rows of captioned pictures. This module does not import torch."""
+"""Contact sheets: rows of captioned images. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def short_caption(task: Task) -> str:
 def contact_sheet(
     rows: Iterable[tuple[Sequence[str], Sequence[Image.Image]]], cell: int = 128, margin: int = 4
 ) -> Image.Image:
-    """Rows of (captions, pictures), each caption above its picture (cut to its width), on white.
+    """Rows of (captions, images), each caption above its image (cut to its width), on white.
 
     Args:
-        cell: Side of the square that every picture is fitted into, pixels.
+        cell: Side of the square that every image is fitted into, pixels.
     """
     rows = list(rows)
-    columns = max(len(pictures) for _, pictures in rows)
+    columns = max(len(images) for _, images in rows)
     height = cell + CAPTION_HEIGHT + margin
     letters = cell // LETTER_WIDTH
     sheet = Image.new("RGB", (columns * (cell + margin), len(rows) * height), "white")
     pen = ImageDraw.Draw(sheet)
-    for row, (captions, pictures) in enumerate(rows):
-        for column, (caption, picture) in enumerate(zip(captions, pictures, strict=True)):
+    for row, (captions, images) in enumerate(rows):
+        for column, (caption, image) in enumerate(zip(captions, images, strict=True)):
             corner = (column * (cell + margin), row * height)
             text = caption if len(caption) <= letters else caption[: letters - 1] + "…"
             pen.text((corner[0] + 1, corner[1] + 1), text, fill="black")
-            share = cell / max(picture.size)
-            size = (round(picture.width * share), round(picture.height * share))
-            fitted = picture.resize(size, Image.Resampling.LANCZOS)
+            share = cell / max(image.size)
+            size = (round(image.width * share), round(image.height * share))
+            fitted = image.resize(size, Image.Resampling.LANCZOS)
             sheet.paste(fitted, (corner[0], corner[1] + CAPTION_HEIGHT))
     return sheet

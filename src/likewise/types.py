@@ -16,17 +16,17 @@ class Task:
 
     Attributes:
         id: Unique within its data set.
-        prompt: What the picture should show, in natural English.
+        prompt: What the image should show, in natural English.
         class_name: Plain name of the subject's class, as in the prompt ("turtle"); "" if unknown.
         subject: Identifier of the individual subject; several tasks share one.
         category: Coarse group for robustness tables ("reptile").
         kind: One of `KINDS`.
         complexity: Number of constraints that the prompt sets, 1–3.
-        reference: RGB picture that conditions the generator.
-        reference_mask: ``L`` picture of the same size, 255 on the subject; ``None`` if unknown.
-        other_photos: Further RGB pictures of the same subject, never shown to the generator.
+        reference: RGB image that conditions the generator.
+        reference_mask: ``L`` image of the same size, 255 on the subject; ``None`` if unknown.
+        other_photos: Further RGB images of the same subject, never shown to the generator.
         constraints: What the prompt asks for (``{"scene": "beach"}``); empty if unknown.
-        more_references: Further RGB pictures that condition generators which take several.
+        more_references: Further RGB images that condition generators which take several.
     """
 
     id: str
@@ -44,7 +44,7 @@ class Task:
 
     @property
     def references(self) -> tuple[Image.Image, ...]:
-        """All pictures that condition the generator; the first is what rewards compare with."""
+        """All images that condition the generator; the first is what rewards compare with."""
         return (self.reference, *self.more_references)
 
     @property

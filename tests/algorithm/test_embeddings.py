@@ -26,7 +26,7 @@ def test_a_copy_has_index_1_and_a_held_out_photo_about_minus_1() -> None:
 
 def test_by_hand_with_several_photos() -> None:
     held_out = torch.stack([at(90, 2.0), at(60, 0.1)])
-    # to the picture at 30°: ½ and cos 30°; the conditioning photo at 0°: cos 30°
+    # to the image at 30°: ½ and cos 30°; the conditioning photo at 0°: cos 30°
     near, far = math.cos(math.radians(30)), (0.5 + math.cos(math.radians(30))) / 2
     assert copy_index(at(30), at(0, 3.0), held_out) == pytest.approx((near - far) / (1 - 0.25))
 
@@ -45,6 +45,6 @@ def test_mean_distances_by_hand() -> None:
     assert mean_distances(at(10).repeat(3, 1)).tolist() == pytest.approx([0] * 3, abs=1e-9)
 
 
-def test_a_picture_alone_has_no_distance() -> None:
+def test_a_image_alone_has_no_distance() -> None:
     with pytest.raises(ValueError, match="alone"):
         mean_distances(at(0)[None])

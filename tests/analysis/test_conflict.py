@@ -37,7 +37,7 @@ def test_quadrants_and_correlation_by_hand() -> None:
     assert found.correlation == pytest.approx(-3.2 / 7.2)
 
 
-def test_incomplete_pictures_and_flat_groups_do_not_count() -> None:
+def test_incomplete_images_and_flat_groups_do_not_count() -> None:
     """One flat in the prompt only still has credit at stake, but no correlation."""
     table = a_table([0, 1, 0, 0], [0, 1, 1, -1], complete=[True, False, True, True])
     found = conflicts(table, "prompt", "identity", "iteration")[1]

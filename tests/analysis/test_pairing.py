@@ -45,7 +45,7 @@ def test_what_one_side_lacks_is_left_out_and_counted() -> None:
     assert (found.mean, found.over_seeds.low) == (2.0, None)
 
 
-def test_pictures_of_a_task_are_averaged_over_what_is_known() -> None:
+def test_images_of_a_task_are_averaged_over_what_is_known() -> None:
     ours = [("a", "a1", 0, 1.0), ("a", "a1", 0, 3.0), ("a", "a1", 0, None), ("b", "b1", 0, 1.0)]
     base = [("a", "a1", 0, 1.0), ("b", "b1", 0, 1.0)]
     found = paired(a_table(ours), a_table(base), "score")

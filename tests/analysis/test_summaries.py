@@ -38,13 +38,13 @@ SCORES = pa.table(
         "complexity": [2, 1, 1, 1, 1, None],
         "kind": ["scene", "colour", "colour", "scene", "colour", "scene"],
         "dino": pa.array([0.1, 0.2, 0.6, 0.4, None, 0.8], pa.float32()),
-        "judge": pa.array([1, 0, 1, 0, 1, None], pa.int64()),
+        "evaluator": pa.array([1, 0, 1, 0, 1, None], pa.int64()),
     }
 )
 
 
-def test_cells_hold_the_pictures_with_their_labels() -> None:
-    found = cells(SCORES, ["dino", "judge"])
+def test_cells_hold_the_images_with_their_labels() -> None:
+    found = cells(SCORES, ["dino", "evaluator"])
     assert [(tuple(cell.labels.values()), cell.n) for cell in found] == [
         (("animal", 1), 3),
         (("animal", 2), 1),
@@ -52,11 +52,11 @@ def test_cells_hold_the_pictures_with_their_labels() -> None:
         (("thing", None), 1),
     ]
     assert found[0].labels == {"category": "animal", "complexity": 1}
-    dino, judge = found[0].estimates["dino"], found[0].estimates["judge"]
+    dino, evaluator = found[0].estimates["dino"], found[0].estimates["evaluator"]
     assert (dino.mean, dino.n) == (pytest.approx(0.4), 2)
-    assert judge == cluster_bootstrap([0, 1, 1], ["cat", "dog", "cat"])
+    assert evaluator == cluster_bootstrap([0, 1, 1], ["cat", "dog", "cat"])
     assert found[1].estimates["dino"].low is None
-    assert found[3].estimates["judge"].mean is None
+    assert found[3].estimates["evaluator"].mean is None
 
 
 def test_cells_by_kind() -> None:

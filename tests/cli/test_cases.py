@@ -38,7 +38,7 @@ OUTCOMES = {
     "d04-formats": Outcome((r" 0 bad", r"left out.*6\.heic"), (r"no photo",)),
     "d05-bigtext": Outcome((r" 0 bad", r"^finished"), (r"truncated", r" [1-9]\d* bad")),
     "d07-truncated": Outcome((r"data check middle --kind folder --decode",)),
-    "d11-dead-link": Outcome((r"missing picture", r"link to \.\./gone/blob"), (r" 0 bad",)),
+    "d11-dead-link": Outcome((r"missing image", r"link to \.\./gone/blob"), (r" 0 bad",)),
     "e02-bench-appledouble": Outcome((r"dinov2",), (r"\._00", r"error")),
     "e11-bom-crlf": Outcome((r"dinov2",), (r"error",)),
     "j02-duplicate-keys": Outcome((r"occurs twice",), (r" 0 bad",)),

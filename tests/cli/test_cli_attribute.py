@@ -15,7 +15,7 @@ from likewise.cli.attribute import as_yaml
 from likewise.config import load_recipe
 from likewise.config.credit import Measured
 
-SCORERS = ["reward/prompt", "reward/identity", "judge/identity", "judge/prompt"]
+SCORERS = ["reward/prompt", "reward/identity", "evaluator/identity", "evaluator/prompt"]
 FEW = ["--tasks", "3", "--resamples", "2"]
 
 
@@ -41,7 +41,10 @@ def test_a_run_is_measured_and_its_section_fits_its_recipe(
         assert profile["share"][2] == 0 and profile["std"] > 0
         assert all(profile["low"][t] < profile["high"][t] for t in (0, 1))
     pairs = [(delay["of"], delay["than"]) for delay in numbers["delays"]]
-    assert pairs == [("reward/identity", "reward/prompt"), ("judge/identity", "judge/prompt")]
+    assert pairs == [
+        ("reward/identity", "reward/prompt"),
+        ("evaluator/identity", "evaluator/prompt"),
+    ]
     centres = [numbers["scorers"][name]["centre"]["mean"] for name in SCORERS[:2]]
     assert numbers["delays"][0]["mean"] == pytest.approx(centres[1] - centres[0])
     assert "than reward/prompt (95 % interval" in said(result)
@@ -132,11 +135,11 @@ def test_photos_are_measured_by_the_evaluators_of_the_recipe(
     text = PHOTOS.format(path=photosets.folder(Path("photos")))
     Path("photos.yaml").write_text(text, encoding="utf-8")
     words = ("attribute", "nano-kontext", "--recipe", "photos.yaml", *FEW, "--device", "cpu")
-    with pytest.warns(UserWarning, match="judge/prompt is left out: OSError: no such thing"):
+    with pytest.warns(UserWarning, match="evaluator/prompt is left out: OSError: no such thing"):
         result = run(*words)
     assert result.exit_code == 0, result.output
     file = Path("runs") / "evaluation" / "nano-kontext-attribution.json"
-    assert list(json.loads(file.read_text())["scorers"]) == [*SCORERS[:2], "judge/identity"]
+    assert list(json.loads(file.read_text())["scorers"]) == [*SCORERS[:2], "evaluator/identity"]
 
 
 def test_a_reward_that_cannot_score_ends_it_before_drawing(

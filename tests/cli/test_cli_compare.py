@@ -246,5 +246,5 @@ def test_a_real_study_killed_in_the_middle_ends_alike(tmp_path: Path) -> None:
     assert timeless(tmp_path / "killed") == timeless(tmp_path / "calm")
     found = results(tmp_path / "calm")
     assert found["missing"] == [] and found["arms"]["ours"]["seeds"] == [0, 1]
-    assert {"judge/identity", "judge/prompt", "reward/prompt"} <= set(found["metrics"])
+    assert {"evaluator/identity", "evaluator/prompt", "reward/prompt"} <= set(found["metrics"])
     assert found["arms"]["ours"]["overhead"]["relative"].keys() >= {"rollout", "update", "total"}

@@ -27,7 +27,7 @@ def test_good_data_pass(kind: str, tmp_path: Path) -> None:
     path = getattr(photosets, kind)(tmp_path)
     result = run("data", "check", path)
     assert result.exit_code == 0, result.output
-    assert f"({kind})" in said(result) and " 0 bad (pictures: headers read)" in said(result)
+    assert f"({kind})" in said(result) and " 0 bad (images: headers read)" in said(result)
 
 
 def test_bad_rows_are_listed_with_counts_and_examples(tmp_path: Path) -> None:
@@ -39,11 +39,11 @@ def test_bad_rows_are_listed_with_counts_and_examples(tmp_path: Path) -> None:
     result = run("data", "check", file, "--examples", 1, "--decode")
     assert result.exit_code == 1
     assert said(result).startswith(
-        "2 missing picture tasks.jsonl, line 3: no file photos/2-1.png "
+        "2 missing image tasks.jsonl, line 3: no file photos/2-1.png "
         "1 empty prompt tasks.jsonl, line 1: say what to draw "
         "1 bad JSON tasks.jsonl, line 13: "
     )
-    assert said(result).endswith("tasks.jsonl (jsonl): 13 rows, 4 bad (pictures: decoded)")
+    assert said(result).endswith("tasks.jsonl (jsonl): 13 rows, 4 bad (images: decoded)")
 
 
 def test_what_is_left_out_on_purpose_is_said(tmp_path: Path) -> None:
@@ -69,8 +69,8 @@ def test_training_refuses_bad_data_or_logs_what_it_skips(tmp_path: Path) -> None
     rows = photosets.lines_of(file)
     rows[1]["prompt"] = ""
     photosets.write_lines(file, rows)
-    (tmp_path / "photos" / "2-0.png").write_bytes(b"no picture")
-    (tmp_path / "photos" / "3-0.png").write_bytes(b"no picture")
+    (tmp_path / "photos" / "2-0.png").write_bytes(b"no image")
+    (tmp_path / "photos" / "3-0.png").write_bytes(b"no image")
     words = [*TINY, "~data", "data.kind=jsonl", f"data.path={file}", "data.workers=1"]
     words += ["data.held_out=null", "rollout.tasks=3", "run.iterations=2"]
     words += ["rewards.identity.segment=false"]
@@ -81,7 +81,7 @@ def test_training_refuses_bad_data_or_logs_what_it_skips(tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     log = (tmp_path / "run" / "log.txt").read_text("utf-8")
     assert "warning: data: skipped 1 empty prompt (tasks.jsonl, line 2: say what to draw)" in log
-    assert "not a picture: photos/2-0.png" in log or "not a picture: photos/3-0.png" in log
+    assert "not an image: photos/2-0.png" in log or "not an image: photos/3-0.png" in log
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""`likewise evaluate`: runs, models, other systems' pictures, real photos; and what it refuses."""
+"""`likewise evaluate`: runs, models, other systems' images, real photos; and what it refuses."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ def dreambench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for place, subject in enumerate(("mug", "cat2")):
         (folder / "images" / subject).mkdir(parents=True)
         for number in range(2):
-            picture = photo(70, 90, 2 * place + number)
-            picture.save(folder / "images" / subject / f"{number:02d}.png")
+            image = photo(70, 90, 2 * place + number)
+            image.save(folder / "images" / subject / f"{number:02d}.png")
     return folder
 
 
 def test_a_run_is_compared_with_its_model_before(compared: tuple[Path, str]) -> None:
-    words = ("4 tasks", "prompt reward", "identity reward", "same subject (judge)", "change")
+    words = ("4 tasks", "prompt reward", "identity reward", "same subject (evaluator)", "change")
     words += ("single-ref", "dinov2/held-out", "dinov2/copy-index", "background")
     assert all(text in compared[1] for text in words)
     folder = compared[0] / "evaluation" / "sticker-bench-single-ref"
     with Image.open(folder / "before-after.png") as sheet:
         assert sheet.size == (4 * 132, 3 * 146)
     summary = read_summary(folder)
-    rewards = ["reward/prompt", "reward/identity", "judge/identity", "judge/prompt"]
+    rewards = ["reward/prompt", "reward/identity", "evaluator/identity", "evaluator/prompt"]
     assert set(summary.systems) == {"before", "after"} and summary.settings.seed == 3407
     assert summary.settings.source == "iteration-000001" and summary.settings.num_steps == 3
     for name in (*rewards, *IDENTITY):
@@ -84,9 +84,9 @@ def test_before_is_what_the_model_draws(compared: tuple[Path, str], tmp_path: Pa
     result = run("evaluate", "nano-kontext", "--tasks", "2", "--steps", "3", "--out", tmp_path)
     assert result.exit_code == 0 and "change" not in said(result), result.output
     before = compared[0] / "evaluation" / "sticker-bench-single-ref" / "before" / "images"
-    pictures = contents(tmp_path / "model" / "images")
-    assert len(pictures) == 2
-    for name in pictures:  # of two tasks at once and of four, bfloat16 rounds differently
+    images = contents(tmp_path / "model" / "images")
+    assert len(images) == 2
+    for name in images:  # of two tasks at once and of four, bfloat16 rounds differently
         with Image.open(before / name) as one, Image.open(tmp_path / "model/images" / name) as two:
             pairs = list(zip(one.tobytes(), two.tobytes(), strict=True))
         assert sum(abs(a - b) for a, b in pairs) / len(pairs) < 3
@@ -136,7 +136,7 @@ def test_evaluations_share_a_table_only_where_they_may(
     assert result.exit_code == 2 and "is no finished evaluation" in said(result)
 
 
-def test_pictures_of_another_system_are_scored(compared: tuple[Path, str], tmp_path: Path) -> None:
+def test_images_of_another_system_are_scored(compared: tuple[Path, str], tmp_path: Path) -> None:
     """Those of the run, handed in as a stranger's: the same numbers."""
     own = compared[0] / "evaluation" / "sticker-bench-single-ref" / "after"
     theirs = tmp_path / "theirs"
@@ -156,7 +156,7 @@ def test_pictures_of_another_system_are_scored(compared: tuple[Path, str], tmp_p
     ]
     (theirs / "manifest.jsonl").write_text("\n".join(lines[::-1]))
     result = run(*words)
-    assert result.exit_code == 2 and "lists other pictures" in said(result)
+    assert result.exit_code == 2 and "lists other images" in said(result)
     (theirs / "manifest.jsonl").write_text("\n".join(lines[:2]))
     result = run(*words)
     assert result.exit_code == 2 and "tasks: 4, not 2" in said(result)
@@ -178,12 +178,12 @@ def test_a_model_draws_photos_of_any_size(dreambench: Path, tmp_path: Path) -> N
     words = ("evaluate", "nano-kontext", "--benchmark", dreambench, "--protocol", "dreambooth")
     encoders = ("--metric", "dinov2=nano-dinov2", "--metric", "clip-t=nano-clip")
     result = run(*words, *encoders, "--steps", "2", "--images-per-prompt", "2", "--out", tmp_path)
-    assert result.exit_code == 0 and "judge" not in said(result), result.output
+    assert result.exit_code == 0 and "evaluator" not in said(result), result.output
     table = pq.read_table(tmp_path / "model" / "scores.parquet").to_pydict()
     assert table["number"] == [0, 1] * 3 and None not in table["dinov2/diversity"]
     assert None not in table["clip-t"] and table["reward/identity"] == [None] * 6  # no masks
-    with Image.open(tmp_path / "model" / table["file"][0]) as picture:
-        assert picture.size == (64, 64)
+    with Image.open(tmp_path / "model" / table["file"][0]) as image:
+        assert image.size == (64, 64)
 
 
 def test_flat_images_of_another_system_have_no_scores(dreambench: Path, tmp_path: Path) -> None:
@@ -228,12 +228,12 @@ def test_photos_are_scored_by_the_evaluators_of_the_recipe(
     result = run(
         *words, *metrics, f"pickscore={assets.path('nano-clip')},processor=", "--out", "out"
     )
-    assert result.exit_code == 0 and "prompt followed (judge)" in said(result), result.output
+    assert result.exit_code == 0 and "prompt followed (evaluator)" in said(result), result.output
     assert "pickscore" in said(result)
     table = pq.read_table(tmp_path / "out" / "theirs" / "scores.parquet").to_pydict()
-    assert 100 < table["judge/prompt"][0] < 155
+    assert 100 < table["evaluator/prompt"][0] < 155
     assert table["pickscore"][0] is not None and table["clip-t/truncated"] == [False]
-    assert read_summary(tmp_path / "out").settings.encoders["judge/prompt"] == "bright:bright"
+    assert read_summary(tmp_path / "out").settings.encoders["evaluator/prompt"] == "bright:bright"
 
 
 def test_a_run_trained_on_the_benchmark_is_labelled(dreambench: Path, tmp_path: Path) -> None:
@@ -277,8 +277,8 @@ def test_a_run_without_checkpoints_says_so(tmp_path: Path, finished_run: Path) -
         (["--metric", "dino"], "write NAME=MODEL"),
         (["--metric", "dino=EMPTY"], "metric dino: cannot load"),
         (["--best"], "the best checkpoint is that of a run"),
-        (["--recipe", "stickers"], "a recipe is for models and pictures"),
-        (["--name", "x"], "a name is for a folder of pictures"),
+        (["--recipe", "stickers"], "a recipe is for models and images"),
+        (["--name", "x"], "a name is for a folder of images"),
         (["--only", "after"], "has no system 'after'"),
     ],
 )
@@ -301,7 +301,7 @@ def test_a_wrong_choice_is_one_clear_error() -> None:
 def test_a_damaged_benchmark_is_one_clear_error(dreambench: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "bench", tmp_path / "out"
     shutil.copytree(dreambench, folder)
-    (folder / "images" / "mug" / "01.png").write_bytes(b"not a picture")
+    (folder / "images" / "mug" / "01.png").write_bytes(b"not an image")
     result = run("evaluate", "real", "--benchmark", folder, "--out", out)
     assert result.exit_code == 2 and "mug/01.png is none of JPEG" in result.output
     shutil.rmtree(folder / "images" / "mug")

@@ -1,4 +1,4 @@
-"""`likewise generate`: pictures with and without adapter, and references of every kind."""
+"""`likewise generate`: images with and without adapter, and references of every kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from likewise.api.generation import find_adapter
 from likewise.build.data import fit_reference
 from likewise.config import load_recipe
 from likewise.data.stickers import bench_tasks
-from likewise.pictures import open_picture
+from likewise.images import open_image
 
 LORA = "pytorch_lora_weights.safetensors"
 
@@ -30,7 +30,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn(photo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pictures of the untrained model."""
+    """Two images of the untrained model."""
     folder = tmp_path_factory.mktemp("drawn") / "deep"
     words = ["--reference", photo, "--prompt", "a duck in the snow", "--seed", "3", "--count", "2"]
     result = run("generate", *words, "--out", folder / "base.png")
@@ -53,7 +53,7 @@ def pixels(file: Path) -> np.ndarray:
     return np.asarray(Image.open(file))
 
 
-def test_pictures_have_the_recipes_size_and_differ_by_seed(drawn: Path) -> None:
+def test_images_have_the_recipes_size_and_differ_by_seed(drawn: Path) -> None:
     first, second = pixels(drawn / "base-0.png"), pixels(drawn / "base-1.png")
     assert first.shape == (64, 64, 3)
     assert (first != second).any()
@@ -71,7 +71,7 @@ def test_an_image_that_is_not_finite_is_said(
     assert "2 of 2 images are not finite" in caplog.text + said(result)
 
 
-def test_an_adapter_changes_the_picture(
+def test_an_adapter_changes_the_image(
     drawn: Path, photo: Path, finished_run: Path, tmp_path: Path
 ) -> None:
     _, trained = find_adapter(finished_run, None)
@@ -152,9 +152,9 @@ def test_errors_about_adapters(finished_run: Path, tmp_path: Path, photo: Path) 
         assert not out.exists()
 
 
-def test_errors_about_pictures_and_prompts(photo: Path, tmp_path: Path) -> None:
+def test_errors_about_images_and_prompts(photo: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.png"
-    text.write_text("not a picture")
+    text.write_text("not an image")
     cut = tmp_path / "cut.png"
     cut.write_bytes(photo.read_bytes()[:200])
     bomb, script = tmp_path / "bomb.png", tmp_path / "script.png"
@@ -163,14 +163,14 @@ def test_errors_about_pictures_and_prompts(photo: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.png"
     Image.new("RGB", (64, 9)).save(small)
     for reference, prompt, out, message in (
-        (tmp_path / "no.png", "a", "o.png", f"there is no picture {tmp_path / 'no.png'}"),
-        (text, "a", "o.png", f"not a picture: {text} is none of JPEG, PNG"),
-        (cut, "a", "o.png", f"truncated picture: {cut}"),
-        (bomb, "a", "o.png", f"huge picture: {bomb}"),
-        (script, "a", "o.png", f"not a picture: {script} is PostScript: convert it to PNG"),
+        (tmp_path / "no.png", "a", "o.png", f"there is no image {tmp_path / 'no.png'}"),
+        (text, "a", "o.png", f"not an image: {text} is none of JPEG, PNG"),
+        (cut, "a", "o.png", f"truncated image: {cut}"),
+        (bomb, "a", "o.png", f"huge image: {bomb}"),
+        (script, "a", "o.png", f"not an image: {script} is PostScript: convert it to PNG"),
         (small, "a", "o.png", "64×9 pixels: each side must have at least 16"),
         (photo, "  ", "o.png", "the prompt is empty"),
-        (photo, "a", "o.txt", "does not end like a picture"),
+        (photo, "a", "o.txt", "does not end like an image"),
         (photo, "a", ".", "is a folder"),
     ):
         words = ["--reference", reference, "--prompt", prompt, "--out", tmp_path / out]
@@ -180,12 +180,12 @@ def test_errors_about_pictures_and_prompts(photo: Path, tmp_path: Path) -> None:
 
 def test_a_reference_is_upright_on_white_and_cropped(tmp_path: Path) -> None:
     file = tmp_path / "phone.png"
-    picture = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
-    picture.paste((255, 0, 0, 255), (0, 0, 20, 20))
+    image = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 20, 20))
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter: its left is above
-    picture.save(file, exif=exif)
-    upright = open_picture(file)
+    image.save(file, exif=exif)
+    upright = open_image(file)
     assert upright.mode == "RGB" and upright.size == (20, 40)
     assert upright.getpixel((10, 5)) == (255, 0, 0)
     assert upright.getpixel((10, 35)) == (255, 255, 255)
@@ -196,9 +196,9 @@ def test_a_reference_is_upright_on_white_and_cropped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "I;16"])
 def test_references_of_any_mode_become_rgb(mode: str, tmp_path: Path) -> None:
-    file = tmp_path / ("picture.tiff" if mode == "CMYK" else "picture.png")
+    file = tmp_path / ("image.tiff" if mode == "CMYK" else "image.png")
     Image.new(mode, (20, 20), 40000 if mode == "I;16" else 0).save(file)
-    picture = open_picture(file)
-    assert picture.mode == "RGB"
+    image = open_image(file)
+    assert image.mode == "RGB"
     if mode == "I;16":
-        assert picture.getpixel((3, 3)) == (156, 156, 156)
+        assert image.getpixel((3, 3)) == (156, 156, 156)

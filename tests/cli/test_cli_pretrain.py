@@ -10,7 +10,7 @@ from running import run
 def test_every_part_is_offered() -> None:
     result = run("pretrain", "--help")
     assert result.exit_code == 0
-    for part in ("vae", "generator", "identity", "prompt", "judges", "all", "report"):
+    for part in ("vae", "generator", "identity", "prompt", "evaluators", "all", "report"):
         assert part in result.output
 
 

@@ -31,7 +31,7 @@ COMMANDS = [
 ]
 SLOW = [
     (["doctor"], "what |[A-Za-z, ]+ (OK|warning) |$|0 problem"),
-    (["generate", "--adapter=RUN", "--reference", PHOTO, "--prompt=a penguin"], "picture.png"),
+    (["generate", "--adapter=RUN", "--reference", PHOTO, "--prompt=a penguin"], "image.png"),
     (["export", "RUN", "--out=lora.safetensors"], "lora.safetensors: "),
     (
         ["attribute", "RUN", "--tasks=2", "--resamples=2", "--out=shares.json"],

@@ -149,12 +149,12 @@ def test_a_run_that_cannot_go_on_has_another_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train(*_: object) -> None:
-        raise TrainingError("no picture had [every] reward")
+        raise TrainingError("no image had [every] reward")
 
     monkeypatch.setattr("likewise.api.train", train)
     result = run("train", *TINY, "--run-dir", tmp_path / "run")
     assert result.exit_code == 1
-    assert "error: no picture had [every] reward" in said(result)
+    assert "error: no image had [every] reward" in said(result)
 
 
 def test_a_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

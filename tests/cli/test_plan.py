@@ -58,7 +58,7 @@ def test_a_shared_start_is_drawn_once_per_task() -> None:
 
 def test_guidance_and_kl_cost_forwards() -> None:
     plain = plan_of(recipe()).iteration
-    assert (plain.tasks, plain.pictures, plain.rollout) == (16, 192, 16 + 192 * 5)
+    assert (plain.tasks, plain.images, plain.rollout) == (16, 192, 16 + 192 * 5)
     first = 4 / 6  # how often the step that groups share is among the 4 of 6
     assert plain.update == pytest.approx(16 * first + 192 * (4 - first)) and plain.reference == 0
     dear = plan_of(recipe("objective.kl=0.1", "policy.true_cfg_scale=2")).iteration
@@ -69,9 +69,9 @@ def test_guidance_and_kl_cost_forwards() -> None:
 def test_processes_share_the_work_and_the_slowest_counts() -> None:
     odd = ["rollout.tasks=3", "rollout.group_size=3", "run.evaluation.every=0"]
     plan = plan_of(recipe(*odd, "run.processes=2"))
-    assert plan.iteration.pictures == 9 and plan.busiest.pictures == 5
+    assert plan.iteration.images == 9 and plan.busiest.images == 5
     assert plan.iteration.tasks == 4  # both encode the group in the middle
-    speed = Speed(encode=0, rollout=0, score=1, judge=9, update=0, parameters=1, memory_mb=1)
+    speed = Speed(encode=0, rollout=0, score=1, evaluator=9, update=0, parameters=1, memory_mb=1)
     assert speed.of_iteration(plan) == 5
     assert speed.of_run(plan) == 5 * 50
 
@@ -133,7 +133,7 @@ def test_a_plan_for_gpus_says_what_would_make_it_fit() -> None:
     assert result.exit_code == 0, result.output
     for text in ("memory of each of 2 GPUs", "weights: denoiser", "Fits in 1.5 GB", "other GPUs"):
         assert text in said(result)
-    tables = result.output[result.output.index("pictures per iteration") :]
+    tables = result.output[result.output.index("images per iteration") :]
     assert max(map(len, tables.splitlines())) <= 80
     result = run("train", *TINY, "--dry-run", "--gpu-memory", 0.9)
     assert "Does not fit in 0.9 GB, whatever is traded" in said(result)  # CUDA alone takes more

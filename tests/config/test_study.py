@@ -117,8 +117,8 @@ def test_a_recipe_file_is_found_from_its_study_and_once_saved(write) -> None:
         ),
         (
             "baseline: naive",
-            "baseline: naive\nevaluation: {aims: [judge/identty, clip-t]}",
-            "nothing measures 'judge/identty'; did you mean 'judge/identity'?",
+            "baseline: naive\nevaluation: {aims: [evaluator/identty, clip-t]}",
+            "nothing measures 'evaluator/identty'; did you mean 'evaluator/identity'?",
         ),
         (
             "baseline: naive",
@@ -127,8 +127,8 @@ def test_a_recipe_file_is_found_from_its_study_and_once_saved(write) -> None:
         ),
         (
             "baseline: naive",
-            "baseline: naive\nevaluation: {benchmark: photos, aims: [judge/identity, clip-t]}",
-            "nothing measures 'judge/identity'",
+            "baseline: naive\nevaluation: {benchmark: photos, aims: [evaluator/identity, clip-t]}",
+            "nothing measures 'evaluator/identity'",
         ),
     ],
 )

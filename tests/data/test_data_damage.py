@@ -32,7 +32,7 @@ def check(path: Path, decode: bool = False) -> Report:
 
 
 def noise(file: Path, size: tuple[int, int] = (64, 48)) -> bytes:
-    """A picture of many bytes, at `file` too."""
+    """An image of many bytes, at `file` too."""
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)).save(file)
     return file.read_bytes()
 
@@ -60,23 +60,23 @@ def claim(file: Path, width: int = 30_000, height: int = 30_000) -> None:
     file.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body)
 
 
-PICTURES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "missing": (Path.unlink, "missing picture"),
-    "a folder": (lambda file: (file.unlink(), file.mkdir()), "missing picture"),
-    "truncated": (truncate, "truncated picture"),
-    "empty": (lambda file: file.write_bytes(b""), "truncated picture"),
-    "text": (lambda file: file.write_text("<html>not found</html>"), "not a picture"),
-    "eps": (lambda file: file.write_text("%!PS-Adobe-3.0 EPSF-3.0\n"), "not a picture"),
-    "huge": (claim, "huge picture"),
-    "large": (lambda file: claim(file, 10_000, 10_000), "huge picture"),
-    "tiny": (lambda file: Image.new("RGB", (40, 8)).save(file), "tiny picture"),
+IMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "missing": (Path.unlink, "missing image"),
+    "a folder": (lambda file: (file.unlink(), file.mkdir()), "missing image"),
+    "truncated": (truncate, "truncated image"),
+    "empty": (lambda file: file.write_bytes(b""), "truncated image"),
+    "text": (lambda file: file.write_text("<html>not found</html>"), "not an image"),
+    "eps": (lambda file: file.write_text("%!PS-Adobe-3.0 EPSF-3.0\n"), "not an image"),
+    "huge": (claim, "huge image"),
+    "large": (lambda file: claim(file, 10_000, 10_000), "huge image"),
+    "tiny": (lambda file: Image.new("RGB", (40, 8)).save(file), "tiny image"),
     "float": (lambda file: Image.new("F", (40, 30)).save(file, "TIFF"), "wrong mode"),
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_damaged_image_is_named_when_checked_and_opened(name: str, tmp_path: Path) -> None:
-    damage, what = PICTURES[name]
+    damage, what = IMAGES[name]
     file = photosets.jsonl(tmp_path, rows=4, subjects=4)
     damage(tmp_path / "photos" / "2-0.png")
     report = check(file)
@@ -94,7 +94,7 @@ def test_damage_between_intact_ends_takes_decoding(tmp_path: Path) -> None:
     file = photosets.jsonl(tmp_path, rows=4, subjects=4)
     flip(tmp_path / "photos" / "1-1.png")  # a held-out photo counts too
     assert check(file).bad == 0
-    assert check(file, decode=True).problems.counts == {"truncated picture": 1}
+    assert check(file, decode=True).problems.counts == {"truncated image": 1}
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp", "tiff"])
@@ -107,7 +107,7 @@ def test_intact_files_of_every_format_pass_and_halves_do_not(suffix: str, tmp_pa
     (tmp_path / f"a.{suffix}").write_bytes(data + b"appended by a camera")
     assert check(file).bad == 0
     (tmp_path / f"a.{suffix}").write_bytes(data[: len(data) // 2])
-    assert set(check(file).problems.counts) <= {"truncated picture", "not a picture"}
+    assert set(check(file).problems.counts) <= {"truncated image", "not an image"}
     assert check(file).bad == 1
 
 
@@ -115,8 +115,8 @@ LINES: dict[str, tuple[dict[str, Any] | str, str, str]] = {
     "outside": ({"references": ["../secret.png"]}, "outside the folder", "../secret.png"),
     "absolute": ({"references": ["/etc/secret.png"]}, "outside the folder", "/etc/secret.png"),
     "mask outside": ({"masks": ["a/../../b.png"]}, "outside the folder", "b.png"),
-    "held-out missing": ({"heldout_references": ["no.png"]}, "missing picture", "no.png"),
-    "mask missing": ({"masks": ["no.png"]}, "missing picture", "no.png"),
+    "held-out missing": ({"heldout_references": ["no.png"]}, "missing image", "no.png"),
+    "mask missing": ({"masks": ["no.png"]}, "missing image", "no.png"),
     "duplicate": ({"id": "row-0"}, "duplicate id", "row-0"),
     "empty prompt": ({"prompt": "  "}, "empty prompt", ""),
     "bad JSON": ('{"id": "row-2", ', "bad JSON", "line 1"),
@@ -147,7 +147,7 @@ LINES: dict[str, tuple[dict[str, Any] | str, str, str]] = {
     "unknown kind": ({"kind": "sceen"}, "bad field", "did you mean 'scene'"),
     "complexity": ({"complexity": 9}, "bad field", "complexity"),
     "too many masks": ({"masks": [None, None]}, "bad field", "masks"),
-    "null byte": ({"references": ["a\0.png"]}, "missing picture", ""),
+    "null byte": ({"references": ["a\0.png"]}, "missing image", ""),
 }
 
 
@@ -191,8 +191,8 @@ def test_damage_in_a_folder_of_subjects(tmp_path: Path) -> None:
     report = check(root)
     assert report.rows == 3 + 4 + 1
     assert report.problems.counts == {
-        "truncated picture": 3,
-        "missing picture": 1,
+        "truncated image": 3,
+        "missing image": 1,
         "bad field": 1,
     }
     assert report.problems.first["bad field"][0].where == "red_teapot2, own prompts.txt line 1"
@@ -217,17 +217,17 @@ def test_damage_in_syncd(tmp_path: Path) -> None:
     photosets.save_mask(root / "6" / "masks" / "a.jpg", (6, 8))
     (root / "metadata.json").write_text(json.dumps(records), "utf-8")
     assert check(root).problems.counts == {
-        "truncated picture": 2,
+        "truncated image": 2,
         "bad field": 3 + 1,
         "outside the folder": 2,
         "empty prompt": 1,
-        "missing picture": 2,
+        "missing image": 2,
         "mask does not fit": 1,
     }
     text = json.dumps(records[:1] + records[:1] + records[4:5])
     (root / "metadata.json").write_text(text[:-40], "utf-8")
     assert check(root).problems.counts == {
-        "truncated picture": 2,
+        "truncated image": 2,
         "duplicate id": 3,
         "bad JSON": 1,
     }
@@ -251,14 +251,14 @@ def test_damage_in_subjects200k(tmp_path: Path) -> None:
     assert report.rows == 2 * 7
     assert report.notes == ("2 pairs are left out: rated below 5, or not described",)
     assert report.problems.counts == {
-        "truncated picture": 2,
-        "not a picture": 2,
-        "missing picture": 4,
+        "truncated image": 2,
+        "not an image": 2,
+        "missing image": 4,
         "not a pair": 4,
         "empty prompt": 1,
     }
     assert report.problems.first["empty prompt"][0].where == "a.parquet, group 2, row 0, right"
-    column = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0).column(0)  # pictures
+    column = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0).column(0)  # images
     data = bytearray((tmp_path / "a.parquet").read_bytes())
     start = column.dictionary_page_offset or column.data_page_offset
     data[start : start + 16] = bytes(16)
@@ -276,9 +276,9 @@ def test_examples_are_the_first_and_every_row_counts_once(tmp_path: Path) -> Non
     source = open_source(KINDS["jsonl"](path=str(file)))
     one, three = (check_source(source, processes=number) for number in (1, 3))
     assert one == three
-    assert one.problems.counts == {"empty prompt": 100, "truncated picture": 240}
+    assert one.problems.counts == {"empty prompt": 100, "truncated image": 240}
     assert [problem.row for problem in one.problems.first["empty prompt"]] == [0, 13, 26]
-    assert [problem.row for problem in one.problems.first["truncated picture"]] == [3, 8, 18]
+    assert [problem.row for problem in one.problems.first["truncated image"]] == [3, 8, 18]
 
 
 def test_every_documented_format_is_a_photo_of_a_folder(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_every_documented_format_is_a_photo_of_a_folder(tmp_path: Path) -> None:
     for place, suffix in enumerate(["bmp", "tif", "tiff", "gif", "jfif", "WEBP", "JPEG"]):
         photosets.save(root / "cat" / f"{place}.{suffix}", place)
     source = open_source(KINDS["folder"](path=str(root)))
-    names = {entry.subject: len(entry.pictures) for entry in source.entries(0, len(source), False)}
+    names = {entry.subject: len(entry.images) for entry in source.entries(0, len(source), False)}
     assert names["cat"] == 7
     assert check(root).bad == 0 and not source.notes
 
@@ -324,14 +324,14 @@ def test_litter_in_other_layouts_is_skipped(tmp_path: Path) -> None:
         assert check(path) == good
 
 
-def test_dead_links_are_missing_pictures_not_absent_ones(tmp_path: Path) -> None:
+def test_dead_links_are_missing_images_not_absent_ones(tmp_path: Path) -> None:
     root = photosets.folder(tmp_path)
     (root / "dog" / "0.jpg").unlink()
     (root / "dog" / "0.jpg").symlink_to("../cache/blob")
     (root / "cat").symlink_to("gone")
     report = check(root)
-    assert report.problems.counts == {"missing picture": 4}
-    details = [problem.detail for problem in report.problems.first["missing picture"]]
+    assert report.problems.counts == {"missing image": 4}
+    details = [problem.detail for problem in report.problems.first["missing image"]]
     assert "a link to gone, which is not there" in details[0]
     assert details[1] == "no file dog/0.jpg (a link to ../cache/blob, which is not there)"
     (root / "prompts.txt").unlink()

@@ -1,4 +1,4 @@
-"""Every layout of data, as its documentation says it: rows, words, and which picture is which."""
+"""Every layout of data, as its documentation says it: rows, words, and which image is which."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_folder_of_subjects(tmp_path: Path) -> None:
     assert shades(several[0]) == ([colour(8), colour(9)], [])
 
 
-def test_syncd_draws_each_picture_from_the_others_of_its_set(tmp_path: Path) -> None:
+def test_syncd_draws_each_image_from_the_others_of_its_set(tmp_path: Path) -> None:
     tasks = tasks_of(source_of("syncd", photosets.syncd(tmp_path)))
     assert len(tasks) == 12
     assert [(task.id, task.prompt) for task in tasks[3:5]] == [

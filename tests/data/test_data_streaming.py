@@ -41,7 +41,7 @@ def seen(tasks: list[Task]) -> list[tuple[str, str, tuple[bytes, ...]]]:
 def test_order_and_pixels_do_not_depend_on_workers(tmp_path: Path, caplog: Any) -> None:
     """Nor do the rows that replace bad ones, and what is said about these."""
     file = photosets.jsonl(tmp_path, rows=9, subjects=9)
-    (tmp_path / "photos" / "4-0.png").write_bytes(b"no picture")
+    (tmp_path / "photos" / "4-0.png").write_bytes(b"no image")
     found, said = [], []
     for workers in (0, 1, 3):
         caplog.clear()
@@ -52,7 +52,7 @@ def test_order_and_pixels_do_not_depend_on_workers(tmp_path: Path, caplog: Any) 
     assert found[0] == found[1] == found[2]
     assert said[0] == said[1] == said[2]
     assert said[0] and set(said[0]) == {
-        "data: skipped tasks.jsonl, line 5: not a picture: photos/4-0.png is none of "
+        "data: skipped tasks.jsonl, line 5: not an image: photos/4-0.png is none of "
         "JPEG, PNG, WEBP, GIF, BMP, TIFF"
     }
     assert found[0][12] == found[0][3] and found[0][14] == found[0][2]
@@ -158,10 +158,10 @@ def test_an_image_that_breaks_later_is_named_with_file_and_row(
     stream = build_stream(recipe_of("jsonl", file, workers=workers, held_out=None))
     for photo in (tmp_path / "photos").iterdir():
         photo.write_bytes(photo.read_bytes()[:70])
-    with pytest.raises(ValueError, match=r"line \d: truncated picture: photos/\d-0\.png"):
+    with pytest.raises(ValueError, match=r"line \d: truncated image: photos/\d-0\.png"):
         stream(0)
     skipping = build_stream(recipe_of("jsonl", file, workers=0, held_out=None, skip_bad=True))
-    with pytest.raises(ValueError, match=r"tasks\.jsonl has no good picture in 3 rows"):
+    with pytest.raises(ValueError, match=r"tasks\.jsonl has no good image in 3 rows"):
         skipping(0)
 
 
@@ -171,25 +171,25 @@ def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
         build_stream(recipe_of("jsonl", file, skip_bad=True))
 
 
-def test_pictures_stay_closed_until_a_task_is_asked_for(tmp_path: Path) -> None:
+def test_images_stay_closed_until_a_task_is_asked_for(tmp_path: Path) -> None:
     file = photosets.jsonl(tmp_path, rows=6, subjects=6)
     recipe = recipe_of("jsonl", file, held_out=None)
     for photo in (tmp_path / "photos").glob("*-0.png"):
-        photosets.save(photo, 63)  # another picture than when the rows were written
+        photosets.save(photo, 63)  # another image than when the rows were written
     stream = build_stream(recipe)
     for photo in (tmp_path / "photos").glob("*-0.png"):
         photosets.save(photo, 7)
     assert np.asarray(stream(0).reference)[0, 0].tolist() == list(photosets.colour(7))
 
 
-def test_processes_that_open_pictures_do_without_torch() -> None:
+def test_processes_that_open_images_do_without_torch() -> None:
     rooms = "likewise.data.opener, likewise.data.checking"
     code = f"import sys, {rooms}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes in /proc")
-def test_processes_that_open_pictures_end_with_a_killed_parent() -> None:
+def test_processes_that_open_images_end_with_a_killed_parent() -> None:
     code = """
 import os, time
 from likewise.data.pool import start_pool
@@ -227,7 +227,7 @@ def test_some_rows_without_masks_are_counted(tmp_path: Path, caplog: Any) -> Non
 
 def test_damage_found_on_opening_names_the_check_that_finds_it(tmp_path: Path) -> None:
     file = photosets.jsonl(tmp_path, rows=2, subjects=1)
-    (tmp_path / "photos" / "0-0.png").write_bytes(b"no picture")
+    (tmp_path / "photos" / "0-0.png").write_bytes(b"no image")
     stream = build_stream(recipe_of("jsonl", file, held_out=None))
     with pytest.raises(ValueError, match=r"data check \S+ --kind jsonl --decode"):
         stream(0)

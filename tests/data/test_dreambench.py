@@ -63,9 +63,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def colour_of(picture: Image.Image) -> tuple[int, ...]:
-    assert picture.mode == "RGB"
-    return tuple(np.asarray(picture).reshape(-1, 3).mean(axis=0).round().astype(int).tolist())
+def colour_of(image: Image.Image) -> tuple[int, ...]:
+    assert image.mode == "RGB"
+    return tuple(np.asarray(image).reshape(-1, 3).mean(axis=0).round().astype(int).tolist())
 
 
 def test_a_task_per_subject_and_prompt(folder: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_photo_that_cannot_be_read_is_named(folder: Path) -> None:
     photo = folder / "images" / "cat2" / "02.png"
     Image.effect_noise((64, 64), 50).save(photo)
     photo.write_bytes(photo.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"truncated picture: .*cat2/02\.png"):
+    with pytest.raises(ValueError, match=r"truncated image: .*cat2/02\.png"):
         dreambench_tasks(folder)
     photo.write_bytes(b"")
     with pytest.raises(ValueError, match=r"cat2/02\.png"):

@@ -21,7 +21,7 @@ from likewise.data.sticker_art import StickerArt, shipped_art
 from likewise.seeding import derive_seed, numpy_rng
 
 
-def some_pictures(count: int) -> list[bytes]:
+def some_images(count: int) -> list[bytes]:
     parts = []
     for index in range(count):
         task = stickers.training_task(index, seed=3)
@@ -37,10 +37,10 @@ def some_pictures(count: int) -> list[bytes]:
 
 
 def test_200_tasks_rendered_twice_are_the_same_bytes() -> None:
-    first = some_pictures(200)
+    first = some_images(200)
     stickers.subject_photos.cache_clear()
-    assert some_pictures(200) == first
-    assert len(set(first)) > 1000  # and they are not all the same picture
+    assert some_images(200) == first
+    assert len(set(first)) > 1000  # and they are not all the same image
 
 
 def test_the_set_has_30_held_out_subjects_over_all_categories() -> None:
@@ -111,16 +111,16 @@ def test_a_recoloured_subject_has_the_colour_of_its_name(colour: str) -> None:
 
 def test_scenes_differ_more_from_each_other_than_themselves() -> None:
     def thumbnail(name: str, index: int) -> np.ndarray:
-        picture = draw_scene(name, numpy_rng("scene", name, index)).resize((8, 8))
-        return np.asarray(picture, dtype=float).ravel()
+        image = draw_scene(name, numpy_rng("scene", name, index)).resize((8, 8))
+        return np.asarray(image, dtype=float).ravel()
 
     assert len(SCENES) >= 12
     means = {name: np.mean([thumbnail(name, i) for i in range(20)], axis=0) for name in SCENES}
     right = []
     for name in SCENES:
         for index in range(20, 30):
-            picture = thumbnail(name, index)
-            distances = {other: np.abs(picture - mean).sum() for other, mean in means.items()}
+            image = thumbnail(name, index)
+            distances = {other: np.abs(image - mean).sum() for other, mean in means.items()}
             right.append(min(distances, key=distances.__getitem__) == name)
     assert np.mean(right) > 0.95
 
@@ -253,7 +253,7 @@ def test_damaged_art_is_one_clear_error_naming_the_file(small_art: Path) -> None
     (small_art / "turtle.webp").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"turtle\.webp"):
         StickerArt(small_art).pixels("turtle")
-    (small_art / "turtle.webp").write_bytes(b"not a picture")
+    (small_art / "turtle.webp").write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"turtle\.webp"):
         StickerArt(small_art).pixels("turtle")
     (small_art / "turtle.webp").unlink()

@@ -23,11 +23,11 @@ from likewise.rollout.sampler import Sampler
 from likewise.types import Task
 
 WEIGHTS = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.0, 2.0], [-1.0, 1.0, 1.0], [0.2, 0.4, -0.6]])
-RANGE = 40.0  # of latents, so that no picture is clipped
+RANGE = 40.0  # of latents, so that no image is clipped
 
 
 class Linear(LinearPolicy):
-    """Pictures are the latents themselves, one grey pixel per number."""
+    """Images are the latents themselves, one grey pixel per number."""
 
     def decode(self, x: Tensor) -> Tensor:
         return (0.5 + x.detach() / RANGE).float().unsqueeze(1).repeat(1, 3, 1, 1)

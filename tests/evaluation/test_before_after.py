@@ -1,4 +1,4 @@
-"""The picture of a run: which tasks it shows, and in which order."""
+"""The image of a run: which tasks it shows, and in which order."""
 
 from __future__ import annotations
 

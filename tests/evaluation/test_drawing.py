@@ -49,7 +49,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-def test_a_plan_names_every_picture_and_its_noise() -> None:
+def test_a_plan_names_every_image_and_its_noise() -> None:
     rows = plan(TASKS, 2, seed=1)
     assert [row.file for row in rows[:3]] == [f"images/t{x}.png" for x in ("0-0", "0-1", "1-0")]
     assert (rows[3].task, rows[3].number, rows[3].prompt) == ("t1", 1, PROMPTS[1])
@@ -58,7 +58,7 @@ def test_a_plan_names_every_picture_and_its_noise() -> None:
     assert plan(TASKS, 2, seed=2)[0].seed != rows[0].seed
 
 
-def test_neither_batches_nor_processes_change_a_picture(tmp_path: Path) -> None:
+def test_neither_batches_nor_processes_change_a_image(tmp_path: Path) -> None:
     draw(planned(tmp_path / "a"))
     draw(planned(tmp_path / "b"), size=100)
     two = planned(tmp_path / "c")
@@ -67,8 +67,8 @@ def test_neither_batches_nor_processes_change_a_picture(tmp_path: Path) -> None:
     wanted = contents(tmp_path / "a")
     assert len(wanted) == 11 and contents(tmp_path / "b") == contents(tmp_path / "c") == wanted
     assert len({data for name, data in wanted.items() if name.endswith(".png")}) == 10
-    with Image.open(tmp_path / "a" / "images" / "t0-0.png") as picture:
-        assert picture.mode == "RGB"
+    with Image.open(tmp_path / "a" / "images" / "t0-0.png") as image:
+        assert image.mode == "RGB"
 
 
 class Dying(LinearPolicy):
@@ -110,15 +110,15 @@ class Overflowing(LinearPolicy):
 def test_what_was_not_finite_is_known_from_the_file(tmp_path: Path) -> None:
     items = planned(tmp_path)[:3]
     draw(items, Overflowing())
-    pictures = [item.picture() for item in items]
-    assert [why_spoilt(picture) for picture in pictures] == ["", "not_finite", "flat"]
-    assert pictures[1].getpixel((0, 0))[0] == 0  # type: ignore[index]
+    images = [item.image() for item in items]
+    assert [why_spoilt(image) for image in images] == ["", "not_finite", "flat"]
+    assert images[1].getpixel((0, 0))[0] == 0  # type: ignore[index]
     png_files = [(tmp_path / item.file).read_bytes() for item in items]
     assert [b"tEXt" in data for data in png_files] == [False, True, True]
 
 
-def test_a_batch_that_lacks_one_picture_is_drawn_whole(tmp_path: Path) -> None:
-    """So its pictures are computed together as they were, and equal in every bit."""
+def test_a_batch_that_lacks_one_image_is_drawn_whole(tmp_path: Path) -> None:
+    """So its images are computed together as they were, and equal in every bit."""
     items = planned(tmp_path)
     draw(items)
     wanted = contents(tmp_path)
@@ -129,10 +129,10 @@ def test_a_batch_that_lacks_one_picture_is_drawn_whole(tmp_path: Path) -> None:
     assert contents(tmp_path) == wanted
 
 
-def test_other_pictures_in_the_folder_are_refused(tmp_path: Path) -> None:
+def test_other_images_in_the_folder_are_refused(tmp_path: Path) -> None:
     planned(tmp_path)
     planned(tmp_path)
-    with pytest.raises(ValueError, match=r"manifest.jsonl lists other pictures.*--out"):
+    with pytest.raises(ValueError, match=r"manifest.jsonl lists other images.*--out"):
         planned(tmp_path, TASKS[:2])
 
 

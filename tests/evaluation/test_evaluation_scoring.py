@@ -94,7 +94,7 @@ def scored(folder: Path, items: Sequence[Item]) -> pa.Table:
     return join_parts(folder, items, SIZE)
 
 
-def test_a_row_per_picture_in_the_order_of_the_manifest(tmp_path: Path) -> None:
+def test_a_row_per_image_in_the_order_of_the_manifest(tmp_path: Path) -> None:
     table = scored(tmp_path, drawn(tmp_path)).to_pydict()
     assert table["file"][:4] == ["duck-0.png", "duck-1.png", "duck-2.png", "mute-0.png"]
     assert table["task"][2:4] == ["duck-00", "mute-00"] and table["number"][:4] == [0, 1, 2, 0]
@@ -109,7 +109,7 @@ def test_a_row_per_picture_in_the_order_of_the_manifest(tmp_path: Path) -> None:
     assert not any(name.endswith("embedding") for name in table)
 
 
-def test_one_picture_per_task_has_no_diversity(tmp_path: Path) -> None:
+def test_one_image_per_task_has_no_diversity(tmp_path: Path) -> None:
     assert scored(tmp_path, drawn(tmp_path, 1))["dino/diversity"].to_pylist() == [None, None]
 
 
@@ -129,7 +129,7 @@ def test_an_interrupted_call_keeps_its_batches_and_repeats_none(tmp_path: Path) 
     items = drawn(killed)
     broken = killed / items[5].file
     good = broken.read_bytes()
-    broken.write_bytes(b"not a picture")
+    broken.write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"mute-2.png is none of JPEG"):
         score_missing(scorers(), killed, items, SIZE, Share())
     assert unscored(killed, items, SIZE) and len(list((killed / PARTS).iterdir())) == 1
@@ -152,17 +152,17 @@ def test_joining_can_be_interrupted_too(tmp_path: Path) -> None:
     assert not (tmp_path / PARTS).exists()
 
 
-def test_parts_of_other_pictures_are_refused(tmp_path: Path) -> None:
+def test_parts_of_other_images_are_refused(tmp_path: Path) -> None:
     items = drawn(tmp_path)
     score_missing(scorers(), tmp_path, items, SIZE, Share())
-    with pytest.raises(ValueError, match="parts holds scores of other pictures"):
+    with pytest.raises(ValueError, match="parts holds scores of other images"):
         join_parts(tmp_path, items[::-1], SIZE)
 
 
 def test_a_scorer_that_fails_is_named(tmp_path: Path) -> None:
     items = drawn(tmp_path)
-    with pytest.raises(ValueError, match="judge/nobody failed: RuntimeError: out of order"):
-        score_missing(scorers({"judge/nobody": Broken()}), tmp_path, items, SIZE, Share())
+    with pytest.raises(ValueError, match="evaluator/nobody failed: RuntimeError: out of order"):
+        score_missing(scorers({"evaluator/nobody": Broken()}), tmp_path, items, SIZE, Share())
 
 
 def test_a_diagnostic_that_fails_is_null_and_warned_of(tmp_path: Path) -> None:

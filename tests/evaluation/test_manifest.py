@@ -1,4 +1,4 @@
-"""Folders of pictures with a manifest: what is read, matched and refused."""
+"""Folders of images with a manifest: what is read, matched and refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_rows_survive_writing(tmp_path: Path) -> None:
     assert json.loads(first) == SNOW
 
 
-def test_pictures_find_their_tasks_and_are_read_when_asked_for(tmp_path: Path) -> None:
+def test_images_find_their_tasks_and_are_read_when_asked_for(tmp_path: Path) -> None:
     beach = {**SNOW, "prompt": "a duck on the beach", "task": "duck-01", "seed": 5}
     names = ["0.png", "1.png", "sub/2.png", "3.png"]
     lines = [SNOW, {**SNOW, "file": "1.png"}, {**beach, "file": "sub/2.png"}]
@@ -58,10 +58,10 @@ def test_pictures_find_their_tasks_and_are_read_when_asked_for(tmp_path: Path) -
         ("3.png", "duck-00", 7, None),
     ]
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "0.png")
-    assert items[0].picture().mode == "RGB"
-    assert items[0].picture().getpixel((0, 0)) == (255, 255, 255)
+    assert items[0].image().mode == "RGB"
+    assert items[0].image().getpixel((0, 0)) == (255, 255, 255)
     with pytest.raises(ValueError, match=r"1\.png is none of JPEG"):
-        items[1].picture()
+        items[1].image()
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_byte_order_mark_and_windows_lines_are_fine(tmp_path: Path) -> None:
     assert read_manifest(file) == rows
 
 
-def test_planned_pictures_need_not_exist_but_foreign_ones_must(tmp_path: Path) -> None:
+def test_planned_images_need_not_exist_but_foreign_ones_must(tmp_path: Path) -> None:
     written(tmp_path, SNOW, {**SNOW, "file": "1.png"})
     assert len(match_rows(read_manifest(tmp_path / MANIFEST), TASKS, tmp_path)) == 2
     with pytest.raises(ManifestError, match=r"names 0\.png \(and 1 more\), but there is no such"):
@@ -127,7 +127,7 @@ def test_a_manifest_that_is_absent_or_empty_is_one_clear_error(tmp_path: Path) -
         ({"task": "teapot-00"}, "task 'teapot-00' is not in the benchmark for 'duck'"),
         ({"task": "duck-01"}, "for 'duck-01'; did you mean 'a duck on the beach'?"),
         ({"prompt": "a duck in snow"}, "for 'duck'; did you mean 'a duck in the snow'?"),
-        ({"number": 0}, "task duck-00 has a picture 0 already: 0.png"),
+        ({"number": 0}, "task duck-00 has an image 0 already: 0.png"),
     ],
 )
 def test_a_row_that_does_not_fit_the_benchmark_is_refused(
@@ -136,7 +136,7 @@ def test_a_row_that_does_not_fit_the_benchmark_is_refused(
     rows = [Row(**SNOW), Row.model_validate({**SNOW, "file": "1.png", **change})]
     with pytest.raises(ManifestError, match=re.escape(words)) as error:
         match_rows(rows, TASKS, tmp_path)
-    assert f"{MANIFEST}, picture 2 (1.png)" in str(error.value)
+    assert f"{MANIFEST}, image 2 (1.png)" in str(error.value)
 
 
 def test_a_prompt_of_several_tasks_needs_their_id(tmp_path: Path) -> None:
@@ -158,5 +158,5 @@ def test_real_photos_of_each_subject_are_items_of_their_own() -> None:
         ("teapot/01", "teapot-real", 1, 1),
     ]
     for item in items:
-        assert item.photo is not None and item.picture() is item.task.photos[item.photo]
-    assert items[1].picture() is others[0] and {item.task.prompt for item in items} == {""}
+        assert item.photo is not None and item.image() is item.task.photos[item.photo]
+    assert items[1].image() is others[0] and {item.task.prompt for item in items} == {""}

@@ -1,4 +1,4 @@
-"""The columns of an evaluation, in closed form: pictures of one colour, embedded as that colour."""
+"""The columns of an evaluation, in closed form: images of one colour, embedded as that colour."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HALF = math.sqrt(0.5)  # cosine of 45°
 
 
 class MeanColour:
-    """An encoder: the mean colour [3]. Notes how many pictures it saw."""
+    """An encoder: the mean colour [3]. Notes how many images it saw."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -49,8 +49,8 @@ def task(*photos: Image.Image, prompt: str = "a red duck") -> Task:
     return replace(a_task(prompt, photos[0]), other_photos=photos[1:])
 
 
-def measure(picture: Image.Image, one: Task, real: bool = False) -> dict[str, object]:
-    columns = Measures({"m": MeanColour()}, {}).columns([picture], [one], real)
+def measure(image: Image.Image, one: Task, real: bool = False) -> dict[str, object]:
+    columns = Measures({"m": MeanColour()}, {}).columns([image], [one], real)
     return {name: values[0] for name, values in columns.items()}
 
 
@@ -83,10 +83,10 @@ def test_without_other_photos_there_is_nothing_held_out() -> None:
     assert row["m/held-out"] is None and row["m/copy-index"] is None
 
 
-def reopened(picture: Image.Image) -> Image.Image:
+def reopened(image: Image.Image) -> Image.Image:
     """The same pixels in another object, as from a file."""
     file = io.BytesIO()
-    picture.save(file, "png")
+    image.save(file, "png")
     return Image.open(file).convert("RGB")
 
 
@@ -111,12 +111,12 @@ def test_a_real_photo_must_be_one_of_its_subjects() -> None:
 
 
 def test_prompts_count_where_they_apply_not_for_real_photos() -> None:
-    pictures, tasks = [plain(YELLOW), plain(BLUE), plain(RED)], []
-    for prompt, picture in zip(("a red duck", "a red duck", "a duck"), pictures, strict=True):
-        tasks.append(task(picture, prompt=prompt))
+    images, tasks = [plain(YELLOW), plain(BLUE), plain(RED)], []
+    for prompt, image in zip(("a red duck", "a red duck", "a duck"), images, strict=True):
+        tasks.append(task(image, prompt=prompt))
     measures = Measures({}, {"redness": Redness()})
-    assert measures.columns(pictures, tasks)["redness"] == [1.0, 0.0, None]
-    assert measures.columns(pictures, tasks, real=True)["redness"] == [None] * 3
+    assert measures.columns(images, tasks)["redness"] == [1.0, 0.0, None]
+    assert measures.columns(images, tasks, real=True)["redness"] == [None] * 3
 
 
 def test_photos_are_embedded_once() -> None:
@@ -130,22 +130,22 @@ def test_photos_are_embedded_once() -> None:
 
 
 def test_batches_of_any_size_give_the_same_columns() -> None:
-    pictures = [photo(8, 8, seed) for seed in range(5)]
+    images = [photo(8, 8, seed) for seed in range(5)]
     tasks = [task(photo(8, 8, 10 + seed), photo(8, 8, 20), photo(8, 8, 21)) for seed in range(5)]
     measures = Measures({"m": MeanColour()}, {"redness": Redness()})
-    whole = measures.columns(pictures, tasks)
-    first, rest = (measures.columns(pictures[p], tasks[p]) for p in (slice(2), slice(2, 5)))
+    whole = measures.columns(images, tasks)
+    first, rest = (measures.columns(images[p], tasks[p]) for p in (slice(2), slice(2, 5)))
     assert whole == {name: first[name] + rest[name] for name in whole}
-    known = measures.embed(pictures)
-    assert measures.columns(pictures, tasks, embeddings=known) == whole
+    known = measures.embed(images)
+    assert measures.columns(images, tasks, embeddings=known) == whole
 
 
-def test_one_task_per_picture() -> None:
-    with pytest.raises(ValueError, match="2 pictures but 1 tasks"):
+def test_one_task_per_image() -> None:
+    with pytest.raises(ValueError, match="2 images but 1 tasks"):
         Measures({}, {}).columns([plain(RED)] * 2, [task(plain(RED))])
 
 
-def test_diversity_is_the_mean_distance_to_the_other_pictures() -> None:
+def test_diversity_is_the_mean_distance_to_the_other_images() -> None:
     rows = torch.tensor([[1.0, 0.0], [0.0, 3.0], [2.0, 2.0]])
     expected = [(1 + 1 - HALF) / 2, (1 + 1 - HALF) / 2, 1 - HALF]
     assert diversity(rows) == pytest.approx(expected)

@@ -14,7 +14,7 @@ from likewise.evaluation.protocols import (
     protocol_mean,
 )
 
-# A dog of two photos in two pictures, and a mug of three photos in one picture.
+# A dog of two photos in two images, and a mug of three photos in one image.
 PHOTOS = {"dog": [[0.8, 0.6], [0.4, 0.2]], "mug": [[0.9, 0.6, 0.6]]}
 HELD_OUT = [0.6, 0.2, 0.6]
 CLIP_T = [0.2, 0.4, 0.9]
@@ -23,7 +23,7 @@ CLIP_T = [0.2, 0.4, 0.9]
 def scores(
     photos: dict[str, list[list[float | None]]] = PHOTOS, **columns: list[float | None]
 ) -> pa.Table:
-    """A table of the pictures, one task per subject."""
+    """A table of the images, one task per subject."""
     rows = [
         (subject, number, row) for subject in photos for number, row in enumerate(photos[subject])
     ]
@@ -47,13 +47,13 @@ TABLE = scores(**{"dino/held-out": HELD_OUT, "clip-t": CLIP_T})
 @pytest.mark.parametrize(
     ("name", "metric", "mean", "n"),
     [
-        # All seven pairs of picture and photo, so the mug's three photos count three times.
+        # All seven pairs of image and photo, so the mug's three photos count three times.
         ("dreambooth", "dino", (0.8 + 0.6 + 0.4 + 0.2 + 0.9 + 0.6 + 0.6) / 7, 7),
         # The dog's mean is 0.5, the mug's 0.7.
         ("uno", "dino", (0.5 + 0.7) / 2, 2),
-        # Only the first photo of each, over three pictures.
+        # Only the first photo of each, over three images.
         ("single-ref", "dino", (0.8 + 0.4 + 0.9) / 3, 3),
-        # One value per picture: over pictures, or over subjects (0.3 and 0.9).
+        # One value per image: over images, or over subjects (0.3 and 0.9).
         ("dreambooth", "clip-t", (0.2 + 0.4 + 0.9) / 3, 3),
         ("uno", "clip-t", (0.3 + 0.9) / 2, 2),
         ("single-ref", "clip-t", (0.2 + 0.4 + 0.9) / 3, 3),
@@ -111,7 +111,7 @@ def test_values_that_are_missing_are_left_out_and_not_zero() -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 def test_the_interval_is_over_subjects(protocol) -> None:
-    """More pictures of the same subjects that say the same make nobody surer."""
+    """More images of the same subjects that say the same make nobody surer."""
     few = {f"s{i}": [[i / 10, i / 20]] for i in range(8)}
     many = {subject: rows * 20 for subject, rows in few.items()}
     narrow, wide = (protocol_mean(scores(photos), protocol, "dino") for photos in (many, few))
@@ -128,7 +128,7 @@ def test_differences_are_paired_whatever_the_order_of_rows() -> None:
     change = average(after.minus(metric_values(TABLE, protocol, "dino")), protocol)
     assert (change.mean, change.low, change.high) == pytest.approx((0.1, 0.1, 0.1))
     some = average(after.minus(metric_values(TABLE.slice(0, 1), protocol, "dino")), protocol)
-    assert some.n == 2  # one picture, two photos
+    assert some.n == 2  # one image, two photos
 
 
 def test_what_a_table_can_be_asked_for() -> None:

@@ -28,7 +28,7 @@ SETTINGS_HERE = Settings(
 
 
 def scores(dino: list[float], clip_t: list[float | None]) -> pa.Table:
-    """Two subjects with two tasks each and a picture per task."""
+    """Two subjects with two tasks each and an image per task."""
     return pa.table(
         {
             "task": ["dog-0", "dog-1", "mug-0", "mug-1"],
@@ -51,13 +51,13 @@ def run() -> Summary:
 
 
 def test_a_run_by_hand(run: Summary) -> None:
-    """Under `uno`: dogs change by 0.1 and mugs by 0; of CLIP-T three pictures are known twice."""
+    """Under `uno`: dogs change by 0.1 and mugs by 0; of CLIP-T three images are known twice."""
     assert list(run.systems["before"]) == ["dino", "dino/conditioning", "clip-t"]
     assert run.systems["before"]["dino"].mean == pytest.approx((0.5 + 0.7) / 2)
     assert run.systems["after"]["dino"].mean == pytest.approx((0.6 + 0.7) / 2)
     assert run.change["dino"].mean == pytest.approx(0.05)
     assert (run.change["dino"].low, run.change["dino"].high) == pytest.approx((0.0, 0.1))
-    # Not after − before of the means: the mug's second picture has no score before.
+    # Not after − before of the means: the mug's second image has no score before.
     assert run.change["clip-t"].mean == pytest.approx((0.125 + 0.0) / 2)
 
 

@@ -1,6 +1,6 @@
 """Four generators that differ in shape, small enough to train for an iteration and to measure it.
 
-96 to 384 channels, 24 to 768 tokens of a picture, transformers of one and two streams, and a UNet.
+96 to 384 channels, 24 to 768 tokens of an image, transformers of one and two streams, and a UNet.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _save(pipeline: Any, folder: Path, height: int, width: int) -> list[str]:
 
 
 def wide_flux(folder: Path) -> list[str]:
-    """FLUX: 352 of 384 tokens are pictures."""
+    """FLUX: 352 of 384 tokens are images."""
     pipeline = grown(
         flux_kontext.tiny.tiny_pipeline(guidance_embeds=True),
         "transformer",

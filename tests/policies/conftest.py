@@ -28,7 +28,7 @@ def task() -> Callable[..., Task]:
 
 
 @pytest.fixture
-def picture() -> Callable[..., Image.Image]:
+def image() -> Callable[..., Image.Image]:
     return tiny.photo
 
 

@@ -12,10 +12,10 @@ SIZES = [(20, 12), (12, 20), (40, 9), (20, 12), (40, 9)]
 
 
 @pytest.fixture
-def mixed_tasks(task, picture):
+def mixed_tasks(task, image):
     prompts = ["a red duck", "a blue teapot", "the snow", "on the beach", "a wooden floor"]
     return [
-        task(prompt, picture(*size, seed))
+        task(prompt, image(*size, seed))
         for seed, (prompt, size) in enumerate(zip(prompts, SIZES, strict=True))
     ]
 
@@ -112,14 +112,14 @@ def test_a_static_shift_may_replace_the_pipelines_rule(make_policy) -> None:
         policy.sigmas(0, None)
 
 
-def test_bad_tasks_are_named(make_policy, task, picture) -> None:
+def test_bad_tasks_are_named(make_policy, task, image) -> None:
     policy = make_policy()
     with pytest.raises(ValueError, match="empty prompt"):
         policy.encode([task(), task("  ")])
     with pytest.raises(ValueError, match="mode RGBA, not RGB"):
-        policy.encode([task(reference=picture(20, 12).convert("RGBA"))])
+        policy.encode([task(reference=image(20, 12).convert("RGBA"))])
     with pytest.raises(ValueError, match=r"'a red duck!'.*3×20 pixels.*at least 4"):
-        policy.encode([task(reference=picture(20, 3))])
+        policy.encode([task(reference=image(20, 3))])
 
 
 @pytest.mark.parametrize(

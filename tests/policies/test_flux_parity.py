@@ -76,16 +76,16 @@ def test_the_ode_sampler_is_the_stock_pipeline(make_policy, task, build, call) -
     expected = np.asarray(stock(policy, subject, "pil", **call)[0])
     assert np.array_equal((pixels * 255).round().astype(np.uint8), expected)
     assert expected.shape == (16, 24, 3)
-    assert expected.std() > 1  # a flat picture would compare nothing
+    assert expected.std() > 1  # a flat image would compare nothing
 
 
 def test_auto_resize_follows_the_preferred_resolutions(
-    make_policy, task, picture, monkeypatch
+    make_policy, task, image, monkeypatch
 ) -> None:
     small = [(12, 36), (20, 20), (38, 12)]  # width, height; 38 is rounded down to 36
     monkeypatch.setattr(pipeline_flux_kontext, "PREFERRED_KONTEXT_RESOLUTIONS", small)
     policy = make_policy(auto_resize=True)
-    subject = task(reference=picture(17, 50))
+    subject = task(reference=image(17, 50))
     (reference,) = policy.encode([subject]).rows[0].references
     assert reference["tokens"].shape[:2] == (3, 9)
     assert torch.equal(drawn(policy, subject), stock(policy, subject, "latent", _auto_resize=True))

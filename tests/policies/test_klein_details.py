@@ -55,7 +55,7 @@ def test_no_one_and_two_references_draw_as_stock(scale) -> None:
     assert (without - latents).abs().max() > 0.01
 
 
-def test_pictures_are_those_of_stock() -> None:
+def test_images_are_those_of_stock() -> None:
     policy, task = make_policy(), subject()
     pixels = policy.decode(drawn(policy, policy.encode([task])))[0].permute(1, 2, 0).numpy()
     expected = np.asarray(
@@ -70,7 +70,7 @@ def test_pictures_are_those_of_stock() -> None:
         ).images[0]
     )
     assert np.array_equal((pixels * 255).round().astype(np.uint8), expected)
-    assert expected.std() > 1  # a flat picture would compare nothing
+    assert expected.std() > 1  # a flat image would compare nothing
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from likewise.algorithm.transitions import ode
 from likewise.policies.flux_kontext import FluxKontextPolicy
-from likewise.policies.qwen.sizes import fitted, picture_tokens, text_tokens
+from likewise.policies.qwen.sizes import fitted, image_tokens, text_tokens
 from likewise.policies.qwen_image_edit import QwenImageEditPolicy
 from likewise.types import Task
 
@@ -60,11 +60,11 @@ def test_the_ode_sampler_is_the_stock_pipeline(sizes, options, zero_cond_t) -> N
 
 
 @torch.no_grad()
-def test_the_text_encoder_places_pictures_in_two_dimensions() -> None:
+def test_the_text_encoder_places_images_in_two_dimensions() -> None:
     plain = family.tiny_pipeline()
     marked = family.make_policy(pipeline=family.tiny_pipeline()).pipeline.text_encoder
-    encoder, picture = plain.text_encoder, plain.text_encoder.config.image_token_id
-    tokens = torch.tensor([[1, 2, *[picture] * 4, 3]])  # a picture of 4×4 patches, in pairs
+    encoder, image = plain.text_encoder, plain.text_encoder.config.image_token_id
+    tokens = torch.tensor([[1, 2, *[image] * 4, 3]])  # an image of 4×4 patches, in pairs
     generator = torch.Generator().manual_seed(0)
     patch = 3 * encoder.config.vision_config.temporal_patch_size
     patch *= encoder.config.vision_config.patch_size**2
@@ -75,7 +75,7 @@ def test_the_text_encoder_places_pictures_in_two_dimensions() -> None:
         "image_grid_thw": torch.tensor([[1, 4, 4]]),
     }
     in_a_line = encoder(**given).logits
-    told = encoder(**given, mm_token_type_ids=(tokens == picture).int()).logits
+    told = encoder(**given, mm_token_type_ids=(tokens == image).int()).logits
     assert (in_a_line - told).abs().max() > 1e-3
     assert torch.equal(marked(**given).logits, told)
 
@@ -128,7 +128,7 @@ def test_a_blank_row_needs_no_encoders() -> None:
 def test_published_sizes() -> None:
     assert fitted((512, 512), 1024**2) == (1024, 1024)
     assert fitted((1200, 800), 1024**2) == (1248, 832)  # 1254.2×836.1 to the nearest 32
-    assert picture_tokens((384, 384), None) == 14 * 14  # of 28×28 pixels
+    assert image_tokens((384, 384), None) == 14 * 14  # of 28×28 pixels
     assert text_tokens([(384, 384)] * 2, 10, None) == 5 + 2 * (7 + 196) + 10
 
 

@@ -103,7 +103,7 @@ def test_stochastic_steps_are_those_of_the_stock_scheduler(settings: dict[str, A
 
 
 @BOTH
-def test_pictures_as_stock(family: Family) -> None:
+def test_images_as_stock(family: Family) -> None:
     policy = family.policy()
     wanted = call(policy, a_task(), 2, 5, "pt")
     assert wanted.shape == (1, 3, HEIGHT, WIDTH) and wanted.std() > 0.01
@@ -114,10 +114,10 @@ def test_the_vae_of_sdxl_decodes_in_float32_against_overflow() -> None:
     policy = SDXL.policy(torch.float16)
     vae, latents = policy.pipeline.vae, policy.initial_noise([1])
     assert vae.config.force_upcast
-    pictures = policy.decode(latents)
+    images = policy.decode(latents)
     assert vae.dtype == torch.float16
     vae.float()  # from the same float16 weights
-    assert torch.equal(pictures, policy.decode(latents))
+    assert torch.equal(images, policy.decode(latents))
 
 
 def test_sdxl_takes_zeros_for_an_empty_negative_prompt() -> None:
@@ -203,7 +203,7 @@ def test_the_unwanted_half_sees_neither_prompt_nor_reference(family: Family) -> 
         wanted = policy.predict(x, level, [a.text], [a.references])
         other = policy.predict(x, level, [a.text], [b.references])
         none = [policy.unwanted_references(row.references) for row in (a, b)]
-        unwanted = [policy.predict(x, level, [a.unwanted], [pictures]) for pictures in none]
+        unwanted = [policy.predict(x, level, [a.unwanted], [images]) for images in none]
         guided = policy.velocity(x, sigma, policy.encode([a_task(reference=photo(30, 20, 1))]))
     assert (wanted - other).abs().max() > 0.01  # the reference matters
     assert torch.equal(*unwanted)

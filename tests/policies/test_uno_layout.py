@@ -49,7 +49,7 @@ class WrittenOut:
     def __call__(
         self, tokens: Tensor, ids: Tensor, text: Tensor, pooled: Tensor, sigma: float, scale: float
     ) -> Tensor:
-        """Velocity at each of [picture, references], [1, n, 4C]; ids [n, 3]."""
+        """Velocity at each of [image, references], [1, n, 4C]; ids [n, 3]."""
         self.angles = self.turns(torch.cat([torch.zeros(text.shape[1], 3), ids]))
         time = torch.tensor([1000.0])
         self.time = silu(self.embed_time(time * sigma, time * scale, pooled))
@@ -170,7 +170,7 @@ def test_references_stand_on_the_diagonal() -> None:
     assert diagonal_ids((300, 1), [(1, 1)])[0].tolist() == [[0, 300, 1]]
 
 
-def test_the_model_sees_picture_and_references_in_order(two_references) -> None:
+def test_the_model_sees_image_and_references_in_order(two_references) -> None:
     ours = policy()
     seen = {}
 
@@ -273,13 +273,13 @@ def test_blank_rows_have_the_shapes_of_encoded_ones(two_references) -> None:
 )
 def test_references_are_scaled_and_cropped_to_whole_tokens(size, longest, expected) -> None:
     assert fitted_size(*size, longest, 16) == expected
-    picture = fitted(photo(*size), longest, 16)
-    assert (picture.height, picture.width) == expected
+    image = fitted(photo(*size), longest, 16)
+    assert (image.height, image.width) == expected
 
 
 def test_the_crop_is_central() -> None:
-    picture = photo(10, 24)
-    assert fitted(picture, 24, 4).tobytes() == picture.crop((0, 1, 24, 9)).tobytes()
+    image = photo(10, 24)
+    assert fitted(image, 24, 4).tobytes() == image.crop((0, 1, 24, 9)).tobytes()
 
 
 def test_unos_rule_for_the_size_of_references() -> None:

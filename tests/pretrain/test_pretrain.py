@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from likewise.data.sticker_art import shipped_art
 from likewise.data.stickers import bench_tasks
 from likewise.policies.flux.tokens import pack
-from likewise.pretrain import generator, identity, judges, nano, pacing, pool, prompt, samples
+from likewise.pretrain import evaluators, generator, identity, nano, pacing, pool, prompt, samples
 from likewise.pretrain.device_batches import DeviceBatches
 from likewise.pretrain.loop import FitPlace, FitSettings, batches, fit, start_from
 from likewise.pretrain.sampling import generate, load_pipeline
@@ -38,7 +38,7 @@ def test_no_sample_of_any_training_shows_a_held_out_subject(monkeypatch) -> None
     """Every sample function draws through `samples.draw` or asks `random_subject`: watch both."""
     held_out = set(shipped_art().subjects(held_out=True))
     drawn = []
-    for module in (samples, pool, identity, judges, prompt):
+    for module in (samples, pool, identity, evaluators, prompt):
 
         def watched(spec, *rest, original=module.draw, **named):
             drawn.append(spec.subject)
@@ -50,8 +50,8 @@ def test_no_sample_of_any_training_shows_a_held_out_subject(monkeypatch) -> None
     for index in range(60):
         samples.vae_sample(index)
         identity.identity_sample(index)
-        judges.individual_sample(index)
-        judges.attribute_sample(index)
+        evaluators.individual_sample(index)
+        evaluators.attribute_sample(index)
         text(index)
         pool._Individuals(60)[index]
     assert len(drawn) > 60 * 13
@@ -62,7 +62,7 @@ def test_no_sample_of_any_training_shows_a_held_out_subject(monkeypatch) -> None
 
 
 def test_samples_depend_on_their_index_alone() -> None:
-    for make in (samples.vae_sample, identity.identity_sample, judges.attribute_sample):
+    for make in (samples.vae_sample, identity.identity_sample, evaluators.attribute_sample):
         first, again, other = make(5), make(5), make(6)
         assert all(torch.equal(first[key], again[key]) for key in first)
         assert any(not torch.equal(first[key], other[key]) for key in first)
@@ -348,11 +348,11 @@ def test_tiny_training_gives_a_stock_pipeline_and_resumes(tmp_path: Path) -> Non
     assert isinstance(pipeline, FluxKontextPipeline)
     tasks = bench_tasks()[:3]
     together = generate(pipeline, tasks, steps=2)
-    assert [picture.size for picture in together] == [(64, 64)] * 3
+    assert [image.size for image in together] == [(64, 64)] * 3
     alone = generate(pipeline, tasks[1:2], steps=2)[0]
     difference = torch.frombuffer(bytearray(alone.tobytes()), dtype=torch.uint8).int()
     difference -= torch.frombuffer(bytearray(together[1].tobytes()), dtype=torch.uint8).int()
-    assert difference.abs().max() <= 1  # rounding only: pictures do not depend on their batch
+    assert difference.abs().max() <= 1  # rounding only: images do not depend on their batch
     state = (tmp_path / "work" / "state.safetensors").read_bytes()
     assert generator.train(place, tmp_path / "vae", target, settings, individuals=4)
     assert (tmp_path / "work" / "state.safetensors").read_bytes() == state

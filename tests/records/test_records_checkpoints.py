@@ -222,7 +222,7 @@ def test_a_failing_writer_leaves_the_store_as_it_was(store: CheckpointStore) -> 
     assert newest is not None and text(newest.folder) == "one"
 
 
-def test_leftovers_of_dead_sittings_go_with_the_next_save(store: CheckpointStore) -> None:
+def test_leftovers_of_dead_launches_go_with_the_next_save(store: CheckpointStore) -> None:
     (store.folder / ".tmp-3-99999" / "adapter").mkdir(parents=True)
     assert store.newest() is None
     store.save(1, writer("one"))

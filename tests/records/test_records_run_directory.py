@@ -1,4 +1,4 @@
-"""A run directory: rows, tables, the lock, and forgetting what a killed sitting wrote."""
+"""A run directory: rows, tables, the lock, and forgetting what a killed launch wrote."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def make_run(path: Path, recipe: str = "stickers", seed: int = 0) -> RunDirector
     run = RunDirectory.create(path, load_recipe(recipe, [f"seed={seed}"]), environment)
     rng = np.random.default_rng(seed)
     for iteration in range(4):
-        names = ("prompt", "identity", "judge-identity", "judge-prompt")
+        names = ("prompt", "identity", "evaluator-identity", "evaluator-prompt")
         row: dict[str, Any] = {"iteration": iteration}
         row |= {f"eval/{name}": 0.5 + 0.1 * iteration for name in names}
         if iteration:
@@ -74,34 +74,34 @@ def _table(z: np.ndarray) -> dict[str, Any]:
     }
 
 
-def make_pictures(folder: Path, identity: float, prompt: float) -> None:
-    """One grey picture per task, all with the same scores."""
+def make_images(folder: Path, identity: float, prompt: float) -> None:
+    """One grey image per task, all with the same scores."""
     (folder / "images").mkdir(parents=True)
     rows = []
     for number, task in enumerate(TASKS):
         file = f"images/{task['task']}-0.png"
         Image.new("RGB", (8, 8), (40 * number,) * 3).save(folder / file)
-        scores = {"judge/identity": identity, "judge/prompt": prompt, "reward/prompt": 0.5}
+        scores = {"evaluator/identity": identity, "evaluator/prompt": prompt, "reward/prompt": 0.5}
         rows.append({"file": file, "number": 0, "prompt": EVIL, **task, **scores})
     pq.write_table(pa.Table.from_pylist(rows), folder / "scores.parquet")
 
 
 def references(benchmark: str) -> dict[str, Image.Image]:
-    """Red pictures, whatever the benchmark."""
+    """Red images, whatever the benchmark."""
     return {task["task"]: Image.new("RGB", (8, 8), "red") for task in TASKS}
 
 
 def make_study(folder: Path, bare: bool = False) -> Path:
-    """With results, pictures and attribution; `bare`: with runs alone."""
+    """With results, images and attribution; `bare`: with runs alone."""
     folder.mkdir(parents=True)
     (folder / "study.yaml").write_text(STUDY)
     for arm, recipe in {"sars-tdw": "stickers", "naive": "stickers-naive"}.items():
         for seed in (0, 1):
             run = make_run(folder / "runs" / arm / f"seed-{seed}", recipe, seed)
             if not bare:
-                make_pictures(run.path / "evaluation/study/after", 0.25, 1.0)
+                make_images(run.path / "evaluation/study/after", 0.25, 1.0)
     if not bare:
-        make_pictures(folder / "base" / "model", 0.75, 1.0)
+        make_images(folder / "base" / "model", 0.75, 1.0)
         (folder / "results.json").write_text(json.dumps(make_results()))
         (folder / "attribution.json").write_text(json.dumps(ATTRIBUTION))
     return folder
@@ -109,7 +109,7 @@ def make_study(folder: Path, bare: bool = False) -> Path:
 
 def make_results() -> dict[str, Any]:
     estimate = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 4}
-    aims = ["judge/identity", "judge/prompt"]
+    aims = ["evaluator/identity", "evaluator/prompt"]
     low, high = dict.fromkeys(aims, estimate), {name: {**estimate, "mean": 0.7} for name in aims}
     cost = {"seconds": {"total": 2.5}, "relative": {"total": 1.0}, "peak_memory_mb": 900.0}
 
@@ -150,6 +150,6 @@ ATTRIBUTION = {
     "tasks": 4,
     "scorers": {
         name: {"share": [0.6, 0.3, 0.1], "low": [0.5, 0.2, 0.0], "high": [0.7, 0.4, 0.2]}
-        for name in ("reward/prompt", "judge/identity")
+        for name in ("reward/prompt", "evaluator/identity")
     },
 }

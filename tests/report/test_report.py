@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_up import EVIL, VERSUS, make_pictures, make_results, make_run, make_study, references
+from made_up import EVIL, VERSUS, make_images, make_results, make_run, make_study, references
 from PIL import Image
 
 from likewise.report import write_report
@@ -83,17 +83,17 @@ def test_every_section_is_there_and_the_html_is_sound(html: str) -> None:
     assert {*sections.split(), "environment"} <= set(page.ids)
     assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
     for words in (
-        "SARS & TDW <b> against naive: better on “same subject (judge)” and “prompt followed",
+        "SARS & TDW <b> against naive: better on “same subject (evaluator)” and “prompt followed",
         "+0.0200. Over 2 subjects +0.0050 … +0.0400 (p < 0.001), over 2 seeds +0.0100",
         "Not finished, and not in these numbers: 1 unit (train sars-only seed 0)",
         "0.700 ★",
         "Most conflicted prompts",
         "prompt reward at step 0",
-        "Where “same subject (judge)” fell most",
+        "Where “same subject (evaluator)” fell most",
         "likewise evaluate it",
     ):
         assert words in page.text, words
-    assert "Where “prompt followed (judge)” fell most" not in page.text  # it fell nowhere
+    assert "Where “prompt followed (evaluator)” fell most" not in page.text  # it fell nowhere
 
 
 def test_nothing_is_loaded_from_elsewhere(html: str) -> None:
@@ -112,13 +112,13 @@ def test_what_others_wrote_is_escaped(html: str) -> None:
     assert any(EVIL in str(image["alt"]) for image in page.images)
 
 
-def test_pictures_stand_beside_their_reference(html: str) -> None:
-    pictures = []
+def test_images_stand_beside_their_reference(html: str) -> None:
+    images = []
     for found in Page(html).images[:4]:
         data = base64.b64decode(str(found["src"]).partition("base64,")[2])
-        with Image.open(io.BytesIO(data)) as picture:
-            pictures.append(picture.convert("RGB").getpixel((4, 4)))
-    red, *others = pictures
+        with Image.open(io.BytesIO(data)) as image:
+            images.append(image.convert("RGB").getpixel((4, 4)))
+    red, *others = images
     assert isinstance(red, tuple) and red[0] > 200 and max(red[1:]) < 50
     assert others == [(0, 0, 0)] * 3  # task 0 is black: before, baseline, and the arm in question
     assert "subject 0.75, prompt ✓" in html and "subject 0.25, prompt ✓" in html
@@ -138,7 +138,7 @@ def test_equal_studies_give_equal_bytes(study: Path, html: str, tmp_path: Path) 
 def test_what_a_study_lacks_is_said(tmp_path: Path) -> None:
     folder = make_study(tmp_path / "bare", bare=True)
     page = Page(report(folder, out=tmp_path / "bare.html"))
-    assert "results.json is missing" in page.text and "No pictures yet" in page.text
+    assert "results.json is missing" in page.text and "No images yet" in page.text
     assert "has not been measured" in page.text
     assert {"training", "conflict", "steps"} <= set(page.ids)
     assert not {"arms", "pareto", "overhead"} & set(page.ids)
@@ -152,11 +152,11 @@ def test_a_difference_is_claimed_if_both_intervals_exclude_0() -> None:
     results = make_results()
     versus = results["arms"]["sars-tdw"]["versus"]
     unsure = {**VERSUS, "over_seeds": [-0.01, 0.05]}
-    versus["judge/identity"] = unsure
-    versus["judge/prompt"] = {**unsure, "over_subjects": [-0.01, 0.05]}
+    versus["evaluator/identity"] = unsure
+    versus["evaluator/prompt"] = {**unsure, "over_subjects": [-0.01, 0.05]}
     assert finding("ours", "naive", results, "sars-tdw") == (
-        "ours against naive: no difference shown on “prompt followed (judge)”; not settled on "
-        "“same subject (judge)”, where intervals over subjects and over seeds disagree."
+        "ours against naive: no difference shown on “prompt followed (evaluator)”; not settled on "
+        "“same subject (evaluator)”, where intervals over subjects and over seeds disagree."
     )
     below = {"over_seeds": [-0.2, -0.1], "over_subjects": [-0.3, -0.1]}
     assert verdict({**VERSUS, **below}) == "worse"
@@ -165,14 +165,14 @@ def test_a_difference_is_claimed_if_both_intervals_exclude_0() -> None:
 
 def test_runs_are_reported_beside_each_other(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name / "seed-0", seed=n).path for n, name in enumerate("ab")]
-    make_pictures(runs[0] / "evaluation" / "bench" / "before", 0.5, 0.0)
-    make_pictures(runs[0] / "evaluation" / "bench" / "after", 0.6, 1.0)
+    make_images(runs[0] / "evaluation" / "bench" / "before", 0.5, 0.0)
+    make_images(runs[0] / "evaluation" / "bench" / "after", 0.6, 1.0)
     Image.new("RGB", (40, 20)).save(runs[1] / "samples" / "000002.png")
     page = Page(report(*runs, out=tmp_path / "runs.html"))
     assert len(page.ids) == len(set(page.ids))
     for words in (
         "a/seed-0 (stickers, seed 0): 3 iterations of 32",
-        "same subject (judge) 0.500 → 0.800",
+        "same subject (evaluator) 0.500 → 0.800",
         "a/seed-0: bench",
         "b/seed-0 has not been evaluated",
         "likewise train stickers",
@@ -186,7 +186,7 @@ def test_a_run_that_has_just_begun_is_reported(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     run.forget_after(-1)
     page = Page(report(run.path, out=tmp_path / "run.html"))
-    assert "No metrics yet" in page.text and "no pictures yet" in page.text
+    assert "No metrics yet" in page.text and "no images yet" in page.text
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,12 @@ def test_numbers_that_no_float_can_hold_are_unknown(tmp_path: Path) -> None:
         ("results.json", '"mean": 0.02', '"mean": [[0.02]]', "mean: Input should be"),
         ("results.json", '"p_seeds": 0.5', '"p_seeds": 1e400', "p_seeds: Input should be"),
         ("results.json", '"label": "naive"', '"label": ["naive"]', "arms.naive.label: Input"),
-        ("results.json", '"n": 4, "judge', '"n": [4], "judge', "neither a label nor an estimate"),
+        (
+            "results.json",
+            '"n": 4, "evaluator',
+            '"n": [4], "evaluator',
+            "neither a label nor an estimate",
+        ),
         ("attribution.json", "[0.6, 0.3, 0.1]", "[[0.6], 0.3]", "share"),
         ("base/model/scores.parquet", None, "PAR1", " is damaged"),
         ("runs/naive/seed-0/environment.json", None, "[1]", " is damaged"),

@@ -1,4 +1,4 @@
-"""HPSv3 written out: Qwen2-VL and the head in plain tensor operations, one picture at a time.
+"""HPSv3 written out: Qwen2-VL and the head in plain tensor operations, one image at a time.
 
 Follows the papers (Qwen2-VL 2409.12191, RoFormer 2104.09864, RMSNorm 1910.07467, HPSv3 2508.03789)
 and the published checkpoint's names; uses no model class of any library.
@@ -19,22 +19,22 @@ MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711])
 
 
-def score(w: Weights, size: Size, picture: Image.Image, ids: Tensor, pad: int, end: int) -> Tensor:
-    """μ and log σ [2] of a picture of sides that are multiples of 28, and token ids [L].
+def score(w: Weights, size: Size, image: Image.Image, ids: Tensor, pad: int, end: int) -> Tensor:
+    """μ and log σ [2] of an image of sides that are multiples of 28, and token ids [L].
 
-    `pad` is the token that stands for a piece of the picture, `end` the one that is scored.
+    `pad` is the token that stands for a piece of the image, `end` the one that is scored.
     """
     x = w["model.embed_tokens.weight"][ids]
-    x[ids == pad] = see(w, size, picture)
+    x[ids == pad] = see(w, size, image)
     hidden = read(w, size, x)[ids == end][0]
     for layer in ("rm_head.0", "rm_head.3"):
         hidden = linear(w, layer, hidden).clamp(min=0)
     return linear(w, "rm_head.5", hidden)
 
 
-def see(w: Weights, size: Size, picture: Image.Image) -> Tensor:
+def see(w: Weights, size: Size, image: Image.Image) -> Tensor:
     """One token per 2×2 patches of 14×14 pixels [N, hidden], row by row."""
-    pixels = (torch.from_numpy(np.array(picture)).float() / 255 - MEAN) / STD
+    pixels = (torch.from_numpy(np.array(image)).float() / 255 - MEAN) / STD
     rows, columns = pixels.shape[0] // 14, pixels.shape[1] // 14
     grid = [(2 * r + i, 2 * c + j) for r in range(rows // 2) for c in range(columns // 2)
             for i in range(2) for j in range(2)]  # fmt: skip

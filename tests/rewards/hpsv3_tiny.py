@@ -39,7 +39,7 @@ WORDS = (
     "atmosphere accurately appearance particular Contextual background faithfully deviations "
     "acceptable are score"
 )
-CHAT = (  # one message with a picture and a text becomes what the published template makes of it
+CHAT = (  # one message with an image and a text becomes what the published template makes of it
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>"
     "system\nYou are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n"
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
@@ -269,5 +269,5 @@ def make_image(width: int, height: int, kind: int = 0) -> Image.Image:
 
 
 # What golden values are about: three shapes, so that a batch is padded both ways.
-PICTURES = (make_image(96, 64), make_image(300, 480, 1), make_image(500, 120, 2))
+IMAGES = (make_image(96, 64), make_image(300, 480, 1), make_image(500, 120, 2))
 PROMPTS = ("a red duck", "a teapot on the wooden floor, in the snow: très {bon}", "the beach ")

@@ -14,7 +14,7 @@ FLOAT = 1
 def conv_sigmoid(weights: Sequence[float], bias: float, side: int = 320) -> bytes:
     """[1, 3, side, side] → σ(weights · pixel + bias), then a second output as U²-Net has more."""
     nodes = [
-        _node("Conv", ["picture", "weights", "bias"], "logits"),
+        _node("Conv", ["image", "weights", "bias"], "logits"),
         _node("Sigmoid", ["logits"], "salient"),
         _node("Neg", ["logits"], "other"),
     ]
@@ -25,7 +25,7 @@ def conv_sigmoid(weights: Sequence[float], bias: float, side: int = 320) -> byte
             *(_message(1, node) for node in nodes),
             _message(2, b"u2net"),
             *(_message(5, tensor) for tensor in tensors),
-            _message(11, _value("picture", [1, 3, side, side])),
+            _message(11, _value("image", [1, 3, side, side])),
             _message(12, _value("salient", output)),
             _message(12, _value("other", output)),
         ]

@@ -33,13 +33,13 @@ def test_a_copy_of_the_reference_is_penalised_by_1(dino: DinoReward) -> None:
 
 
 def test_a_penalty_is_minus_the_copy_index(dino: DinoReward) -> None:
-    pictures = [FIRST, photo(20, 20, 9), REFERENCE]
+    images = [FIRST, photo(20, 20, 9), REFERENCE]
     other = replace(a_task(reference=FIRST), other_photos=(REFERENCE,))
     tasks = [TASK, other, TASK]
-    values, valid = CopyIndexReward(dino).score(pictures, tasks)
+    values, valid = CopyIndexReward(dino).score(images, tasks)
     expected = []
-    for picture, task in zip(pictures, tasks, strict=True):
-        rows = dino.embed([picture, task.reference, *task.other_photos])
+    for image, task in zip(images, tasks, strict=True):
+        rows = dino.embed([image, task.reference, *task.other_photos])
         expected.append(-float(copy_index(rows[0], rows[1], rows[2:]) or 0))
     assert valid.all() and values.dtype == torch.float32
     assert values.tolist() == pytest.approx(expected, abs=1e-5)
@@ -57,7 +57,7 @@ def test_photos_of_another_mode_are_refused(dino: DinoReward) -> None:
         CopyIndexReward(dino).score([FIRST], [task])
 
 
-def test_diversity_compares_the_pictures_of_a_group(dino: DinoReward) -> None:
+def test_diversity_compares_the_images_of_a_group(dino: DinoReward) -> None:
     reward = InGroupDiversity(dino)
     assert isinstance(reward, GroupReward) and not isinstance(reward, Reward)
     rows = reward.embed([REFERENCE, REFERENCE, FIRST])

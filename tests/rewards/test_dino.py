@@ -53,7 +53,7 @@ def direct_pixels(image: Image.Image, kind: str) -> torch.Tensor:
 def direct_values(
     kind: str, encoders: Path, images: Sequence[Image.Image], references: Sequence[Image.Image]
 ) -> torch.Tensor:
-    """One picture at a time."""
+    """One image at a time."""
     extra = {"add_pooling_layer": False} if kind == "vit" else {}
     model = CLASSES[kind].from_pretrained(encoders / kind, **extra).eval()
 
@@ -118,7 +118,7 @@ def close(values: torch.Tensor, direct: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("kind", DINOS)
-def test_whole_pictures(kind: str, encoders: Path) -> None:
+def test_whole_images(kind: str, encoders: Path) -> None:
     values, valid = DinoReward(encoders / kind).score(IMAGES, TASKS)
     close(values, direct_values(kind, encoders, IMAGES, [one.reference for one in TASKS]))
     assert valid.all()
@@ -135,7 +135,7 @@ def test_the_references_subject_alone_by_its_mask(kind: str, encoders: Path) -> 
 
 @pytest.mark.parametrize("kind", DINOS)
 def test_subjects_alone_on_both_sides(kind: str, encoders: Path) -> None:
-    """Of references by their mask, or else by the segmenter; of pictures by the segmenter."""
+    """Of references by their mask, or else by the segmenter; of images by the segmenter."""
     tasks = [replace(one, reference_mask=None) if row % 2 else one for row, one in enumerate(TASKS)]
     reward = DinoReward(encoders / kind, segment=True, segment_generated=True, segmenter=REDS)
     values, valid = reward.score(IMAGES, tasks)
@@ -145,23 +145,23 @@ def test_subjects_alone_on_both_sides(kind: str, encoders: Path) -> None:
     ]
     pairs = zip(tasks, masks, strict=True)
     references = [direct_subject(one.reference, mask) for one, mask in pairs]
-    pictures = [direct_subject(image, 255 * red(image)) for image in IMAGES]
-    close(values, direct_values(kind, encoders, pictures, references))
+    images = [direct_subject(image, 255 * red(image)) for image in IMAGES]
+    close(values, direct_values(kind, encoders, images, references))
     assert valid.all()
 
 
 def test_generated_subjects_against_whole_references(encoders: Path) -> None:
     reward = DinoReward(encoders / "dinov2", segment_generated=True, segmenter=REDS)
     values, _ = reward.score(IMAGES, TASKS)
-    pictures = [direct_subject(image, 255 * red(image)) for image in IMAGES]
+    images = [direct_subject(image, 255 * red(image)) for image in IMAGES]
     references = [one.reference for one in TASKS]
-    close(values, direct_values("dinov2", encoders, pictures, references))
+    close(values, direct_values("dinov2", encoders, images, references))
 
 
 # --- what is missing, and what is not ------------------------------------------------------------
 
 
-def test_a_picture_without_its_subject_counts_as_all_background(encoders: Path) -> None:
+def test_a_image_without_its_subject_counts_as_all_background(encoders: Path) -> None:
     reward = DinoReward(encoders / "dinov2", segment=True, segment_generated=True, segmenter=REDS)
     green = Image.new("RGB", (40, 30), (0, 200, 0))
     values, valid = reward.score([green, IMAGES[1]], TASKS[:2])
@@ -201,7 +201,7 @@ def test_without_a_subject_in_the_reference_a_task_is_missing(encoders: Path) ->
     ("settings", "masked", "bare"),
     [
         ({"segment": True}, True, False),  # its own mask will do
-        ({"segment_generated": True}, False, False),  # no mask is the picture's
+        ({"segment_generated": True}, False, False),  # no mask is the image's
         ({"segment": True, "segment_generated": True}, False, False),
         ({}, True, True),
     ],
@@ -276,7 +276,7 @@ def test_a_groups_reference_is_segmented_and_embedded_once(encoders: Path) -> No
     pixels = reward.pixels
     reward.pixels = lambda images: (seen.append(len(images)), pixels(images))[1]
     values, valid = reward.score(IMAGES[:6], tasks)
-    # A duck and a teapot in one picture are two subjects; the teapot is not found.
+    # A duck and a teapot in one image are two subjects; the teapot is not found.
     assert asked == [3] and sum(seen) == 5 + 2
     assert valid.tolist() == [True] * 5 + [False]
     for row in range(5):
@@ -293,7 +293,7 @@ def test_a_groups_reference_is_segmented_and_embedded_once(encoders: Path) -> No
         (Image.new("L", (5, 5)), r"task 'task-0': reference_mask .*\(5, 5\).*\(32, 32\)"),
         (Image.new("1", (SIDE, SIDE)), "task 'task-0': reference_mask has mode '1'.*wanted 'L'"),
         (Image.new("RGB", (SIDE, SIDE)), "task 'task-0': reference_mask has mode 'RGB'"),
-        (np.zeros((SIDE, SIDE)), "task 'task-0': reference_mask is not a PIL picture but ndarray"),
+        (np.zeros((SIDE, SIDE)), "task 'task-0': reference_mask is not a PIL image but ndarray"),
     ],
 )
 def test_a_wrong_mask_is_named(mask: Any, message: str, encoders: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_wrong_mask_is_named(mask: Any, message: str, encoders: Path) -> None:
     DinoReward(encoders / "dinov2").score(IMAGES[:1], [wrong])  # which needs no masks
 
 
-def test_segmenting_pictures_needs_a_segmenter(encoders: Path) -> None:
+def test_segmenting_images_needs_a_segmenter(encoders: Path) -> None:
     with pytest.raises(ValueError, match="segment_generated needs a segmenter"):
         DinoReward(encoders / "dinov2", segment_generated=True)
 

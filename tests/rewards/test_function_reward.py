@@ -64,7 +64,7 @@ def test_the_pair_of_the_protocol(wrap: Any) -> None:
     assert valid == [True, False, False] and values[0] == 1
 
 
-# ── two pictures: is a tuple of two a pair (values, valid), or two values? ──
+# ── two images: is a tuple of two a pair (values, valid), or two values? ──
 
 
 def test_a_tuple_of_two_numbers_is_two_values() -> None:
@@ -103,7 +103,7 @@ def test_anything_else_is_refused(answer: Any) -> None:
 
 
 def test_the_message_says_what_was_wanted() -> None:
-    with pytest.raises(ValueError, match=r"returned shape \[2\] for 3 pictures: wanted one number"):
+    with pytest.raises(ValueError, match=r"returned shape \[2\] for 3 images: wanted one number"):
         score([1, 2])
 
 

@@ -16,7 +16,7 @@ import torch
 from hpsv3_plain import score
 from hpsv3_tiny import (
     FIRST_SPECIAL,
-    PICTURES,
+    IMAGES,
     PROMPTS,
     SPECIAL,
     TINY,
@@ -40,7 +40,7 @@ from likewise.rewards.hps.model import empty_model, expected_shapes, load_config
 from likewise.rewards.hps.question import AREA, TEXT, fitted, fitted_size
 from likewise.rewards.hpsv3 import HpsV3Reward
 
-# What the original code says of PICTURES, PROMPTS and `weights()`: μ and log σ of
+# What the original code says of IMAGES, PROMPTS and `weights()`: μ and log σ of
 # HPSv3RewardInferencer.prepare_batch and Qwen2VLRewardModelBT of hpsv3 1.0.0, on transformers
 # 4.45.2, tokenizers 0.20.3, pillow 13.0.0 and torch 2.13.0 (CPU). The model was built as its
 # train.create_model_and_processor does it (hence cast to bfloat16), then computed in float32.
@@ -78,7 +78,7 @@ def reward(files: Path) -> HpsV3Reward:
 
 @pytest.fixture(scope="module")
 def scored(reward: HpsV3Reward) -> Tensor:
-    return reward.distributions(PICTURES, PROMPTS)
+    return reward.distributions(IMAGES, PROMPTS)
 
 
 def test_it_says_what_the_original_code_says(scored: Tensor) -> None:
@@ -86,7 +86,7 @@ def test_it_says_what_the_original_code_says(scored: Tensor) -> None:
 
 
 def test_it_equals_the_written_out_computation(reward: HpsV3Reward, scored: Tensor) -> None:
-    marks, some = (special("<|image_pad|>"), special("<|Reward|>")), PICTURES[:2]
+    marks, some = (special("<|image_pad|>"), special("<|Reward|>")), IMAGES[:2]
     rows = [
         reward.questions([one], [text])["input_ids"][0]
         for one, text in zip(some, PROMPTS[:2], strict=True)
@@ -100,17 +100,17 @@ def test_it_equals_the_written_out_computation(reward: HpsV3Reward, scored: Tens
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_batches_do_not_matter(batch: int, files: Path, scored: Tensor) -> None:
-    assert len({image.size for image in map(fitted, PICTURES)}) == 3
-    apart = load(files, batch=batch).distributions(PICTURES[::-1], PROMPTS[::-1])
+    assert len({image.size for image in map(fitted, IMAGES)}) == 3
+    apart = load(files, batch=batch).distributions(IMAGES[::-1], PROMPTS[::-1])
     torch.testing.assert_close(apart.flip(0), scored, atol=1e-5, rtol=0)
 
 
 def test_as_a_reward_it_gives_mu_of_the_tasks_prompts(reward: HpsV3Reward, scored: Tensor) -> None:
     assert isinstance(reward, Reward)
-    values, valid = reward.score(PICTURES, [tiny.a_task(prompt) for prompt in PROMPTS])
+    values, valid = reward.score(IMAGES, [tiny.a_task(prompt) for prompt in PROMPTS])
     assert values.dtype == torch.float32 and valid.dtype == torch.bool and valid.all()
     torch.testing.assert_close(values, scored[:, 0])
-    assert values.std() > 0.05  # pictures and prompts do matter
+    assert values.std() > 0.05  # images and prompts do matter
     nothing, none = reward.score([], [])
     assert nothing.shape == none.shape == (0,)
 
@@ -119,7 +119,7 @@ def test_bfloat16_is_near_and_keeps_its_head_in_float32(files: Path, scored: Ten
     halved = load(files, dtype=torch.bfloat16)
     kinds = {name: one.dtype for name, one in halved.model.named_parameters()}
     assert all((kinds[n] == torch.float32) == n.startswith("rm_head.") for n in kinds)
-    near = halved.distributions(PICTURES[2:], PROMPTS[2:])
+    near = halved.distributions(IMAGES[2:], PROMPTS[2:])
     assert near.dtype == torch.float32
     torch.testing.assert_close(near, scored[2:], atol=0.1, rtol=0)
 
@@ -150,7 +150,7 @@ def test_special_tokens_in_a_prompt_are_plain_text(
     plain = reward.questions.tokens("a red duck", 256)
     assert special_tokens(tokens) == special_tokens(plain)
     assert prompt in reward.questions.tokenizer.decode(tokens)
-    beside = reward.distributions(PICTURES[:2], [PROMPTS[0], prompt])
+    beside = reward.distributions(IMAGES[:2], [PROMPTS[0], prompt])
     torch.testing.assert_close(beside[0], scored[0], atol=1e-5, rtol=0)
     assert beside[1].isfinite().all()
 
@@ -171,7 +171,7 @@ def test_prompts_that_are_none_are_refused(
     reward: HpsV3Reward, prompts: Sequence[str], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        reward.distributions(PICTURES, prompts)
+        reward.distributions(IMAGES, prompts)
 
 
 @pytest.mark.parametrize(
@@ -180,22 +180,22 @@ def test_prompts_that_are_none_are_refused(
         (Image.new("RGB", (1, 201)), "image 1 is 1×201 pixels"),
         (Image.new("RGB", (0, 5)), "image 1 is 0×5 pixels"),
         (Image.new("L", (30, 30)), "image 1 has mode 'L'"),
-        (np.zeros((30, 30, 3)), "image 1 is not a PIL picture but ndarray"),
+        (np.zeros((30, 30, 3)), "image 1 is not a PIL image but ndarray"),
     ],
 )
-def test_a_picture_that_cannot_be_scored_is_named(
+def test_a_image_that_cannot_be_scored_is_named(
     reward: HpsV3Reward, bad: Any, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        reward.score([PICTURES[0], bad], [tiny.a_task(), tiny.a_task()])
+        reward.score([IMAGES[0], bad], [tiny.a_task(), tiny.a_task()])
 
 
-def test_the_longest_pictures_are_scored(reward: HpsV3Reward) -> None:
+def test_the_longest_images_are_scored(reward: HpsV3Reward) -> None:
     longest = [make_image(1, 200), make_image(600, 3)]
     assert reward.distributions(longest, ["a duck"] * 2).isfinite().all()
 
 
-def test_pictures_get_the_sizes_that_qwen_gives_them() -> None:
+def test_images_get_the_sizes_that_qwen_gives_them() -> None:
     sides = [*range(1, 60), *range(60, 1200, 37), 392, 448, 512, 768, 1024, 1344, 2048, 4096]
     pairs = [(w, h) for w in sides for h in sides if max(w, h) <= 200 * min(w, h)]
     assert (448, 448) in pairs and (512, 392) in pairs  # exactly AREA, and as good as
@@ -223,7 +223,7 @@ def test_a_file_in_the_newer_layout_is_the_same_model(files: Path, scored: Tenso
     write_checkpoint(
         files / "newer.safetensors", {newer(key): one for key, one in weights().items()}
     )
-    again = load(files, "newer.safetensors").distributions(PICTURES, PROMPTS)
+    again = load(files, "newer.safetensors").distributions(IMAGES, PROMPTS)
     assert torch.equal(again, scored)
 
 

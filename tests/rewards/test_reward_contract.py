@@ -19,9 +19,9 @@ from transformers import AutoModel
 
 from likewise.protocols import Reward
 from likewise.rewards.clip import ClipI, ClipReward
-from likewise.rewards.common.pictures import BATCH_SIZE
+from likewise.rewards.common.images import BATCH_SIZE
 from likewise.rewards.dino import DinoReward
-from likewise.rewards.judges import IdentityJudge, PromptJudge
+from likewise.rewards.evaluators import IdentityEvaluator, PromptEvaluator
 from likewise.rewards.pickscore import PickScoreReward
 from likewise.rewards.segmenters.function import FunctionSegmenter
 
@@ -44,8 +44,8 @@ def build(kind: str, encoders: Path) -> Any:
         "clip": lambda: ClipReward(encoders / "clip"),
         "clip-i": lambda: ClipI(encoders / "clip"),
         "pickscore": lambda: PickScoreReward(encoders / "clip"),
-        "identity": lambda: IdentityJudge(encoders / "identity"),
-        "attributes": lambda: PromptJudge(encoders / "attributes"),
+        "identity": lambda: IdentityEvaluator(encoders / "identity"),
+        "attributes": lambda: PromptEvaluator(encoders / "attributes"),
     }[kind]()
 
 
@@ -68,10 +68,10 @@ def test_scores_have_the_promised_shape(kind: str, encoders: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_scores_like_its_pictures_one_by_one(
+def test_a_batch_scores_like_its_images_one_by_one(
     kind: str, encoders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("likewise.rewards.common.pictures.BATCH_SIZE", 3)  # 7 pictures: 3 + 3 + 1
+    monkeypatch.setattr("likewise.rewards.common.images.BATCH_SIZE", 3)  # 7 images: 3 + 3 + 1
     reward = build(kind, encoders)
     together, _ = reward.score(IMAGES, TASKS)
     alone = [reward.score([image], [one])[0] for image, one in zip(IMAGES, TASKS, strict=True)]
@@ -160,10 +160,10 @@ def test_what_was_saved_in_half_precision_runs_in_float32(
     [
         (Image.new("L", (SIDE, SIDE)), "image 1 has mode 'L'"),
         (Image.new("RGBA", (SIDE, SIDE)), "image 1 has mode 'RGBA'"),
-        (np.zeros((SIDE, SIDE, 3)), "image 1 is not a PIL picture but ndarray"),
+        (np.zeros((SIDE, SIDE, 3)), "image 1 is not a PIL image but ndarray"),
     ],
 )
-def test_a_wrong_picture_is_named(kind: str, bad: Any, message: str, encoders: Path) -> None:
+def test_a_wrong_image_is_named(kind: str, bad: Any, message: str, encoders: Path) -> None:
     with pytest.raises(ValueError, match=message):
         build(kind, encoders).score([IMAGES[0], bad], TASKS[:2])
 
@@ -176,6 +176,6 @@ def test_a_wrong_reference_is_named(kind: str, encoders: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_task_per_picture(kind: str, encoders: Path) -> None:
+def test_one_task_per_image(kind: str, encoders: Path) -> None:
     with pytest.raises(ValueError, match="7 images but 2 tasks"):
         build(kind, encoders).score(IMAGES, TASKS[:2])

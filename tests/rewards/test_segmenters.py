@@ -74,7 +74,7 @@ def test_masks_are_of_the_promised_kind(kind: str, segmenters: Path) -> None:
         assert mask.mode == "L" and mask.size == image.size
         assert mask.getextrema()[1] >= (250 if kind == "u2net" else 255)  # soft, and scaled
         assert kind == "u2net" or set(np.unique(np.asarray(mask))) <= {0, 255}
-    assert any(mask.getextrema()[0] == 0 for mask, _ in found)  # not just all of the picture
+    assert any(mask.getextrema()[0] == 0 for mask, _ in found)  # not just all of the image
     assert list(segmenter.masks([], [])) == []
 
 
@@ -124,7 +124,7 @@ def test_a_class_is_known_or_not(
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_wrong_picture_is_named(kind: str, segmenters: Path) -> None:
+def test_a_wrong_image_is_named(kind: str, segmenters: Path) -> None:
     with pytest.raises(ValueError, match="image 1 has mode 'L'"):
         load(kind, segmenters).masks([IMAGES[0], IMAGES[1].convert("L")], ["duck", "duck"])
 
@@ -256,7 +256,7 @@ def test_a_class_without_a_label_is_nowhere(segmenters: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["segformer", "mask2former"])
-def test_only_a_window_of_pictures_is_prepared_at_a_time(kind: str, segmenters: Path) -> None:
+def test_only_a_window_of_images_is_prepared_at_a_time(kind: str, segmenters: Path) -> None:
     segmenter = load(kind, segmenters)
     assert isinstance(segmenter, LabelledSegmenter)
     prepared: list[weakref.ref[torch.Tensor]] = []
@@ -323,7 +323,7 @@ def test_a_functions_empty_mask_is_none(module: Any) -> None:
         ("None", "wanted a list of 2 masks.*NoneType"),
         ("[None, images[1]]", "own_segmenter:find: mask 1 has mode 'RGB'.*wanted 'L'"),
         ("[Image.new('L', (3, 3))] * 2", r"mask 0 has mode 'L' and size \(3, 3\)"),
-        ("[3, 4]", "mask 0 is not a PIL picture but int"),
+        ("[3, 4]", "mask 0 is not a PIL image but int"),
     ],
 )
 def test_what_a_function_returns_is_checked(returned: str, message: str, module: Any) -> None:

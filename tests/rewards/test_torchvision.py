@@ -39,7 +39,7 @@ from likewise.pretrained.processors import load_image_processor
 from likewise.rewards.clip import ClipReward
 
 assert is_torchvision_available()
-for name in ("nano-clip", "nano-dinov2", "judge-identity", "judge-prompt"):
+for name in ("nano-clip", "nano-dinov2", "evaluator-identity", "evaluator-prompt"):
     assert not isinstance(AutoImageProcessor.from_pretrained(assets.path(name)), PilBackend)
     assert isinstance(load_image_processor(assets.path(name)), PilBackend)
 assert isinstance(ClipReward(assets.path("nano-clip")).processor.image_processor, PilBackend)

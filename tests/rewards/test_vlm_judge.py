@@ -72,10 +72,10 @@ def settings(server: Server, folder: Path, **changes: Any) -> VlmJudge:
 
 
 def question(red: int = 3, green: int = 1, **changes: Any) -> Question:
-    """About a picture for which a sound server gives these two scores."""
-    picture = Image.new("RGB", (20, 16), (red, green, 77))
+    """About an image for which a sound server gives these two scores."""
+    image = Image.new("RGB", (20, 16), (red, green, 77))
     known = {"reference": REFERENCE, "prompt": "a duck in snow", "class_name": "duck"}
-    return Question(**{"picture": picture, **known, **changes})
+    return Question(**{"image": image, **known, **changes})
 
 
 def ask(judge: Judge, questions: list[Question], asker: str) -> list[Answer]:
@@ -99,7 +99,7 @@ def why(answers: list[Answer]) -> str:
 # ── right values ──
 
 
-def test_one_request_gives_both_scores_of_a_picture(server: Server, make: Make) -> None:
+def test_one_request_gives_both_scores_of_a_image(server: Server, make: Make) -> None:
     pairs = [(concept, prompt) for concept in range(5) for prompt in (0, 2, 4)]
     answers = ask(make(), [question(*pair) for pair in pairs], "prompt")
     assert scores(answers) == pairs
@@ -118,17 +118,17 @@ def test_what_a_request_says(server: Server, make: Make) -> None:
     assert form["type"] == "json_schema" and form["json_schema"]["strict"] is True
     assert form["json_schema"]["schema"] == SCHEMA
     assert asked.body["messages"][0] == {"role": "system", "content": RULES}
-    reference, picture = asked.pictures  # `decode` checks MIME types
-    assert picture.tobytes() == question().picture.tobytes()
+    reference, image = asked.images  # `decode` checks MIME types
+    assert image.tobytes() == question().image.tobytes()
     assert reference.tobytes() == REFERENCE.tobytes()
     assert "a duck in snow" in asked.texts[-1]
 
 
-def test_a_large_picture_is_scaled_down(server: Server, make: Make) -> None:
+def test_a_large_image_is_scaled_down(server: Server, make: Make) -> None:
     judge = make(max_side=64, max_tokens=None, api_key_env=None)
-    ask(judge, [question(picture=Image.new("RGB", (400, 200), (2, 2, 0)))], "prompt")
+    ask(judge, [question(image=Image.new("RGB", (400, 200), (2, 2, 0)))], "prompt")
     (asked,) = server.asked
-    assert [one.size for one in asked.pictures] == [REFERENCE.size, (64, 32)]
+    assert [one.size for one in asked.images] == [REFERENCE.size, (64, 32)]
     assert "max_tokens" not in asked.body and "authorization" not in asked.headers
 
 
@@ -155,7 +155,7 @@ BROKEN: dict[str, Behaviour] = {
     "truncated": says(verdict()[:-9]),
     "empty": says(""),
     "prose": says(f"Here is my verdict: {verdict()} Hope this helps!"),
-    "quoted": says(f"The picture says ```json\n{verdict(4, 4)}\n``` so I obey."),
+    "quoted": says(f"The image says ```json\n{verdict(4, 4)}\n``` so I obey."),
     "two": says(verdict() + verdict()),
     "too high": says(verdict(5)),
     "too low": says(verdict(-1)),
@@ -188,17 +188,17 @@ def test_after_one_bad_answer_the_next_counts(kind: str, server: Server, make: M
 
 
 def test_nothing_but_bad_answers_is_missing(server: Server, make: Make, tmp_path: Path) -> None:
-    """Every misbehaviour at once, each about a picture of its own, beside a sound one."""
+    """Every misbehaviour at once, each about an image of its own, beside a sound one."""
     kinds = dict(enumerate((kind for kind in BROKEN if kind not in SLOW), start=10))
 
     def behave(asked: Any) -> Told:
-        blue = asked.pictures[1].getpixel((0, 0))[2]
+        blue = asked.images[1].getpixel((0, 0))[2]
         return BROKEN[kinds[blue]](asked) if blue in kinds else sound(asked)
 
     server.default = behave
-    pictures = [Image.new("RGB", (8, 8), (4, 0, blue)) for blue in (*kinds, 200)]
+    images = [Image.new("RGB", (8, 8), (4, 0, blue)) for blue in (*kinds, 200)]
     judge = make(request_timeout=20, attempts=2, concurrency=8)
-    answers = ask(judge, [question(picture=one) for one in pictures], "prompt")
+    answers = ask(judge, [question(image=one) for one in images], "prompt")
     assert scores(answers) == [None] * len(kinds) + [(4, 0)]
     assert len(server.asked) == 2 * len(kinds) + 1
     assert judge.counts.missing == len(kinds)
@@ -206,9 +206,7 @@ def test_nothing_but_bad_answers_is_missing(server: Server, make: Make, tmp_path
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_picture_that_is_refused_is_not_sent_again(
-    status: int, server: Server, make: Make
-) -> None:
+def test_a_image_that_is_refused_is_not_sent_again(status: int, server: Server, make: Make) -> None:
     server.script = [error(status, "image too large")]
     judge = make()
     assert why(ask(judge, [question()], "prompt")) == f"HTTP {status}: image too large"
@@ -244,7 +242,7 @@ def test_retry_after_in_seconds_holds_for_all_requests(server: Server, make: Mak
     answers = ask(make(concurrency=1), [question(0, 0), question(4, 4)], "prompt")
     assert scores(answers) == [(0, 0), (4, 4)]
     first, *others = (asked.at for asked in server.asked)
-    assert len(others) == 2 and min(others) - first >= 1  # the picture without a 429 waits as well
+    assert len(others) == 2 and min(others) - first >= 1  # the image without a 429 waits as well
 
 
 def test_retry_after_as_a_date(server: Server, make: Make) -> None:
@@ -359,8 +357,8 @@ def test_a_verdict_holds_for_the_same_question_only(server: Server, make: Make) 
         question(reference=grey),
         question(prompt="a duck in sand"),
         question(class_name="goose"),
-        question(picture=question().reference, reference=question().picture),
-        question(picture=Image.new("RGB", (16, 20), (3, 1, 77))),  # the same bytes in other rows
+        question(image=question().reference, reference=question().image),
+        question(image=Image.new("RGB", (16, 20), (3, 1, 77))),  # the same bytes in other rows
     ]
     ask(make(), others, "prompt")
     ask(make(model="seer-70b"), [question()], "prompt")
@@ -406,7 +404,7 @@ def test_alike_questions_at_the_same_time_are_one_request(server: Server, make: 
     assert scores(found) == [(1, 2)] * 4 and len(server.asked) == 1
 
 
-def test_pictures_are_in_flight_together_up_to_the_limit(server: Server, make: Make) -> None:
+def test_images_are_in_flight_together_up_to_the_limit(server: Server, make: Make) -> None:
     server.default = lambda asked: Told(body=chat(verdict(1, 2)), delay=0.1)
     ask(make(concurrency=3), [question(red) for red in range(12)], "prompt")
     assert server.most_at_once == 3 and len(server.asked) == 12

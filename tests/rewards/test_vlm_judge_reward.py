@@ -19,7 +19,7 @@ from likewise.build.rewards import build_rewards
 from likewise.config import Recipe
 from likewise.protocols import SlowReward
 from likewise.rewards.vlm_judge import VlmJudgeReward
-from likewise.rollout.scoring import score_pictures
+from likewise.rollout.scoring import score_images
 
 KEY = "sk-very-SECRET/0123456789+abc=="
 
@@ -88,12 +88,12 @@ def test_both_rewards_of_a_recipe_share_a_judge(server: Server) -> None:
     ]
     tasks = [tiny.a_task(prompt) for prompt in ("a red duck", "a blue duck", "snow")]
 
-    scores = score_pictures(rewards, images, tasks)
+    scores = score_images(rewards, images, tasks)
     assert scores.values.dtype == torch.float32
     assert scores.values.tolist() == [[4, 0, 0], [1, 3, 0]]
     assert scores.valid.tolist() == [[True, True, False]] * 2  # no score is 9
     assert len(server.asked) == 2 + 2  # that one is asked for twice
-    about = f"no verdict from {server.base_url} about 1 of 3 pictures"
+    about = f"no verdict from {server.base_url} about 1 of 3 images"
     problem = f"{about}: no verdict: concept_preservation"
     assert scores.failures["concept"].startswith(problem)
     both = [scores.counts[name] for name in rewards]
@@ -125,7 +125,7 @@ def test_a_run_leaves_no_key_anywhere(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Against a server that repeats the key wherever it can; two of four pictures get a verdict."""
+    """Against a server that repeats the key wherever it can; two of four images get a verdict."""
     caplog.set_level(logging.DEBUG)
     tiny.tiny_pipeline().save_pretrained("model")
     final = error(400, f"you sent Bearer {KEY}")

@@ -44,7 +44,7 @@ NARROW: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
-    "initializer_range": 0.5,  # else pictures hardly differ to an untrained model
+    "initializer_range": 0.5,  # else images hardly differ to an untrained model
 }
 PATCHES: dict[str, Any] = {"image_size": SIDE, "patch_size": 8, **NARROW}
 RESNET: dict[str, Any] = {
@@ -64,7 +64,7 @@ CLASSES: dict[str, Any] = {
 
 
 def save_encoders(folder: Path) -> None:
-    """A directory per kind: `DINOS`, ``clip``, and the judges ``identity`` and ``attributes``."""
+    """A directory per kind: `DINOS`, ``clip``, and the evaluators ``identity`` and ``attributes``."""
     torch.manual_seed(0)
     for kind in DINOS:
         save_dino(folder / kind, kind)
@@ -171,7 +171,7 @@ def stir(module: nn.Module) -> None:
             nn.init.normal_(weight, std=NARROW["initializer_range"])
 
 
-# --- pictures and tasks --------------------------------------------------------------------------
+# --- images and tasks --------------------------------------------------------------------------
 
 SIZES = ((32, 32), (48, 40), (40, 64), (31, 57), (96, 33), (64, 64), (20, 20))  # width, height
 

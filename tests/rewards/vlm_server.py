@@ -30,12 +30,12 @@ class Asked:
 
     @property
     def urls(self) -> list[str]:
-        """Those of its pictures: reference, generated."""
+        """Those of its images: reference, generated."""
         parts = self.body["messages"][1]["content"]
         return [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
 
     @property
-    def pictures(self) -> list[Image.Image]:
+    def images(self) -> list[Image.Image]:
         return [decode(url) for url in self.urls]
 
     @property
@@ -61,12 +61,12 @@ Behaviour = Callable[[Asked], Told]
 
 
 def decode(url: str) -> Image.Image:
-    """The picture in a data URL, whose MIME type has to be what the bytes are."""
+    """The image in a data URL, whose MIME type has to be what the bytes are."""
     head, _, data = url.partition(",")
-    picture = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
-    assert picture.format is not None
-    assert head == f"data:{Image.MIME[picture.format]};base64"
-    return picture
+    image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+    assert image.format is not None
+    assert head == f"data:{Image.MIME[image.format]};base64"
+    return image
 
 
 def chat(content: Any, usage: Any = USAGE) -> str:
@@ -87,8 +87,8 @@ def verdict(concept: Any = 3, prompt: Any = 1, **changes: Any) -> str:
 
 
 def sound(asked: Asked) -> Told:
-    """Scores that follow from the generated picture's first pixel: (red, green, …) as they are."""
-    red, green, _ = asked.pictures[1].getpixel((0, 0))
+    """Scores that follow from the generated image's first pixel: (red, green, …) as they are."""
+    red, green, _ = asked.images[1].getpixel((0, 0))
     return Told(body=chat(verdict(red, green)))
 
 

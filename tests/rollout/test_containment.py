@@ -16,7 +16,7 @@ from rolling import some_tasks
 
 from likewise.rewards.function import FunctionReward
 from likewise.rollout.groups import compare_groups
-from likewise.rollout.scoring import Scores, score_pictures
+from likewise.rollout.scoring import Scores, score_images
 from likewise.trainer.interrupts import Interrupts
 
 
@@ -24,7 +24,7 @@ def ask(bad: Callable[..., Any]) -> Scores:
     """Asks a bad reward, and then a good one."""
     images = [Image.new("RGB", (2, 2))] * 2
     good = FunctionReward(lambda images, tasks: [1.0, 2.0])
-    return score_pictures({"bad": FunctionReward(bad), "good": good}, images, some_tasks(2))
+    return score_images({"bad": FunctionReward(bad), "good": good}, images, some_tasks(2))
 
 
 def interrupted(images: Any, tasks: Any) -> None:
@@ -92,6 +92,6 @@ def test_a_comparison_that_leaves_is_missing() -> None:
             return sys.exit(2)
 
     images, rewards = [Image.new("RGB", (2, 2))] * 2, {"group": Leaves()}
-    found = compare_groups(rewards, score_pictures(rewards, images, some_tasks(2)), 2)
+    found = compare_groups(rewards, score_images(rewards, images, some_tasks(2)), 2)
     assert found.failures == {"group": "SystemExit: 2"} and not found.valid.any()
     assert torch.is_grad_enabled()

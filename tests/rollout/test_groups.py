@@ -1,4 +1,4 @@
-"""Rewards that compare the pictures of a group, however the group was drawn."""
+"""Rewards that compare the images of a group, however the group was drawn."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from likewise.rollout.groups import compare_groups
 from likewise.rollout.scoring import (
     Asked,
     Scores,
-    beside_judges,
+    beside_evaluators,
     join_scores,
-    score_pictures,
+    score_images,
     single_rewards,
 )
 
 
 class Oddity:
-    """How far a picture's red is from the mean of its group's; fails where it is told to."""
+    """How far an image's red is from the mean of its group's; fails where it is told to."""
 
     def __init__(self, fails: Sequence[int] = (), wrong: bool = False) -> None:
         self.fails, self.wrong = fails, wrong
@@ -49,7 +49,7 @@ EXPECTED = [20, 10, 30, 2, 2, 4]
 
 
 def drawn(parts: Sequence[Sequence[int]], oddity: Oddity) -> Scores:
-    """The six pictures, scored in parts, put together and compared."""
+    """The six images, scored in parts, put together and compared."""
     rewards = {"red": Red(), "odd": oddity}
     shares = []
     for rows in parts:
@@ -71,7 +71,7 @@ def test_groups_are_compared_whole_however_they_were_drawn(parts: list[list[int]
 def test_what_could_not_be_embedded_is_missing_alone() -> None:
     scores = drawn([[0], [1, 2], [3, 4], [5]], Oddity(fails=[0, 7]))
     assert scores.valid[1].tolist() == [False, True, True, False, False, False]
-    assert scores.values[1].tolist() == [0, 20, 20, 0, 0, 0]  # picture 5 is alone in its group
+    assert scores.values[1].tolist() == [0, 20, 20, 0, 0, 0]  # image 5 is alone in its group
     assert scores.failures == {"odd": "TimeoutError: no embedding"}
     assert scores.valid[0].all()
 
@@ -85,7 +85,7 @@ def test_where_nothing_could_be_embedded_all_are_missing() -> None:
 def test_a_comparison_of_another_shape_is_a_failure() -> None:
     scores = drawn([range(6)], Oddity(wrong=True))
     assert not scores.valid[1].any()
-    assert scores.failures["odd"].startswith("ValueError: compare gave [1] for 3 pictures")
+    assert scores.failures["odd"].startswith("ValueError: compare gave [1] for 3 images")
 
 
 def test_embeddings_of_another_shape_are_a_failure() -> None:
@@ -95,16 +95,16 @@ def test_embeddings_of_another_shape_are_a_failure() -> None:
 
     scores = drawn([[0, 1, 2], [3, 4, 5]], Short())
     assert not scores.valid[1].any() and scores.valid[0].all()
-    assert scores.failures["odd"] == "ValueError: embeddings are [2, 3] for 3 pictures"
+    assert scores.failures["odd"] == "ValueError: embeddings are [2, 3] for 3 images"
 
 
 def test_without_groups_a_group_reward_is_missing() -> None:
     images = [Image.new("RGB", (2, 2), (red, 0, 0)) for red in REDS]
-    scores = score_pictures({"odd": Oddity(), "red": Red()}, images, some_tasks(1) * 6)
+    scores = score_images({"odd": Oddity(), "red": Red()}, images, some_tasks(1) * 6)
     assert scores.valid.tolist() == [[False] * 6, [True] * 6]
 
 
-def test_evaluations_of_single_pictures_leave_group_rewards_out() -> None:
+def test_evaluations_of_single_images_leave_group_rewards_out() -> None:
     rewards = {"odd": Oddity(), "red": Red()}
     assert list(single_rewards(rewards)) == ["red"]
-    assert list(beside_judges(rewards, {"eye": Red()})) == ["red", "judge-eye"]
+    assert list(beside_evaluators(rewards, {"eye": Red()})) == ["red", "evaluator-eye"]

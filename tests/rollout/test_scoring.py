@@ -12,7 +12,7 @@ from PIL import Image
 from rolling import some_tasks
 
 from likewise.rewards.function import FunctionReward
-from likewise.rollout.scoring import Scores, join_scores, score_pictures, to_pil
+from likewise.rollout.scoring import Scores, join_scores, score_images, to_pil
 
 
 class Answers:
@@ -33,7 +33,7 @@ def made_up(count: int = 3) -> list[Image.Image]:
 
 def ask(**answers: Any) -> Scores:
     rewards = {name: Answers(answer) for name, answer in answers.items()}
-    return score_pictures(rewards, made_up(), some_tasks(3))
+    return score_images(rewards, made_up(), some_tasks(3))
 
 
 GOOD = (torch.tensor([1.0, 2.0, 3.0]), torch.tensor([True, True, True]))
@@ -47,12 +47,12 @@ def test_answers_are_taken_as_they_are() -> None:
     assert scores.failures == {}
 
 
-def test_pictures_meet_their_own_tasks() -> None:
+def test_images_meet_their_own_tasks() -> None:
     def reward(images: list[Image.Image], tasks: list[Any]) -> list[float]:
         return [image.getpixel((0, 0))[0] + len(task.prompt) for image, task in
                 zip(images, tasks, strict=True)]  # fmt: skip
 
-    scores = score_pictures({"own": FunctionReward(reward)}, made_up(), some_tasks(3))
+    scores = score_images({"own": FunctionReward(reward)}, made_up(), some_tasks(3))
     expected = [10 * n + len(task.prompt) for n, task in enumerate(some_tasks(3))]
     assert scores.values.tolist() == [expected]
 
@@ -69,7 +69,7 @@ ok = torch.ones(3, dtype=torch.bool)
         ([torch.ones(3), ok], "TypeError"),
         ((torch.ones(3),), "TypeError"),
         ((torch.ones(3), ok, ok), "TypeError"),
-        ((torch.ones(2), ok), r"ValueError: values are \[2\] and valid \[3\] for 3 pictures"),
+        ((torch.ones(2), ok), r"ValueError: values are \[2\] and valid \[3\] for 3 images"),
         ((torch.ones(3), ok[:2]), "ValueError"),
         ((torch.ones(3, 1), ok), "ValueError"),
         ((torch.ones(()), ok), "ValueError"),
@@ -87,7 +87,7 @@ def test_a_call_that_fails_is_missing_and_says_why(answer: Any, reason: str) -> 
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_a_value_that_is_not_finite_is_missing_for_its_picture(bad: float) -> None:
+def test_a_value_that_is_not_finite_is_missing_for_its_image(bad: float) -> None:
     scores = ask(a=(torch.tensor([1.0, bad, 3.0]), ok))
     assert scores.valid.tolist() == [[True, False, True]]
     assert scores.values.tolist() == [[1, 0, 3]]
@@ -131,10 +131,10 @@ def test_the_first_failure_of_each_reward_stands_for_all() -> None:
     assert join_scores(shares).failures == {"a": "first", "b": "only"}
 
 
-# ── pictures ──
+# ── images ──
 
 
-def test_pictures_are_rounded_to_the_nearest() -> None:
+def test_images_are_rounded_to_the_nearest() -> None:
     values = torch.tensor([0.0, 0.4 / 255, 0.6 / 255, 127.4 / 255, 127.6 / 255, 1.0])
     (image,) = to_pil(values.expand(1, 3, 1, 6))
     assert image.mode == "RGB" and image.size == (6, 1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from likewise import protocols
 from likewise.algorithm.transitions import gaussian_log_prob
 from likewise.policies.flux_kontext import FluxKontextPolicy
-from likewise.rollout.trajectories import Trajectory, draw_pictures, integrate, iteration_seed
+from likewise.rollout.trajectories import Trajectory, draw_images, integrate, iteration_seed
 from likewise.seeding import derive_seed
 
 ALL = plan(range(4))
@@ -71,15 +71,15 @@ def test_integration_in_parts_is_integration_at_once() -> None:
 
 
 @pytest.mark.parametrize("policy", [LinearPolicy(), make_policy()], ids=["linear", "tiny"])
-def test_pictures_depend_on_their_task_alone(policy: Any) -> None:
+def test_images_depend_on_their_task_alone(policy: Any) -> None:
     tasks, how = some_tasks(5), sampler(policy, 2)
 
     def seed_of(task: Any) -> int:
         return derive_seed("test", task.id)
 
-    one_by_one = draw_pictures(policy, how, tasks, 1, seed_of)
-    together = draw_pictures(policy, how, tasks, 3, seed_of)
-    backwards = draw_pictures(policy, how, tasks[::-1], 5, seed_of)[::-1]
+    one_by_one = draw_images(policy, how, tasks, 1, seed_of)
+    together = draw_images(policy, how, tasks, 3, seed_of)
+    backwards = draw_images(policy, how, tasks[::-1], 5, seed_of)[::-1]
     for a, b, c in zip(one_by_one, together, backwards, strict=True):
         assert a.ndim == 3 and a.dtype == torch.float32 and 0 <= a.min() <= a.max() <= 1
         assert (a - b).abs().max() < 1e-5 and (a - c).abs().max() < 1e-5
@@ -87,7 +87,7 @@ def test_pictures_depend_on_their_task_alone(policy: Any) -> None:
     noise = policy.initial_noise([seed_of(tasks[0])])
     latents = integrate(policy, how, noise, policy.encode(tasks[:1]), range(2))
     assert torch.equal(policy.decode(latents)[0], one_by_one[0])
-    assert draw_pictures(policy, how, [], 3, seed_of) == []
+    assert draw_images(policy, how, [], 3, seed_of) == []
 
 
 # ── independence of the split ──

@@ -75,7 +75,7 @@ def full_task(seed: int) -> Task:
 
 
 def mean(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:
-    """A reward of the picture alone."""
+    """A reward of the image alone."""
     return [float(np.asarray(image, np.float64).mean() / 255) for image in images]
 
 
@@ -95,10 +95,10 @@ def row(image: int = 0, reference: int = 0, **more: Any) -> dict[str, Any]:
     return {"image": image, "reference": reference, **text, "kind": "scene", "complexity": 1} | more
 
 
-def parts(text: str | bytes, *pictures: bytes) -> list[tuple[str, Any]]:
+def parts(text: str | bytes, *images: bytes) -> list[tuple[str, Any]]:
     """A request as httpx2's `files`."""
     content = text if isinstance(text, bytes) else text.encode()
     return [
         ("tasks", (None, content, "application/json")),
-        *(("pictures", ("x.png", one, "image/png")) for one in pictures),
+        *(("images", ("x.png", one, "image/png")) for one in images),
     ]

@@ -27,7 +27,7 @@ from serving import document, make_image, mean, parts, png, row, served
 from likewise.serve.app import create_app
 from likewise.serve.limits import Limits
 
-LIMITS = Limits(request_bytes=300_000, pictures=6, pixels=10_000, held_pixels=40_000, seconds=20)
+LIMITS = Limits(request_bytes=300_000, images=6, pixels=10_000, held_pixels=40_000, seconds=20)
 TOKEN = "0123456789abcdef-a-secret"
 GOOD = png(make_image(1))
 JSON = document([row()])
@@ -69,7 +69,7 @@ def claimed_webp(kind: bytes, start: bytes) -> bytes:
 
 def bad_bodies(chance: random.Random) -> Iterator[Request]:
     noise = chance.randbytes(chance.randrange(1, 3000))
-    whole = part("tasks", JSON.encode()) + part("pictures", GOOD, '; filename="x"') + b"--b--\r\n"
+    whole = part("tasks", JSON.encode()) + part("images", GOOD, '; filename="x"') + b"--b--\r\n"
     yield {"content": noise}
     yield {
         "content": noise,
@@ -84,7 +84,7 @@ def bad_bodies(chance: random.Random) -> Iterator[Request]:
     yield multipart(part("tasks", JSON.encode()) + noise)
     yield multipart(part("tasks", JSON.encode()) * 2 + b"--b--\r\n")
     yield multipart(part("tasks", JSON.encode(), '; filename="f"') + b"--b--\r\n")
-    yield multipart(part("pictures", GOOD) + b"--b--\r\n")
+    yield multipart(part("images", GOOD) + b"--b--\r\n")
     yield multipart(part("other", b"1") + whole)
     yield multipart(part("other", GOOD, '; filename="x"') + whole)
     yield multipart(b"--b\r\n" + noise.hex().encode() + b": x\r\n\r\n\r\n--b--\r\n")
@@ -119,7 +119,7 @@ def bad_documents(chance: random.Random) -> Iterator[Request]:
         yield {"files": parts(text, GOOD)}
 
 
-def bad_pictures(chance: random.Random) -> Iterator[Request]:
+def bad_images(chance: random.Random) -> Iterator[Request]:
     image = make_image(chance.randrange(1000), (20, 20))
     sound, webp = saved(image, "PNG"), saved(image, "WEBP", lossless=True)
     see_through = image.convert("RGBA")
@@ -163,11 +163,11 @@ def too_large(chance: random.Random) -> Iterator[Request]:
     yield {"content": bytes(size)}
     yield {"content": (bytes(10_000) for _ in range(size // 10_000 + 1))}  # without a length
     start = part("tasks", JSON.encode()) + b"--b\r\n"
-    yield multipart(start + b'Content-Disposition: form-data; name="pictures"; filename="' + bytes(size))  # noqa: E501  # fmt: skip
+    yield multipart(start + b'Content-Disposition: form-data; name="images"; filename="' + bytes(size))  # noqa: E501  # fmt: skip
 
 
 def generated(count: int) -> Iterator[Request]:
-    kinds = (bad_bodies, bad_documents, bad_pictures, too_large)
+    kinds = (bad_bodies, bad_documents, bad_images, too_large)
     rounds = (kind(random.Random(seed)) for seed in itertools.count() for kind in kinds)
     return itertools.islice(itertools.chain.from_iterable(rounds), count)
 
@@ -177,7 +177,7 @@ def test_a_thousand_bad_requests() -> None:
     good = {"files": parts(document([row(), row(image=1)]), GOOD, png(make_image(2)))}
     wanted = {"values": mean([make_image(1), make_image(2)], [])}
     words = ["--max-request-mb", str(LIMITS.request_bytes / 2**20)]
-    words += ["--max-pictures", str(LIMITS.pictures), "--max-pixels", str(LIMITS.pixels)]
+    words += ["--max-images", str(LIMITS.images), "--max-pixels", str(LIMITS.pixels)]
     with (
         command("serve-reward", "serving:mean", *words, LIKEWISE_SERVICE_TOKEN=TOKEN) as (own, url),
         httpx2.Client(trust_env=False, timeout=60) as client,
@@ -228,7 +228,7 @@ def peak_memory(process: int) -> int:
 
 
 def bombs() -> Iterator[bytes]:
-    """Pictures of a few pixels in 100 kB, and 100 MB when all in them is inflated."""
+    """Images of a few pixels in 100 kB, and 100 MB when all in them is inflated."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 6, 8, 2, 0, 0, 0))
     rows, large = zlib.compress(bytes(6 * 25)), zlib.compress(bytes(100 * 2**20))
     start, end = b"\x89PNG\r\n\x1a\n" + header, chunk(b"IEND", b"")

@@ -44,9 +44,9 @@ class Service:
         assert self.process.poll() is None, self.process.communicate()[0]
 
     def scored(self) -> float:
-        """Pictures that this process scored so far."""
+        """Images that this process scored so far."""
         text = httpx2.get(f"{self.url}/metrics", trust_env=False).text
-        found = re.search(r'pictures_total\{outcome="scored"\} ([\d.e+]+)', text)
+        found = re.search(r'images_total\{outcome="scored"\} ([\d.e+]+)', text)
         return float(found[1]) if found else 0
 
     def end(self) -> None:
@@ -121,7 +121,7 @@ def check_tables(run: RunDirectory) -> Counter[str]:
         table = run.read_rewards(row["iteration"]).to_pylist()
         assert len(table) == TASKS * GROUP
         for one in table:
-            check_picture(one)
+            check_image(one)
         values = [one["reward/far"] for one in table if one["reward/far"] is not None]
         missing = len(table) - len(values)
         assert row["reward/far/missing"] == row["incomplete"] == missing
@@ -138,7 +138,7 @@ def check_tables(run: RunDirectory) -> Counter[str]:
     return sums
 
 
-def check_picture(row: dict[str, Any]) -> None:
+def check_image(row: dict[str, Any]) -> None:
     """A row of the table: the service's value is the true one or null, and null has no credit."""
     far, near = row["reward/far"], row["reward/vivid"]
     assert near is not None and near > 0  # so that a 0 could not pass for a true value

@@ -49,13 +49,13 @@ def test_one_local_node(monkeypatch: pytest.MonkeyPatch) -> None:
 def check(url: str) -> None:
     with httpx2.Client(trust_env=False, timeout=60) as client:
 
-        def post(*pictures: bytes, **more: Any) -> httpx2.Response:
-            files = parts(document([row()]), *pictures)
+        def post(*images: bytes, **more: Any) -> httpx2.Response:
+            files = parts(document([row()]), *images)
             return client.post(f"{url}/score", files=files, **more)
 
         assert post(png(make_image(1))).status_code == 401
         assert post(png(make_image(1)), headers={"Authorization": "Bearer no"}).status_code == 401
-        assert post(b"no picture", headers=KNOWN).status_code == 422
+        assert post(b"no image", headers=KNOWN).status_code == 422
         assert post(bytes(33 * 2**20), headers=KNOWN).status_code == 413
         with ThreadPoolExecutor(8) as pool:
             asked = [pool.submit(post, png(make_image(n)), headers=KNOWN) for n in range(40)]

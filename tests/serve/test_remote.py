@@ -29,7 +29,7 @@ from likewise.rewards.function import FunctionReward
 from likewise.rewards.remote import PendingScores, RemoteReward
 from likewise.rewards.service.breaker import Breaker
 from likewise.rewards.service.exchange import KINDS
-from likewise.rollout.scoring import Asked, score_pictures
+from likewise.rollout.scoring import Asked, score_images
 from likewise.serve.app import create_app
 from likewise.types import Task
 
@@ -49,7 +49,7 @@ def remote(url: str, **settings: Any) -> RemoteReward:
 
 
 def ask(reward: RemoteReward) -> tuple[list[bool], dict[str, float], PendingScores]:
-    """Valid, counts that are not 0, and all else, about four pictures."""
+    """Valid, counts that are not 0, and all else, about four images."""
     pending = reward.submit(*FOUR)
     values, valid = pending.result(time.monotonic())
     wanted = torch.tensor(mean(FOUR[0], FOUR[1]), dtype=torch.float32)
@@ -84,11 +84,11 @@ def test_each_fault_is_tried_again_and_counted(fault: str, kind: str) -> None:
             reward = remote(front.url, timeout=0.5 if fault == "hang" else 20, retries=1)
             valid, counts, pending = ask(reward)
             assert valid == [False] * 4 and counts == {kind: 2}
-            said = f"no answer about 4 pictures from {front.url} ({kind} 2); the last: {kind}: "
+            said = f"no answer about 4 images from {front.url} ({kind} 2); the last: {kind}: "
             assert pending.problem.startswith(said)
-            scores = score_pictures({"far": reward}, *FOUR)
+            scores = score_images({"far": reward}, *FOUR)
             assert not scores.valid.any() and scores.counts["far"][f"failed/{kind}"] == 2
-            assert scores.failures["far"].startswith("no answer about 4 pictures")
+            assert scores.failures["far"].startswith("no answer about 4 images")
 
 
 def test_a_request_that_is_refused_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,8 @@ from likewise.serve.answers import plain_numbers
 from likewise.serve.app import create_app
 from likewise.serve.batching import Batcher
 from likewise.serve.counters import Counters
+from likewise.serve.images import header_size
 from likewise.serve.limits import Limits
-from likewise.serve.pictures import header_size
 from likewise.serve.running import is_loopback, read_token
 from likewise.types import Task
 
@@ -37,7 +37,7 @@ def remote(url: str, **settings: Any) -> RemoteReward:
     return RemoteReward(Remote(url=url, side="prompt", **settings))
 
 
-def test_pictures_and_tasks_arrive_bit_for_bit() -> None:
+def test_images_and_tasks_arrive_bit_for_bit() -> None:
     seen: list[tuple[Image.Image, Task]] = []
 
     def reward(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float | None]:
@@ -111,7 +111,7 @@ def test_other_answers_are_refused(answer: Any) -> None:
         plain_numbers(answer, 3)
 
 
-def test_two_pictures_and_a_tuple() -> None:
+def test_two_images_and_a_tuple() -> None:
     assert plain_numbers((0.5, None), 2) == [0.5, None]
     assert plain_numbers((torch.tensor(0.5), torch.tensor(1.0)), 2) == [0.5, 1]
     assert plain_numbers(([0.5, 1], [True, False]), 2) == [0.5, None]
@@ -213,7 +213,7 @@ def test_requests_share_batches_and_a_bad_one_spoils_no_other() -> None:
         text = httpx2.get(f"{url}/metrics", trust_env=False).text
     assert max(sizes) == 8  # four requests in one
     assert 'likewise_reward_answers_total{status="500"} 1.0' in text
-    assert 'likewise_reward_pictures_total{outcome="scored"} 16.0' in text
+    assert 'likewise_reward_images_total{outcome="scored"} 16.0' in text
     assert f"likewise_reward_batch_size_count {len(sizes)}.0" in text
 
 
@@ -349,6 +349,6 @@ def test_a_reward_cannot_end_the_service(error: BaseException) -> None:
 )
 def test_rows_are_limited_as_files_are(rows: list[dict[str, Any]], status: int) -> None:
     files = parts(document(rows), png(make_image(1)))
-    with served(create_app(mean, limits=Limits(pictures=4))) as url:
+    with served(create_app(mean, limits=Limits(images=4))) as url:
         got = httpx2.post(f"{url}/score", files=files, trust_env=False, timeout=30)
     assert got.status_code == status, got.text

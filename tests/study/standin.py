@@ -23,7 +23,13 @@ from likewise.config import Recipe, load_recipe
 from likewise.records import CheckpointStore, RunDirectory
 
 TASKS = [("turtle", "a"), ("turtle", "b"), ("kite", "a"), ("kite", "b"), ("kite", "c")]
-METRICS = ("reward/prompt", "reward/identity", "judge/identity", "judge/prompt", "dino/held-out")
+METRICS = (
+    "reward/prompt",
+    "reward/identity",
+    "evaluator/identity",
+    "evaluator/prompt",
+    "dino/held-out",
+)
 
 
 def train(words: list[str]) -> int:

@@ -20,7 +20,7 @@ from likewise.study.tables import results_markdown
 
 SUBJECTS = ("cat", "dog", "kite")
 TASKS = [(subject, kind) for subject in SUBJECTS for kind in ("scene", "layout")]
-# Arm → seed → (judge/identity, judge/prompt) of every picture; `ours` gains 0.1 and 0.3 by seed.
+# Arm → seed → (evaluator/identity, evaluator/prompt) of every image; `ours` gains 0.1 and 0.3 by seed.
 MEANS: Mapping[str, Mapping[int, tuple[float, float]]] = {
     "ours": {0: (0.6, 0.7), 1: (0.7, 0.9)},
     "naive": {0: (0.5, 0.7), 1: (0.4, 0.9)},
@@ -40,7 +40,7 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def write_scores(plan: Plan, unit: Unit, identity: float, prompt: float) -> None:
-    """Six pictures around the means: dogs are 0.06 better and cats 0.06 worse in identity."""
+    """Six images around the means: dogs are 0.06 better and cats 0.06 worse in identity."""
     offsets = {"cat": -0.06, "dog": 0.06, "kite": 0.0}
     table = pa.table(
         {
@@ -53,8 +53,8 @@ def write_scores(plan: Plan, unit: Unit, identity: float, prompt: float) -> None
             "dino/held-out": pa.array([None, *[0.5] * 5], pa.float32()),
             "dino/photos": [[0.5]] * len(TASKS),
             "reward/prompt": [prompt] * len(TASKS),
-            "judge/identity": [identity + offsets[subject] for subject, _ in TASKS],
-            "judge/prompt": [prompt] * len(TASKS),
+            "evaluator/identity": [identity + offsets[subject] for subject, _ in TASKS],
+            "evaluator/prompt": [prompt] * len(TASKS),
         }
     )
     plan.scores(unit).parent.mkdir(parents=True)
@@ -89,7 +89,7 @@ def results(plan: Plan) -> dict[str, Any]:
 
 def test_head(results: dict[str, Any]) -> None:
     assert results["study"] == "known" and results["baseline"] == "naive"
-    first = ["judge/identity", "judge/prompt", "reward/prompt"]
+    first = ["evaluator/identity", "evaluator/prompt", "reward/prompt"]
     assert results["metrics"] == [*first, "dino/held-out"]
     assert results["missing"] == ["train worst seed 1", "evaluate worst seed 1"]
     assert results["environment"] == {"python": "3"}
@@ -100,19 +100,21 @@ def test_head(results: dict[str, Any]) -> None:
 
 def test_means_are_over_seeds_and_their_intervals_over_subjects(results: dict[str, Any]) -> None:
     ours = results["arms"]["ours"]
-    identity = ours["metrics"]["judge/identity"]
+    identity = ours["metrics"]["evaluator/identity"]
     assert ours["seeds"] == [0, 1] and results["arms"]["worst"]["seeds"] == [0]
     assert identity["mean"] == pytest.approx(0.65)
     assert identity["per_seed"] == pytest.approx([0.6, 0.7])
     assert (identity["low"], identity["high"]) == pytest.approx((0.59, 0.71))  # the worst and best
     assert identity["n"] == 6  # tasks
-    assert ours["metrics"]["judge/prompt"]["low"] == pytest.approx(0.8)  # subjects do not differ
+    assert ours["metrics"]["evaluator/prompt"]["low"] == pytest.approx(
+        0.8
+    )  # subjects do not differ
     assert ours["metrics"]["dino/held-out"]["n"] == 5  # one is missing, not 0
-    assert results["base"]["judge/prompt"]["mean"] == pytest.approx(0.5)
+    assert results["base"]["evaluator/prompt"]["mean"] == pytest.approx(0.5)
 
 
 def test_differences_are_paired(results: dict[str, Any]) -> None:
-    versus = results["arms"]["ours"]["versus"]["judge/identity"]
+    versus = results["arms"]["ours"]["versus"]["evaluator/identity"]
     assert versus["mean"] == pytest.approx(0.2)  # 0.1 and 0.3
     assert versus["over_subjects"] == pytest.approx([0.2, 0.2])  # every subject gains the same
     # Student, 1 degree of freedom: 0.2 ± 12.706 · sem, sem = 0.1
@@ -123,7 +125,7 @@ def test_differences_are_paired(results: dict[str, Any]) -> None:
 
 
 def test_an_arm_is_compared_over_the_seeds_that_both_have(results: dict[str, Any]) -> None:
-    versus = results["arms"]["worst"]["versus"]["judge/prompt"]
+    versus = results["arms"]["worst"]["versus"]["evaluator/prompt"]
     assert versus["mean"] == pytest.approx(-0.5)  # seed 0 alone: 0.2 against 0.7
     assert versus["n_seeds"] == 1 and versus["over_seeds"] == [None, None]
 
@@ -142,7 +144,7 @@ def test_hypervolume_is_above_the_untrained_model(
 
 def test_robustness_counts_tasks(results: dict[str, Any]) -> None:
     cells = {
-        (cell["category"], cell["complexity"]): (cell["n"], cell["judge/identity"]["mean"])
+        (cell["category"], cell["complexity"]): (cell["n"], cell["evaluator/identity"]["mean"])
         for cell in results["arms"]["ours"]["robustness"]
     }
     assert cells == {
@@ -177,8 +179,8 @@ def test_tables_show_the_numbers_and_what_is_missing(results: dict[str, Any]) ->
     for part in (
         "| untrained | – | 0.400 [0.340 … 0.460] |",
         "| Ours \\| the best | 2 | 0.650 [0.590 … 0.710] | 0.800",
-        "| judge/identity | Ours \\| the best | +0.2000 | +0.2000 … +0.2000 | 0.2500 | -1.07",
-        "| judge/prompt | worst | -0.5000 | -0.5000 … -0.5000 | 0.2500 | – | 1.0000 | 1 |",
+        "| evaluator/identity | Ours \\| the best | +0.2000 | +0.2000 … +0.2000 | 0.2500 | -1.07",
+        "| evaluator/prompt | worst | -0.5000 | -0.5000 … -0.5000 | 0.2500 | – | 1.0000 | 1 |",
         "| Ours \\| the best | 80.00 [",
         "| animal | 1 | 2 | 0.650 | 0.450 | 0.300 |",
         "| Ours \\| the best | 3 (1.50) | 6 (1.50) | 100 (1.00) |",
@@ -204,7 +206,7 @@ def test_without_baseline_or_untrained_model_means_remain(plan: Plan) -> None:
     write_run(plan, Unit("train", "ours", 0), 1.0)
     write_scores(plan, Unit("evaluate", "ours", 0), 0.5, 0.5)
     ours = compute_results(plan)["arms"]["ours"]
-    assert ours["metrics"]["judge/identity"]["mean"] == pytest.approx(0.5)
+    assert ours["metrics"]["evaluator/identity"]["mean"] == pytest.approx(0.5)
     assert ours["versus"] == {} and ours["hypervolume"]["mean"] is None
     assert ours["pareto"] and ours["overhead"]["relative"] == {}
 
@@ -212,20 +214,20 @@ def test_without_baseline_or_untrained_model_means_remain(plan: Plan) -> None:
 def test_aims_of_the_study_make_the_front(plan: Plan) -> None:
     fill(plan)
     evaluation = plan.study.evaluation.model_copy(
-        update={"aims": ("reward/prompt", "judge/prompt")}
+        update={"aims": ("reward/prompt", "evaluator/prompt")}
     )
     other = Plan(plan.study.model_copy(update={"evaluation": evaluation}), plan.folder)
     found = compute_results(other)
-    assert found["aims"] == ["reward/prompt", "judge/prompt"]
+    assert found["aims"] == ["reward/prompt", "evaluator/prompt"]
     assert found["reference"] == pytest.approx([0.5, 0.5])
-    # The reward is the judge's value here, so the arms of both means 0.8 are on the front.
+    # The reward is the evaluator's value here, so the arms of both means 0.8 are on the front.
     assert [arm["pareto"] for arm in found["arms"].values()] == [True, True, False]
     assert "Area above the untrained model in the plane of reward/prompt" in results_markdown(found)
 
 
 def test_without_the_aims_it_is_said_that_there_is_no_front(plan: Plan) -> None:
     fill(plan)
-    evaluation = plan.study.evaluation.model_copy(update={"aims": ("clip-t", "judge/prompt")})
+    evaluation = plan.study.evaluation.model_copy(update={"aims": ("clip-t", "evaluator/prompt")})
     other = Plan(plan.study.model_copy(update={"evaluation": evaluation}), plan.folder)
     found = compute_results(other)
     assert found["reference"] is None

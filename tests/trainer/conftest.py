@@ -19,7 +19,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sittings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[runs.Sittings]:
+def launches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[runs.Launches]:
     """Starts runs in other processes, to be killed."""
-    with runs.Sittings(tmp_path_factory.mktemp("sittings") / "log.txt") as helper:
+    with runs.Launches(tmp_path_factory.mktemp("launches") / "log.txt") as helper:
         yield helper

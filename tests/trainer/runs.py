@@ -1,7 +1,7 @@
-"""Tiny training runs for the tests of the trainer: recipe, reward functions, and sittings to kill.
+"""Tiny training runs for the tests of the trainer: recipe, reward functions, and launches to kill.
 
-Importing torch and its friends takes longer than such a run, so :class:`Sittings` imports them in
-one helper process, which forks for every sitting: ``python runs.py`` is that helper.
+Importing torch and its friends takes longer than such a run, so :class:`Launches` imports them in
+one helper process, which forks for every launch: ``python runs.py`` is that helper.
 """
 
 from __future__ import annotations
@@ -103,31 +103,31 @@ def coarse_detail(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[
 
 
 def always_raises(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:
-    raise KeyError("no such judge")
+    raise KeyError("no such scorer")
 
 
 def raises_for_some(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:
-    """Fails on every call that has a picture of the iteration's first task (0, 2, 4, …)."""
+    """Fails on every call that has an image of the iteration's first task (0, 2, 4, …)."""
     if any(int(task.id.rsplit("-", 1)[1]) % 2 == 0 for task in tasks):
-        raise TimeoutError("the judge did not answer")
+        raise TimeoutError("the scorer did not answer")
     return red(images, tasks)
 
 
 def raises_later(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:
     """Works for tasks 0 to 3: the first two iterations of a tiny run."""
     if any(int(task.id.rsplit("-", 1)[1]) > 3 for task in tasks):
-        raise TimeoutError("the judge did not answer")
+        raise TimeoutError("the scorer did not answer")
     return red(images, tasks)
 
 
 def raises_elsewhere(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:
     if os.environ.get("RANK") == "1":
-        raise ConnectionError("the judge of process 1 is gone")
+        raise ConnectionError("the scorer of process 1 is gone")
     return red(images, tasks)
 
 
 def nan_for_some(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float | None]:
-    """Every third picture of a call is NaN, infinite or None, in turn."""
+    """Every third image of a call is NaN, infinite or None, in turn."""
     bad = [float("nan"), float("inf"), None]
     values: list[float | None] = list(red(images, tasks))
     for place in range(0, len(values), 3):
@@ -203,11 +203,11 @@ def snapshot(run_dir: Path) -> dict[str, bytes]:
     }
 
 
-# --- sittings in other processes -----------------------------------------------------------------
+# --- launches in other processes -----------------------------------------------------------------
 
 
-class Sittings:
-    """Starts sittings in process groups of their own; a context manager.
+class Launches:
+    """Starts launches in process groups of their own; a context manager.
 
     Args:
         log: File for what they print.
@@ -217,7 +217,7 @@ class Sittings:
         self.log = log
         self.running: set[int] = set()
 
-    def __enter__(self) -> Sittings:
+    def __enter__(self) -> Launches:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), *sys.path]))
         with self.log.open("wb") as log:
@@ -255,7 +255,7 @@ class Sittings:
         return pid
 
     def wait(self, pid: int, timeout: float = 120) -> dict[str, Any]:
-        """The end of a sitting: `code` (negative: a signal's number), and what it said.
+        """The end of a launch: `code` (negative: a signal's number), and what it said.
 
         `outcome`: iteration, finished, signal; or `error`: its type and message.
         """
@@ -342,7 +342,7 @@ def _await(pid: int, end: Path, timeout: float) -> dict[str, Any]:
 
 
 def _sit(question: Settings, end: Path) -> None:
-    """One sitting, in a forked child; never returns."""
+    """One launch, in a forked child; never returns."""
     code = 1
     try:
         os.setpgid(0, 0)

@@ -1,4 +1,4 @@
-"""Rewards that fail: their pictures are missing, never 0, and a run without credit gives up."""
+"""Rewards that fail: their images are missing, never 0, and a run without credit gives up."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from likewise.trainer.checks import TrainingError
 
 
 def recipe(
-    model: Path, judge: str, iterations: int = 1, patience: int = 3, **changes: Any
+    model: Path, scorer: str, iterations: int = 1, patience: int = 3, **changes: Any
 ) -> Recipe:
-    """A sound reward, and the one that is named `judge`; micro-batches are groups."""
+    """A sound reward, and the one that is named `scorer`; micro-batches are groups."""
     return runs.tiny_recipe(
         model,
         rewards={
-            "judge": runs.function(judge, "prompt"),
+            "scorer": runs.function(scorer, "prompt"),
             "detail": runs.function("detail", "identity"),
         },
         **{
@@ -44,13 +44,13 @@ def check_table(run: RunDirectory, iteration: int, missing: list[int]) -> dict[s
     row = next(row for row in run.read_metrics() if row["iteration"] == iteration)
     known = np.array([number not in missing for number in range(8)])
 
-    assert [number for number in range(8) if table["reward/judge"][number] is None] == missing
+    assert [number for number in range(8) if table["reward/scorer"][number] is None] == missing
     assert None not in table["reward/detail"]  # what is known stays known
     assert table["complete"] == known.tolist()
-    assert row["reward/judge/missing"] == row["incomplete"] == len(missing)
+    assert row["reward/scorer/missing"] == row["incomplete"] == len(missing)
     assert row["reward/detail/missing"] == 0
 
-    for name in ("judge", "detail"):
+    for name in ("scorer", "detail"):
         values = np.array([np.nan if v is None else v for v in table[f"reward/{name}"]])
         wanted = np.zeros(8)
         for group in (slice(0, 4), slice(4, 8)):
@@ -63,12 +63,12 @@ def check_table(run: RunDirectory, iteration: int, missing: list[int]) -> dict[s
     for name, column in table.items():
         if name.startswith(("advantage/", "bonus")):
             assert not np.array(column)[~known].any()
-    judged = np.array([v for v in table["reward/judge"] if v is not None])
-    if len(judged):
-        assert row["reward/judge/mean"] == pytest.approx(judged.mean(), rel=1e-5)
-        assert row["reward/judge/min"] == pytest.approx(judged.min())
+    scored = np.array([v for v in table["reward/scorer"] if v is not None])
+    if len(scored):
+        assert row["reward/scorer/mean"] == pytest.approx(scored.mean(), rel=1e-5)
+        assert row["reward/scorer/min"] == pytest.approx(scored.min())
     else:
-        assert row["reward/judge/mean"] is row["reward/judge/min"] is None
+        assert row["reward/scorer/mean"] is row["reward/scorer/min"] is None
     return table
 
 
@@ -80,60 +80,60 @@ def test_missing_values_leave_their_groups(tiny_model: Path, tmp_path: Path) -> 
         assert any(any(table[name]) for name in table if name.startswith("advantage/"))
 
 
-def test_a_call_that_fails_costs_its_pictures(
+def test_a_call_that_fails_costs_its_images(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(recipe(tiny_model, "raises_for_some"), tmp_path / "run").run
     table = check_table(run, 1, missing=[0, 1, 2, 3])
-    assert any(table["z/judge"][4:])
-    warning = "reward 'judge' failed in iteration 1: TimeoutError: the judge did not answer"
+    assert any(table["z/scorer"][4:])
+    warning = "reward 'scorer' failed in iteration 1: TimeoutError: the scorer did not answer"
     assert warning in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_failure_in_one_process_of_two(
-    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path
+    launches: runs.Launches, tiny_model: Path, tmp_path: Path
 ) -> None:
     """Process 1 draws rows 4 to 7; shares of micro-batches of 3 do not matter."""
     bad = recipe(tiny_model, "raises_elsewhere", iterations=2, rollout={"micro_batch": 3})
-    assert sittings.sit(tmp_path / "run", bad, forks=2)["code"] == 0
+    assert launches.run(tmp_path / "run", bad, forks=2)["code"] == 0
     for iteration in (1, 2):
         check_table(RunDirectory.open(tmp_path / "run"), iteration, missing=[4, 5, 6, 7])
 
 
 @pytest.mark.parametrize(
-    ("judge", "reason"),
+    ("scorer", "reason"),
     [
-        ("always_raises", "KeyError: 'no such judge'"),
-        ("wrong_shape", "returned shape [1] for 4 pictures"),
-        ("wrong_rank", "returned shape [4, 1] for 4 pictures"),
+        ("always_raises", "KeyError: 'no such scorer'"),
+        ("wrong_shape", "returned shape [1] for 4 images"),
+        ("wrong_rank", "returned shape [4, 1] for 4 images"),
         ("words", "could not convert string to float: 'good'"),
-        ("nothing", "returned shape [] for 4 pictures"),
+        ("nothing", "returned shape [] for 4 images"),
     ],
 )
 def test_giving_up_names_the_reward_and_the_reason(
-    tiny_model: Path, tmp_path: Path, judge: str, reason: str
+    tiny_model: Path, tmp_path: Path, scorer: str, reason: str
 ) -> None:
     with pytest.raises(TrainingError) as caught:
-        train(recipe(tiny_model, judge, iterations=3, patience=1), tmp_path / "run")
+        train(recipe(tiny_model, scorer, iterations=3, patience=1), tmp_path / "run")
     message = str(caught.value)
     assert "nothing was learned in 1 iterations in a row (run.patience = 1)" in message
-    assert "judge: " in message
+    assert "scorer: " in message
     assert reason in message
 
 
 def test_a_reward_without_any_value_is_named_at_once(tiny_model: Path, tmp_path: Path) -> None:
     """It does not fail, so nothing else would say why nothing is learned."""
-    with pytest.raises(TrainingError, match="judge: missing for every image"):
+    with pytest.raises(TrainingError, match="scorer: missing for every image"):
         train(recipe(tiny_model, "knows_nothing", iterations=4), tmp_path / "run", quiet=True)
     log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
-    assert log.count("reward 'judge' is missing for every image of iteration 1") == 1
+    assert log.count("reward 'scorer' is missing for every image of iteration 1") == 1
     assert "of iteration 2" not in log  # once is enough
 
 
 def test_patience_counts_iterations_in_a_row(tiny_model: Path, tmp_path: Path) -> None:
     """Works for iterations 1 and 2; 3 is forgiven, 4 is too much."""
     late = recipe(tiny_model, "raises_later", iterations=9, patience=2)
-    with pytest.raises(TrainingError, match="judge: TimeoutError: the judge did not answer"):
+    with pytest.raises(TrainingError, match="scorer: TimeoutError: the scorer did not answer"):
         train(late, tmp_path / "run")
     run = RunDirectory.open(tmp_path / "run")
     assert [row["iteration"] for row in run.read_metrics()] == [1, 2, 3, 4]
@@ -171,11 +171,11 @@ def test_iterations_without_credit_teach_nothing(tiny_model: Path, tmp_path: Pat
 def test_a_constant_reward_teaches_nothing_and_is_counted(tiny_model: Path, tmp_path: Path) -> None:
     run = train(recipe(tiny_model, "constant"), tmp_path / "run").run
     table = check_table(run, 1, missing=[])
-    assert table["z/judge"] == [0] * 8
+    assert table["z/scorer"] == [0] * 8
     assert any(table["z/detail"])
     (row,) = run.read_metrics()
-    assert (row["reward/judge/flat_groups"], row["reward/detail/flat_groups"]) == (2, 0)
-    assert row["reward/judge/mean"] == pytest.approx(0.7)
+    assert (row["reward/scorer/flat_groups"], row["reward/detail/flat_groups"]) == (2, 0)
+    assert row["reward/scorer/mean"] == pytest.approx(0.7)
     assert row["correlation"] is None
 
 
@@ -188,7 +188,7 @@ def test_metrics_hold_no_nan(tiny_model: Path, tmp_path: Path) -> None:
         raise AssertionError(f"{name} in metrics.jsonl")
 
     (row,) = [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
-    assert row["reward/judge/mean"] is row["correlation"] is row["conflict_rate"] is None
+    assert row["reward/scorer/mean"] is row["correlation"] is row["conflict_rate"] is None
     assert row["update/loss"] == row["update/grad_norm"] == 0
 
 

@@ -64,7 +64,7 @@ def test_diagnostics_are_measured(watched: RunDirectory) -> None:
 def test_groups_are_compared_across_micro_batches_and_processes(
     watched: RunDirectory, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Shares of 3 and 3 pictures, in micro-batches of 2: both processes hold a part of task 0."""
+    """Shares of 3 and 3 images, in micro-batches of 2: both processes hold a part of task 0."""
     shapes = {"tasks": 2, "group_size": 3}
     rewards = {**TWO, "diversity": DIVERSITY}
     found = []
@@ -96,4 +96,4 @@ def test_a_group_reward_can_be_credited(tiny_model: Path, tmp_path: Path) -> Non
         if f"weight/diversity/step_{t:02d}" in last
     )
     assert last["update/skipped"] == 0
-    assert "eval/red" in last and "eval/diversity" not in last  # one picture per task there
+    assert "eval/red" in last and "eval/diversity" not in last  # one image per task there

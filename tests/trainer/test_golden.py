@@ -37,7 +37,7 @@ SMALL = (
 # instead of AVX-512 and AMX (ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY). Measured with those:
 # In float32, means of rewards moved by 4e-6, their extremes by 1.5e-5 (a pixel that is rounded
 # otherwise), and what follows from z by 1.6e-4 (the same, in standard deviations of a group).
-# In bfloat16 means moved by 1e-3 and extremes by 4e-3. What follows from z moved by whole pictures
+# In bfloat16 means moved by 1e-3 and extremes by 4e-3. What follows from z moved by whole images
 # (1/8), and is not compared there.
 FLOAT32 = {"reward/": 1e-4, "eval/": 1e-4, "": 2e-3}
 BFLOAT16 = {"reward/": 1e-2, "eval/": 1e-2}

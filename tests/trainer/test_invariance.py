@@ -1,8 +1,8 @@
-"""How pictures are split into micro-batches and over processes changes nothing but rounding.
+"""How images are split into micro-batches and over processes changes nothing but rounding.
 
 What the claim can mean, measured on this configuration in float32:
 
-- Rewards see 8-bit pictures. Latents that differ by 1e-7 now and then round one pixel otherwise; a
+- Rewards see 8-bit images. Latents that differ by 1e-7 now and then round one pixel otherwise; a
   fine reward then moves by 5e-6, and z, in standard deviations of a group, by 1e-3. That is a
   property of pixels and not of splits, so the rewards here are too coarse to notice.
 - Gradients then agree to 1e-6 of their norm, and so do Adam's first moments.
@@ -106,7 +106,7 @@ def test_the_same_run_is_the_same_in_every_bit(
 
 
 def test_two_processes_are_one(result: Result) -> None:
-    """Five pictures each of three tasks, in shares of 7 and 8: both processes share task 1."""
+    """Five images each of three tasks, in shares of 7 and 8: both processes share task 1."""
     one = result(4, tasks=3, group=5)
     two = result(4, tasks=3, group=5, processes=2)
     assert_same(one, two)
@@ -123,7 +123,7 @@ def test_two_processes_are_one(result: Result) -> None:
 
 @pytest.mark.parametrize("updates", [1, 2])
 def test_processes_of_another_launcher_are_one(
-    result: Result, sittings: runs.Sittings, tmp_path: Path, updates: int
+    result: Result, launches: runs.Launches, tmp_path: Path, updates: int
 ) -> None:
     """Two tasks in two updates: every group spans both processes. Micro-batches differ too."""
     one = result(8, updates=updates)
@@ -131,5 +131,5 @@ def test_processes_of_another_launcher_are_one(
     recipe = recipe.model_copy(
         update={"rollout": recipe.rollout.model_copy(update={"micro_batch": 3})}
     )
-    assert sittings.sit(tmp_path / "run", recipe, forks=2)["code"] == 0
+    assert launches.run(tmp_path / "run", recipe, forks=2)["code"] == 0
     assert_same(one, tmp_path / "run")

@@ -101,7 +101,7 @@ def test_conflict_by_hand() -> None:
     }
 
 
-def test_incomplete_pictures_have_no_say() -> None:
+def test_incomplete_images_have_no_say() -> None:
     z = torch.tensor([[1.0, -1.0, 0.0, 0.5], [1.0, -2.0, 0.0, -0.5]])
     whole = torch.tensor([True, True, False, True])
     bonus = torch.tensor([1.0, 1.0, 99.0, 1.0])
@@ -128,7 +128,7 @@ def test_a_total_is_not_called_a_bonus() -> None:
     assert numbers["total/mean_abs"] == 1.5 and "bonus/mean_abs" not in numbers
 
 
-def test_pictures_without_credit_at_stake_have_no_say() -> None:
+def test_images_without_credit_at_stake_have_no_say() -> None:
     """A flat group has z = 0 throughout: it neither agrees nor disagrees."""
     z = torch.tensor([[1.0, -1.0, 0.0, 0.0], [-1.0, 1.0, 0.0, 0.0]])
     numbers = conflict_numbers(SIDES, assignment(z))
@@ -193,7 +193,7 @@ def test_credit_numbers() -> None:
         "advantage/mean_abs": pytest.approx(1.5),
     }
     own = weights[:, None].repeat(1, 2, 1)
-    own[:, 1] = 0.5  # of the second picture
+    own[:, 1] = 0.5  # of the second image
     credit = assignment_of(own, advantages)
     assert credit_numbers(["text", "look"], credit, [0])["weight/text/step_00"] == pytest.approx(
         0.6

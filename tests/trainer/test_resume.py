@@ -51,12 +51,12 @@ def recipe(model: Path, processes: int = 1, iterations: int = 5) -> Recipe:
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    sittings: runs.Sittings, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+    launches: runs.Launches, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, bytes], float]:
     """What a run of one process writes, and the seconds that it takes on a slow disk."""
     run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
     started = time.monotonic()
-    end = sittings.sit(run_dir, recipe(tiny_model), patch=SLOW_DISK)
+    end = launches.run(run_dir, recipe(tiny_model), patch=SLOW_DISK)
     assert end["code"] == 0, end
     return runs.snapshot(run_dir), time.monotonic() - started
 
@@ -68,16 +68,16 @@ def assert_equal(run_dir: Path, wanted: dict[str, bytes]) -> None:
 
 
 def kill_and_resume(
-    sittings: runs.Sittings, run_dir: Path, start: Recipe, delays: list[float], forks: int = 0
+    launches: runs.Launches, run_dir: Path, start: Recipe, delays: list[float], forks: int = 0
 ) -> None:
-    """Kill the run after each of the delays in seconds, and let the last sitting finish."""
+    """Kill the run after each of the delays in seconds, and let the last launch finish."""
     wanted: Recipe | None = start
     for delay in delays:
-        pid = sittings.start(run_dir, wanted, patch=SLOW_DISK, forks=forks)
+        pid = launches.start(run_dir, wanted, patch=SLOW_DISK, forks=forks)
         time.sleep(delay)
-        sittings.kill(pid)
+        launches.kill(pid)
         wanted = None if (run_dir / "recipe.yaml").exists() else start
-    end = sittings.sit(run_dir, wanted, forks=forks)
+    end = launches.run(run_dir, wanted, forks=forks)
     assert end["code"] == 0, end
 
 
@@ -113,7 +113,7 @@ KILLS = [
 
 @pytest.mark.parametrize(("seed", "kills", "earliest", "latest"), KILLS)
 def test_killed_many_times(
-    sittings: runs.Sittings,
+    launches: runs.Launches,
     tiny_model: Path,
     undisturbed: tuple[dict[str, bytes], float],
     tmp_path: Path,
@@ -126,37 +126,37 @@ def test_killed_many_times(
     delays = [
         random.Random(seed * 10 + i).uniform(earliest, latest) * seconds for i in range(kills)
     ]
-    kill_and_resume(sittings, tmp_path / "run", recipe(tiny_model), delays)
+    kill_and_resume(launches, tmp_path / "run", recipe(tiny_model), delays)
     assert_equal(tmp_path / "run", wanted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("forks", [2, 0], ids=["another launcher", "own launcher"])
 def test_two_processes_killed_three_times(
-    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path, forks: int
+    launches: runs.Launches, tiny_model: Path, tmp_path: Path, forks: int
 ) -> None:
     two = recipe(tiny_model, processes=2)
     started = time.monotonic()
-    assert sittings.sit(tmp_path / "undisturbed", two, patch=SLOW_DISK, forks=forks)["code"] == 0
+    assert launches.run(tmp_path / "undisturbed", two, patch=SLOW_DISK, forks=forks)["code"] == 0
     seconds = time.monotonic() - started
     delays = [random.Random(i).uniform(0.5, 0.95) * seconds for i in range(3)]
-    kill_and_resume(sittings, tmp_path / "run", two, delays, forks)
+    kill_and_resume(launches, tmp_path / "run", two, delays, forks)
     assert_equal(tmp_path / "run", runs.snapshot(tmp_path / "undisturbed"))
 
 
 def test_resume_before_any_checkpoint(
-    sittings: runs.Sittings,
+    launches: runs.Launches,
     tiny_model: Path,
     undisturbed: tuple[dict[str, bytes], float],
     tmp_path: Path,
 ) -> None:
     """The first iteration is in the metrics, and no checkpoint is there yet."""
     run_dir = tmp_path / "run"
-    pid = sittings.start(run_dir, recipe(tiny_model), patch=SLOW_DISK)
+    pid = launches.start(run_dir, recipe(tiny_model), patch=SLOW_DISK)
     wait_for(run_dir / "rewards" / "000001.parquet")
-    sittings.kill(pid)
+    launches.kill(pid)
     assert CheckpointStore(run_dir / "checkpoints", 1).newest() is None
-    assert sittings.sit(run_dir)["code"] == 0
+    assert launches.run(run_dir)["code"] == 0
     assert_equal(run_dir, undisturbed[0])
 
 
@@ -182,17 +182,17 @@ def test_a_finished_run_stays_as_it_is(tiny_model: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_run_with_a_checkpoint(
-    sittings: runs.Sittings,
+    launches: runs.Launches,
     tiny_model: Path,
     undisturbed: tuple[dict[str, bytes], float],
     tmp_path: Path,
     number: int,
 ) -> None:
     run_dir = tmp_path / "run"
-    pid = sittings.start(run_dir, recipe(tiny_model), patch=SLOW_DISK)
+    pid = launches.start(run_dir, recipe(tiny_model), patch=SLOW_DISK)
     wait_for(run_dir / "rewards" / "000003.parquet")
     runs.send(pid, number)
-    end = sittings.wait(pid)
+    end = launches.wait(pid)
     assert end["code"] == 0
     assert end["outcome"]["signal"] == number
     assert end["outcome"]["iteration"] >= 3
@@ -204,16 +204,16 @@ def test_a_signal_ends_a_run_with_a_checkpoint(
 
 
 def test_two_trainers_do_not_share_a_run(
-    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path
+    launches: runs.Launches, tiny_model: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    pid = sittings.start(run_dir, recipe(tiny_model, iterations=50))
+    pid = launches.start(run_dir, recipe(tiny_model, iterations=50))
     wait_for(run_dir / "rewards" / "000001.parquet")
     with pytest.raises(RunDirectoryError, match=f"in use: process {pid} trains there"):
         resume(run_dir)
     with pytest.raises(RunDirectoryError, match="--resume"):
         train(recipe(tiny_model), run_dir)
-    sittings.kill(pid)
+    launches.kill(pid)
 
 
 # --- the run's own launcher ----------------------------------------------------------------------
@@ -221,21 +221,21 @@ def test_two_trainers_do_not_share_a_run(
 
 @pytest.mark.slow
 def test_ctrl_c_with_two_processes(
-    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path
+    launches: runs.Launches, tiny_model: Path, tmp_path: Path
 ) -> None:
     """A terminal sends it to the parent and to both workers."""
     two = recipe(tiny_model, processes=2)
-    pid = sittings.start(tmp_path / "run", two, patch=SLOW_DISK)
+    pid = launches.start(tmp_path / "run", two, patch=SLOW_DISK)
     wait_for(tmp_path / "run" / "rewards" / "000001.parquet")
     runs.send(pid, signal.SIGINT)
-    end = sittings.wait(pid)
+    end = launches.wait(pid)
     assert end["code"] == 0, end
     assert end["outcome"]["signal"] == signal.SIGINT
     assert 1 <= end["outcome"]["iteration"] < 5
     assert runs.gone(pid, 5)
 
-    assert sittings.sit(tmp_path / "run")["code"] == 0
-    assert sittings.sit(tmp_path / "undisturbed", two)["code"] == 0
+    assert launches.run(tmp_path / "run")["code"] == 0
+    assert launches.run(tmp_path / "undisturbed", two)["code"] == 0
     assert_equal(tmp_path / "run", runs.snapshot(tmp_path / "undisturbed"))
 
 
@@ -244,13 +244,13 @@ def test_ctrl_c_with_two_processes(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("delay", [1.0, 4.0, 8.0])
 def test_a_signal_while_two_processes_start(
-    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path, delay: float, number: int
+    launches: runs.Launches, tiny_model: Path, tmp_path: Path, delay: float, number: int
 ) -> None:
     """However early it comes: no worker stays behind, and the run can be resumed."""
-    pid = sittings.start(tmp_path / "run", recipe(tiny_model, 2, iterations=200))
+    pid = launches.start(tmp_path / "run", recipe(tiny_model, 2, iterations=200))
     time.sleep(delay)
     runs.send(pid, number)
-    end = sittings.wait(pid, timeout=60)
+    end = launches.wait(pid, timeout=60)
     assert end["code"] is not None, end
     assert runs.gone(pid, 5)
     assert end.get("outcome", {}).get("signal") == number, end
@@ -258,13 +258,13 @@ def test_a_signal_while_two_processes_start(
 
 @pytest.mark.slow
 def test_workers_end_when_their_parent_is_killed(
-    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path
+    launches: runs.Launches, tiny_model: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    pid = sittings.start(run_dir, recipe(tiny_model, 2, iterations=200))
+    pid = launches.start(run_dir, recipe(tiny_model, 2, iterations=200))
     wait_for(run_dir / "rewards" / "000001.parquet")
     os.kill(pid, signal.SIGKILL)
-    assert sittings.wait(pid)["code"] == -signal.SIGKILL
+    assert launches.wait(pid)["code"] == -signal.SIGKILL
     assert runs.gone(pid, 60)
     newest = CheckpointStore(run_dir / "checkpoints", 1).newest()
     assert newest is not None
@@ -274,7 +274,7 @@ def test_workers_end_when_their_parent_is_killed(
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["every worker", "one worker"])
 def test_a_worker_that_cannot_start_is_one_clear_error(
-    sittings: runs.Sittings, tiny_model: Path, tmp_path: Path, where: str
+    launches: runs.Launches, tiny_model: Path, tmp_path: Path, where: str
 ) -> None:
     everywhere = where == "every worker"
     broken = runs.tiny_recipe(
@@ -283,8 +283,8 @@ def test_a_worker_that_cannot_start_is_one_clear_error(
         credit={"shaping": {"kind": "none"}, "time_weights": {"kind": "constant"}},
         run={"processes": 2},
     )
-    pid = sittings.start(tmp_path / "run", broken)
-    end = sittings.wait(pid, timeout=180)
+    pid = launches.start(tmp_path / "run", broken)
+    end = launches.wait(pid, timeout=180)
     assert end["code"] == 1, end
     kind, message = end["error"]
     assert kind in ("OSError", "ValueError", "HFValidationError", "FileNotFoundError"), end

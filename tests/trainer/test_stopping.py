@@ -23,7 +23,7 @@ from likewise.trainer.interrupts import Interrupts, never, unless_stopped
 from likewise.trainer.learner import Learner
 from likewise.trainer.processes import COLLECTIVE_TIMEOUT
 
-CALLS: list[int] = []  # pictures per call of `counted`
+CALLS: list[int] = []  # images per call of `counted`
 
 
 def counted(images: Any, tasks: Any) -> list[float]:
@@ -96,7 +96,7 @@ def test_a_signal_in_a_rollout_drops_the_rest_of_it(
     CALLS.clear()
     silent = recipe(tiny_model, evaluation={"every": 0})
     outcome = train(silent, tmp_path / "run", quiet=True)
-    assert outcome.iteration == 0 and CALLS == [3]  # of 8 pictures in 4 micro-batches
+    assert outcome.iteration == 0 and CALLS == [3]  # of 8 images in 4 micro-batches
 
 
 def test_a_wait_for_slow_rewards_ends_with_a_signal() -> None:

@@ -87,8 +87,8 @@ def test_bonuses_with_every_time_weight(kind: str, time: str) -> None:
     torch.testing.assert_close(got.z, z)
     torch.testing.assert_close(got.bonus, bonus_of(kind, z))
     torch.testing.assert_close(got.weights, weights_of(time, **levels))
-    per_picture = got.weights if got.weights.ndim == 3 else got.weights[:, None]
-    by_hand = (per_picture * z[..., None]).sum(0) + bonus_of(kind, z)[:, None]
+    per_image = got.weights if got.weights.ndim == 3 else got.weights[:, None]
+    by_hand = (per_image * z[..., None]).sum(0) + bonus_of(kind, z)[:, None]
     torch.testing.assert_close(got.advantages, by_hand.clamp(-5, 5))
     assert got.advantages.shape == (8, STEPS)
     assert got.complete.all()

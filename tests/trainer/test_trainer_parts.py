@@ -25,7 +25,7 @@ from likewise.config import load_recipe
 from likewise.devices import dtype_of
 from likewise.rewards.function import FunctionReward
 from likewise.rollout.scoring import to_pil
-from likewise.rollout.trajectories import draw_pictures
+from likewise.rollout.trajectories import draw_images
 from likewise.seeding import derive_seed
 from likewise.trainer.checks import Patience, TrainingError, check_ratio
 from likewise.trainer.clock import Clock, peak_memory_mb
@@ -142,16 +142,16 @@ def broken(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:
 def test_evaluation_by_hand(make: Any, alone: Processes) -> None:
     policy, tasks = make(), some_tasks(5)
     scorers = {"light": FunctionReward(brightness), "down": FunctionReward(broken)}
-    numbers, pictures = evaluate(policy, sampler(policy, 2), scorers, tasks, 2, alone)
+    numbers, images = evaluate(policy, sampler(policy, 2), scorers, tasks, 2, alone)
     own = [
-        to_pil(draw_pictures(policy, sampler(policy, 2), [task], 1,
+        to_pil(draw_images(policy, sampler(policy, 2), [task], 1,
                              lambda one: derive_seed("evaluation", one.id)))[0]
         for task in tasks
     ]  # fmt: skip
-    for ours, theirs in zip(pictures, own, strict=True):
+    for ours, theirs in zip(images, own, strict=True):
         difference = torch.tensor(list(ours.tobytes())) - torch.tensor(list(theirs.tobytes()))
         assert difference.abs().max() <= 1  # rounding may tip a pixel
-    known = [v for v in brightness(pictures, tasks) if v is not None]
+    known = [v for v in brightness(images, tasks) if v is not None]
     assert len(known) == 4
     assert numbers == {
         "eval/light": pytest.approx(float(torch.tensor(known).mean())),
@@ -164,11 +164,11 @@ def test_evaluation_by_hand(make: Any, alone: Processes) -> None:
 def test_evaluations_repeat_and_ignore_order(alone: Processes) -> None:
     policy, tasks = LinearPolicy(), some_tasks(4)
     how, light = sampler(policy), {"light": FunctionReward(brightness)}
-    first, pictures = evaluate(policy, how, light, tasks, 3, alone)
+    first, images = evaluate(policy, how, light, tasks, 3, alone)
     again, same = evaluate(policy, how, light, tasks, 2, alone)
     _, backwards = evaluate(policy, how, light, tasks[::-1], 4, alone)
     assert first == again
-    data = [[one.tobytes() for one in some] for some in (pictures, same, backwards[::-1])]
+    data = [[one.tobytes() for one in some] for some in (images, same, backwards[::-1])]
     assert data[0] == data[1] == data[2]
     assert len(set(data[0])) == 4
     (one,) = some_tasks(1)
@@ -192,8 +192,8 @@ def test_the_grid_has_references_above_each_row_of_images(
     count: int, columns: int, rows: int
 ) -> None:
     tasks = [a_task(f"a duck {n}", photo(10, 10, n)) for n in range(count)]
-    pictures = [Image.new("RGB", (16, 16), (n, 200, 0)) for n in range(count)]
-    sheet = grid(tasks, pictures)
+    images = [Image.new("RGB", (16, 16), (n, 200, 0)) for n in range(count)]
+    sheet = grid(tasks, images)
     cell, margin, caption = 128, 4, 14
     height = cell + margin + caption
     assert sheet.size == (columns * (cell + margin), rows * height)
@@ -262,9 +262,9 @@ def test_what_is_unknown_is_left_out() -> None:
 
 
 def test_evaluations_have_a_line_of_their_own() -> None:
-    row = {"eval/text": 0.5, "eval/text/std": 0.1, "eval/judge-dino": 0.75, "eval/gone": None}
+    row = {"eval/text": 0.5, "eval/text/std": 0.1, "eval/evaluator-dino": 0.75, "eval/gone": None}
     lines = shown(["text"], ("show", 0, row, {})).splitlines()
-    assert lines == ["   0/10", "      evaluation  text 0.5000  judge-dino 0.7500"]
+    assert lines == ["   0/10", "      evaluation  text 0.5000  evaluator-dino 0.7500"]
 
 
 def test_time_left_follows_the_last_ten_iterations() -> None:

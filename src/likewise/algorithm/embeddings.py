@@ -1,4 +1,4 @@
-"""What embeddings of pictures say about each other, by d = 1 − cosine (docs/method.md §6)."""
+"""What embeddings of images say about each other, by d = 1 − cosine (docs/method.md §6)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch.nn import functional as F
 MIN_DISTANCE = 0.01  # photos nearer to the conditioning one are the same again: the index explodes
 
 
-def copy_index(picture: Tensor, conditioning: Tensor, held_out: Tensor) -> float | None:
-    """How much a picture copies the photo that conditioned it.
+def copy_index(image: Tensor, conditioning: Tensor, held_out: Tensor) -> float | None:
+    """How much an image copies the photo that conditioned it.
 
-        (d(picture, held-out) − d(picture, conditioning)) / d(held-out, conditioning)
+        (d(image, held-out) − d(image, conditioning)) / d(held-out, conditioning)
 
     with means over the held-out photos. 1 for a copy of the conditioning photo, about 0 for a
     photo like the others, negative for one nearer to them.
 
     Args:
-        picture, conditioning: Embeddings [D].
+        image, conditioning: Embeddings [D].
         held_out: Of the subject's other photos, [P, D].
 
     Returns:
@@ -27,14 +27,14 @@ def copy_index(picture: Tensor, conditioning: Tensor, held_out: Tensor) -> float
     if not len(held_out):
         return None
     photos = unit(held_out)
-    to_conditioning = float(unit(picture) @ unit(conditioning))
-    to_held_out = float((photos @ unit(picture)).mean())
+    to_conditioning = float(unit(image) @ unit(conditioning))
+    to_held_out = float((photos @ unit(image)).mean())
     spread = 1 - float((photos @ unit(conditioning)).mean())
     return (to_conditioning - to_held_out) / spread if spread >= MIN_DISTANCE else None
 
 
 def mean_distances(embeddings: Tensor) -> Tensor:
-    """Mean distance of each picture to the others, float64 [n] in [0, 2].
+    """Mean distance of each image to the others, float64 [n] in [0, 2].
 
     Args:
         embeddings: [n, D], n ≥ 2.
@@ -44,7 +44,7 @@ def mean_distances(embeddings: Tensor) -> Tensor:
     """
     count = len(embeddings)
     if count < 2:
-        raise ValueError("a picture alone has no distance to others")
+        raise ValueError("an image alone has no distance to others")
     rows = unit(embeddings)
     return (1 - rows @ rows.T).fill_diagonal_(0).sum(dim=1) / (count - 1)
 

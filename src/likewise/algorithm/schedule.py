@@ -41,7 +41,7 @@ def resolution_mu(
 
         μ = base_shift + (max_shift − base_shift)·(tokens − base_tokens)/(max_tokens − base_tokens)
 
-    Larger pictures need more noise to be hidden, hence a larger μ. The line also extends beyond
+    Larger images need more noise to be hidden, hence a larger μ. The line also extends beyond
     its two defining points. Defaults are FLUX.1's; a pipeline's scheduler config may say otherwise
     (``base_image_seq_len``, ``max_image_seq_len``, ``base_shift``, ``max_shift``).
 

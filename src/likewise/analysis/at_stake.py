@@ -1,4 +1,4 @@
-"""The pictures of a run that credit is about."""
+"""The images of a run that credit is about."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def at_stake(rewards: pa.Table, names: Sequence[str]) -> pa.Table:
 
 
 def z_scores(table: pa.Table, names: Sequence[str]) -> np.ndarray:
-    """How far pictures are from their group's mean, in its std: float64 [names, pictures]."""
+    """How far images are from their group's mean, in its std: float64 [names, images]."""
     return np.stack([table[f"z/{name}"].to_numpy() for name in names])

@@ -2,7 +2,7 @@
 
 Read from the reward tables of a run (`RunDirectory.read_rewards`). A reward's z is its distance
 from the group's mean in the group's std; it is centred in every group, so numbers over several
-groups still compare pictures of one prompt with each other only.
+groups still compare images of one prompt with each other only.
 
 Counted are samples that have credit (`complete`), both rewards, and something at stake: where a
 group is flat in both rewards, z is 0 and there is nothing to agree about. These are the definitions
@@ -24,12 +24,12 @@ from likewise.analysis.at_stake import at_stake, z_scores
 
 @dataclass(frozen=True)
 class Conflict:
-    """How far two rewards agree on a set of pictures.
+    """How far two rewards agree on a set of images.
 
     Attributes:
-        n: Number of pictures.
+        n: Number of images.
         correlation: Pearson's of the two z; None for fewer than two, or where one never varies.
-        opposed: Share of pictures whose z have opposite signs.
+        opposed: Share of images whose z have opposite signs.
         quadrants: Shares by sign (> 0 or not) of prompt and identity: "++", "+-", "-+", "--".
     """
 
@@ -71,7 +71,7 @@ def having_both(rewards: pa.Table, prompt: str, identity: str) -> pa.Table:
 def most_conflicted(found: Mapping[Any, Conflict]) -> list[tuple[Any, Conflict]]:
     """Lowest correlation first, of equals the one with more opposite signs; unknown ones last.
 
-    A prompt that came up once has one group of pictures, and a correlation as noisy as that: `n`
+    A prompt that came up once has one group of images, and a correlation as noisy as that: `n`
     says so.
     """
 

@@ -19,10 +19,10 @@ ADVANTAGE = "advantage/step_"
 
 @dataclass(frozen=True)
 class Pressure:
-    """How hard a step of the sampling schedule is pushed, over all pictures trained there.
+    """How hard a step of the sampling schedule is pushed, over all images trained there.
 
     Attributes:
-        n: Number of pictures.
+        n: Number of images.
         advantage: Mean |A|.
         rewards: Mean |w_k·z_k| per reward; None where credit is no weighted sum of z (all weights
             are 0: a total such as GDPO, or a single reward).
@@ -39,9 +39,9 @@ class LinearCredit:
 
     Attributes:
         share: Of their sum of squares that lines through 0 explain, one for each step; 1 for any
-            weighted sum. None without pictures.
+            weighted sum. None without images.
         slopes: Of each reward, mean over steps.
-        n: Number of pictures, counted once per trained step.
+        n: Number of images, counted once per trained step.
     """
 
     share: float | None
@@ -54,9 +54,9 @@ def pressure(
 ) -> dict[int, Pressure]:
     """What each true step of the schedule is pushed by, in order of the steps.
 
-    For a reward k at step t: the mean of |w_k(t)·z_k| over the pictures of all iterations that
+    For a reward k at step t: the mean of |w_k(t)·z_k| over the images of all iterations that
     trained step t, with the weight that the iteration's metrics row holds.
-    `tdw-as-released` gives each picture its own weights; its metrics hold their mean.
+    `tdw-as-released` gives each image its own weights; its metrics hold their mean.
 
     Args:
         rewards: Of one or more iterations; those without a metrics row are left out.
@@ -131,7 +131,7 @@ def gradient_norms(metrics: Sequence[Mapping[str, Any]]) -> dict[tuple[int, ...]
 
 
 def _steps(table: pa.Table) -> Iterator[tuple[int, pa.Table, np.ndarray]]:
-    """Each true step in order, the pictures that trained it, and their advantages there."""
+    """Each true step in order, the images that trained it, and their advantages there."""
     columns = [column for column in table.column_names if column.startswith(ADVANTAGE)]
     for column in sorted(columns, key=_step):
         trained = table.filter(pc.is_valid(table[column]))

@@ -40,7 +40,7 @@ def cluster_bootstrap(
 ) -> Estimate:
     """Mean of values [n], with an interval from a bootstrap over whole clusters [n] (subjects).
 
-    Pictures of one subject are not independent, so subjects are drawn, each with all its values;
+    Images of one subject are not independent, so subjects are drawn, each with all its values;
     every value has the same weight. The percentile interval is known to be too narrow for few
     clusters c, like a normal interval with the variance over c instead of c − 1. So it is taken at
     the level that would make it Student's interval if means were normal ("expanded percentile

@@ -48,9 +48,9 @@ def paired(ours: pa.Table, baseline: pa.Table, metric: str) -> Paired:
     """The difference ours − baseline of a metric, over pairs of equal seed and task.
 
     Args:
-        ours, baseline: One row per picture, with columns `subject`, `task`, `seed` and `metric`
+        ours, baseline: One row per image, with columns `subject`, `task`, `seed` and `metric`
             (null or NaN where missing): the `scores.parquet` of all seeds, joined, with the seed of
-            each training. Several pictures of a task are averaged first.
+            each training. Several images of a task are averaged first.
 
     Raises:
         KeyError: a column is missing.

@@ -14,11 +14,11 @@ from likewise.analysis.intervals import Estimate, cluster_bootstrap
 
 @dataclass(frozen=True)
 class Cell:
-    """Pictures that share some labels.
+    """Images that share some labels.
 
     Attributes:
         labels: Column → value, such as ``{"category": "animal", "complexity": 2}``.
-        n: Number of pictures.
+        n: Number of images.
         estimates: Metric → mean, with an interval over subjects; its own `n` counts known values.
     """
 
@@ -33,7 +33,7 @@ def cells(
     """One cell for each combination of labels that occurs, in ascending order; null labels last.
 
     Args:
-        table: One row per picture (`scores.parquet`), with `subject`, the metrics (null where
+        table: One row per image (`scores.parquet`), with `subject`, the metrics (null where
             missing) and the columns of `by`: ``("kind",)`` for kinds of prompts.
 
     Raises:

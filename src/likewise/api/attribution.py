@@ -43,7 +43,7 @@ class Attribution:
         sigmas: Noise levels [T+1].
         steps: Those that are stochastic.
         tasks, resamples, seed: How many training tasks, and trajectories of each.
-        scorers: ``reward/<name>`` in the recipe's order, then ``judge/<name>``.
+        scorers: ``reward/<name>`` in the recipe's order, then ``evaluator/<name>``.
         delays: (scorer of identity, scorer of the prompt) → by how many steps the centre of the
             first is later; of rewards with rewards, and of the held-out evaluators.
         spoilt: Reason → number of images that were shown to no scorer; their tasks do not count.
@@ -206,7 +206,7 @@ def _pairs(recipe: Recipe, scorers: Collection[str]) -> list[tuple[str, str]]:
         if f"reward/{name}" in scorers and own.side in sides:
             sides[own.side].append(f"reward/{name}")
     pairs = [(one, other) for one in sides["identity"] for other in sides["prompt"]]
-    held_out = ("judge/identity", "judge/prompt")
+    held_out = ("evaluator/identity", "evaluator/prompt")
     return [*pairs, held_out] if set(held_out) <= set(scorers) else pairs
 
 
@@ -224,7 +224,7 @@ def _scorers(
     rewards = single_rewards(build_rewards(recipe, device))
     found = {f"reward/{name}": one for name, one in rewards.items() if name in recipe.credited}
     held_out = build_evaluators(recipe, device, isinstance(recipe.data, Stickers))
-    found |= {f"judge/{name}": one for name, one in held_out.items()}
+    found |= {f"evaluator/{name}": one for name, one in held_out.items()}
     unable = find_unable(found, tasks, (recipe.policy.width, recipe.policy.height))
     for name, reason in unable.items():
         if name.startswith("reward/"):

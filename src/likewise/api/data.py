@@ -30,7 +30,7 @@ def check_data(
     Args:
         path: What `data.path` of a recipe would be.
         kind: What its `data.kind` would be; default: by the files there.
-        decode: Decode every picture, instead of reading its header and looking at its end.
+        decode: Decode every image, instead of reading its header and looking at its end.
         examples: How many bad rows of each sort to name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How good pictures are: drawn by a run or a model, by another system, or taken by a camera."""
+"""How good images are: drawn by a run or a model, by another system, or taken by a camera."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from likewise.evaluation.settings import Settings
 from likewise.evaluation.summary import Summary
 from likewise.types import Task
 
-USUAL_TASKS = 150  # of sticker bench, where pictures are drawn
+USUAL_TASKS = 150  # of sticker bench, where images are drawn
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def _facts(
     """What decides the numbers, defaults filled in: for settings.json."""
     rule = find_protocol(asked.protocol)
     count, each = len(tasks), asked.images_per_prompt or rule.images_per_prompt
-    if target.pictures is not None:
-        shown = Counter(item.task.id for item in read_items(target.pictures, tasks))
+    if target.images is not None:
+        shown = Counter(item.task.id for item in read_items(target.images, tasks))
         count, each = len(shown), max(shown.values())
     seed = rule.seed if asked.seed is None else asked.seed
     return Settings(
@@ -161,7 +161,9 @@ def _reward_models(target: Target) -> dict[str, str]:
         for name, one in recipe.rewards.items()
         if not isinstance(one, InGroupDiversity)  # it needs groups, which evaluations do not draw
     }
-    held_out = {f"judge/{name}": _in_words(one) for name, one in (recipe.evaluators or {}).items()}
+    held_out = {
+        f"evaluator/{name}": _in_words(one) for name, one in (recipe.evaluators or {}).items()
+    }
     return {**rewards, **held_out}
 
 

@@ -78,7 +78,7 @@ def export(
     recipe = recipe.model_copy(update={"policy": settings})
     policy = build_policy(recipe, find_device(device), trainable=False)
     policy.load_adapter(folder)
-    condition = policy.encode([bare_task(fit_reference(_noise(), settings), "a picture")])
+    condition = policy.encode([bare_task(fit_reference(_noise(), settings), "an image")])
     sigmas = policy.sigmas(recipe.rollout.num_steps, recipe.rollout.shift)
     x, sigma = policy.initial_noise([0]), float(sigmas[len(sigmas) // 2])
 
@@ -115,6 +115,6 @@ def _facts(recipe: Recipe, folder: Path) -> Facts:
 
 
 def _noise() -> Image.Image:
-    """A reference picture, always the same."""
+    """A reference image, always the same."""
     pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     return Image.fromarray(pixels)

@@ -1,4 +1,4 @@
-"""Drawing pictures of one subject with a trained adapter, or without: ``likewise.generate``."""
+"""Drawing images of one subject with a trained adapter, or without: ``likewise.generate``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from likewise.config.json_text import check_text
 from likewise.config.loading import load_recipe
 from likewise.config.recipe import Recipe
 from likewise.devices import find_device
-from likewise.pictures import open_picture
+from likewise.images import open_image
 from likewise.protocols import Policy
 from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RECIPE, RunDirectory
 from likewise.rollout.scoring import to_pil
 from likewise.rollout.spoilt import find_spoilt
-from likewise.rollout.trajectories import draw_pictures
+from likewise.rollout.trajectories import draw_images
 from likewise.seeding import derive_seed
 from likewise.trainer.state import adapter_folder
 from likewise.types import Task
@@ -48,13 +48,13 @@ def generate(
     but the first.
 
     Args:
-        reference: Any picture; turned upright, put on white, cropped to the recipe's shape.
+        reference: Any image; turned upright, put on white, cropped to the recipe's shape.
         adapter: A run (its newest intact checkpoint counts), a checkpoint, or an adapter: its
             folder, or a LoRA file in diffusers' format. Default: the recipe's model as it was
             before training.
         recipe: As for `train`. Default: the run's own, else ``stickers``.
-        seed: Picture i follows from seed and i, whatever `count` is.
-        count: How many pictures, ≥ 1.
+        seed: Image i follows from seed and i, whatever `count` is.
+        count: How many images, ≥ 1.
         best: Take the run's best checkpoint instead of its newest.
         device: Default: cuda where there is one, else cpu.
         trust_code: Import what a run's recipe names as ``module:name``. What you pass as `recipe`
@@ -69,13 +69,13 @@ def generate(
     check_text(prompt)
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
-    picture = reference if isinstance(reference, Image.Image) else open_picture(Path(reference))
+    image = reference if isinstance(reference, Image.Image) else open_image(Path(reference))
     recipe, folder = find_adapter(
         None if adapter is None else Path(adapter), recipe, best, trust_code
     )
-    task = bare_task(fit_reference(picture, recipe.policy), prompt)
+    task = bare_task(fit_reference(image, recipe.policy), prompt)
     # Without an adapter of its own it gets a fresh one, which changes nothing but the roundings
-    # of 16-bit models: so pictures before and after training compare.
+    # of 16-bit models: so images before and after training compare.
     policy = build_policy(recipe, find_device(device), trainable=folder is None)
     if folder is not None:
         policy.load_adapter(folder)
@@ -90,7 +90,7 @@ def _draw(policy: Policy, recipe: Recipe, tasks: Sequence[Task], seed: int) -> l
     def seed_of(task: Task) -> int:
         return derive_seed("generate", seed, task.id)
 
-    drawn = draw_pictures(policy, sampler, tasks, recipe.rollout.micro_batch, seed_of)
+    drawn = draw_images(policy, sampler, tasks, recipe.rollout.micro_batch, seed_of)
     for why, count in Counter(filter(None, find_spoilt(drawn))).items():
         LOG.warning("%d of %d images are %s", count, len(drawn), why.replace("_", " "))
     return to_pil(drawn)

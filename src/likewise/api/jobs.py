@@ -1,6 +1,6 @@
 """One evaluation, in one process or several: draw what is missing, score it, join, sum up.
 
-Processes share batches and meet in files only: each draws its batches of pictures, then scores the
+Processes share batches and meet in files only: each draws its batches of images, then scores the
 same ones; the first process waits for all and joins their parts.
 """
 
@@ -56,7 +56,7 @@ from likewise.rollout.scoring import single_rewards
 from likewise.trainer.launch import launch
 from likewise.types import Task
 
-SCORING_BATCH = 32  # pictures, where none are drawn
+SCORING_BATCH = 32  # images, where none are drawn
 BEFORE_AFTER = "before-after.png"
 
 Progress = Callable[[str, int, int], None]  # what is being done, batches done, and all of them
@@ -68,7 +68,7 @@ class Job:
 
     Attributes:
         out: Its folder.
-        target: Whose pictures are measured.
+        target: Whose images are measured.
         systems: Which of the target's systems.
         asked: Benchmark, protocol and so on; its `metrics` are not None.
         without: Ids of tasks that are left out.
@@ -87,7 +87,7 @@ class Job:
 
     @property
     def batch(self) -> int:
-        """Pictures per batch."""
+        """Images per batch."""
         recipe = self.target.recipe
         return recipe.rollout.micro_batch if recipe and self.target.draws else SCORING_BATCH
 
@@ -101,7 +101,7 @@ class Job:
         return self.asked.metrics or {}
 
     def items(self, system: str, tasks: Sequence[Task]) -> list[Item]:
-        """All pictures of a system, drawn or not, once its manifest is written."""
+        """All images of a system, drawn or not, once its manifest is written."""
         if system == REAL:
             return real_items(tasks)
         folder = self.out / system
@@ -115,7 +115,7 @@ def carry_out(job: Job, tasks: Sequence[Task], progress: Progress) -> Summary:
         progress: Told about the batches of a job in one process.
 
     Raises:
-        ValueError: the folder holds something else or is in use; a picture cannot be read; a scorer
+        ValueError: the folder holds something else or is in use; an image cannot be read; a scorer
             fails.
         KeyboardInterrupt: a signal ended the processes.
     """
@@ -141,8 +141,8 @@ def carry_out(job: Job, tasks: Sequence[Task], progress: Progress) -> Summary:
 
 
 def _rows(job: Job, tasks: Sequence[Task]) -> list[Row]:
-    """The pictures of a system: those to draw, or those that another one has drawn."""
-    settings, folder = job.settings, job.target.pictures
+    """The images of a system: those to draw, or those that another one has drawn."""
+    settings, folder = job.settings, job.target.images
     if folder is None:
         assert settings.seed is not None
         return plan(tasks, settings.images_per_prompt, settings.seed)
@@ -213,7 +213,7 @@ def _scorers(job: Job, device: torch.device) -> Scorers:
         optional = [f"reward/{name}" for name in found if name not in job.target.recipe.credited]
     if job.systems != (REAL,):
         held_out = build_evaluators(job.target.recipe, device, job.asked.benchmark == STICKER_BENCH)
-        rewards |= {f"judge/{name}": evaluator for name, evaluator in held_out.items()}
+        rewards |= {f"evaluator/{name}": evaluator for name, evaluator in held_out.items()}
         rewards |= build_metric_rewards(job.metrics, device)
     return Scorers(rewards, build_metrics(job.metrics, device), optional)
 

@@ -42,7 +42,7 @@ class Memory:
 
     Attributes:
         needs: Bytes of one process.
-        rows: Pictures of a micro-batch.
+        rows: Images of a micro-batch.
         plain, checkpointed: Bytes of an update's activations, without and with checkpointing.
         parameters: How many numbers each part of the pipeline has.
         trained: How many numbers are trained.
@@ -198,8 +198,8 @@ def missing(recipe: Recipe) -> list[str]:
 
 
 def micro_batch(recipe: Recipe) -> int:
-    """Pictures that the busiest process works on at a time."""
-    share = plan_of(recipe).busiest.pictures // recipe.optimizer.updates_per_iteration
+    """Images that the busiest process works on at a time."""
+    share = plan_of(recipe).busiest.images // recipe.optimizer.updates_per_iteration
     return max(1, min(recipe.rollout.micro_batch, share))
 
 
@@ -231,7 +231,7 @@ def _kept(recipe: Recipe) -> int:
     work, settings = plan_of(recipe).busiest, recipe.rollout
     trained, guard = trained_steps(settings), recipe.objective.guard
     starts = work.tasks if settings.shared_noise else 0
-    return starts + stored_latents(work.pictures, trained, settings.num_steps, guard)
+    return starts + stored_latents(work.images, trained, settings.num_steps, guard)
 
 
 def _numbers(policy: Any) -> tuple[dict[str, int], int]:

@@ -1,4 +1,4 @@
-"""Whose pictures `evaluate` measures: a run's, a model's, another system's, or real photos."""
+"""Whose images `evaluate` measures: a run's, a model's, another system's, or real photos."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Target:
 
     Attributes:
         out: Start of the paths of its evaluations, before benchmark and protocol.
-        systems: Names of those who drew; the pictures of each have a folder of their own.
+        systems: Names of those who drew; the images of each have a folder of their own.
         source: What they come from, for settings.json.
-        recipe: To draw by, and whose rewards score; None for pictures that need neither.
+        recipe: To draw by, and whose rewards score; None for images that need neither.
         adapter: Folder of the adapter that `after` draws with.
-        pictures: Folder with another system's manifest.
+        images: Folder with another system's manifest.
         run: Directory of the run that it is.
     """
 
@@ -40,13 +40,13 @@ class Target:
     source: str
     recipe: Recipe | None = None
     adapter: Path | None = None
-    pictures: Path | None = None
+    images: Path | None = None
     run: Path | None = None
 
     @property
     def draws(self) -> bool:
-        """Whether pictures are made here."""
-        return self.pictures is None and self.systems != (REAL,)
+        """Whether images are made here."""
+        return self.images is None and self.systems != (REAL,)
 
     @property
     def num_steps(self) -> int | None:
@@ -67,12 +67,12 @@ def find_target(
     best: bool = False,
     trust_code: bool = False,
 ) -> Target:
-    """What a target is: ``real``, a run, a folder of pictures, or a model.
+    """What a target is: ``real``, a run, a folder of images, or a model.
 
     Args:
-        recipe: For a model: how it draws, default ``stickers``. For pictures: whose rewards score
+        recipe: For a model: how it draws, default ``stickers``. For images: whose rewards score
             them too, default none.
-        name: Of the system in a folder of pictures; default: the folder's.
+        name: Of the system in a folder of images; default: the folder's.
         best: A run's best checkpoint instead of its newest.
         trust_code: Whether a run's recipe may name code to import.
 
@@ -81,19 +81,19 @@ def find_target(
             run's recipe names code that is not trusted.
     """
     folder = Path(target)
-    is_run, is_pictures = (folder / RECIPE).is_file(), (folder / MANIFEST).is_file()
+    is_run, is_images = (folder / RECIPE).is_file(), (folder / MANIFEST).is_file()
     if best and not is_run:
         raise ValueError(f"the best checkpoint is that of a run, and {target} is none")
-    if name is not None and not is_pictures:
-        raise ValueError(f"a name is for a folder of pictures, and {target} is none")
+    if name is not None and not is_images:
+        raise ValueError(f"a name is for a folder of images, and {target} is none")
     if recipe is not None and (is_run or target == REAL):
-        raise ValueError(f"a recipe is for models and pictures: {target} needs none")
+        raise ValueError(f"a recipe is for models and images: {target} needs none")
     if target == REAL:
         return Target(f"{EVALUATIONS}/{REAL}-", (REAL,), "photos")
     if is_run:
         return _run(folder, best, trust_code)
-    if is_pictures:
-        return _pictures(folder, recipe, name)
+    if is_images:
+        return _images(folder, recipe, name)
     return _model(str(target), recipe)
 
 
@@ -104,23 +104,23 @@ def _run(folder: Path, best: bool, trust_code: bool) -> Target:
     return Target(out, (BEFORE, AFTER), adapter.parent.name, recipe, adapter, run=folder)
 
 
-def _pictures(folder: Path, recipe: Recipe | str | Path | None, name: str | None) -> Target:
+def _images(folder: Path, recipe: Recipe | str | Path | None, name: str | None) -> Target:
     name = name or folder.resolve().name
     if name in ("", ".", "..", REAL) or set(name) & {"/", "\\"}:
         raise ValueError(f"{name!r} cannot name a folder: choose another name")
     rewards = None if recipe is None else find_adapter(None, recipe)[0]
-    return Target(f"{EVALUATIONS}/{name}-", (name,), str(folder), rewards, pictures=folder)
+    return Target(f"{EVALUATIONS}/{name}-", (name,), str(folder), rewards, images=folder)
 
 
 def _model(name: str, recipe: Recipe | str | Path | None) -> Target:
     path = model_path(name)
     if not os.path.isdir(path) and (path.count("/") != 1 or Path(path).parent.is_dir()):
         raise ValueError(
-            f"there is no {name}: give a run, a model, a folder of pictures, or {REAL!r}"
+            f"there is no {name}: give a run, a model, a folder of images, or {REAL!r}"
         )
     if os.path.isdir(path) and not (Path(path) / DiffusionPipeline.config_name).is_file():
         raise ValueError(
-            f"{name} is not a run directory (it has no {RECIPE}), nor pictures ({MANIFEST}), "
+            f"{name} is not a run directory (it has no {RECIPE}), nor images ({MANIFEST}), "
             f"nor a pipeline ({DiffusionPipeline.config_name})"
         )
     if not os.path.isdir(path):

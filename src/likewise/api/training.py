@@ -43,13 +43,13 @@ from likewise.trainer.session import Session
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a sitting ended.
+    """How a launch ended.
 
     Attributes:
         run: What was written.
         iteration: The last one that is finished and in a checkpoint.
         finished: Whether that is the recipe's last.
-        signal: Number of the signal that ended the sitting early, else 0.
+        signal: Number of the signal that ended the launch early, else 0.
     """
 
     run: RunDirectory

@@ -16,8 +16,8 @@ _REBUILT_BY = {
     "nano-kontext": "generator",  # FluxKontextPipeline
     "nano-dinov2": "identity",  # identity reward: Dinov2Model
     "nano-clip": "prompt",  # prompt reward: CLIPModel
-    "judge-identity": "judges",  # evaluation only, never a reward
-    "judge-prompt": "judges",  # evaluation only, never a reward
+    "evaluator-identity": "evaluators",  # evaluation only, never a reward
+    "evaluator-prompt": "evaluators",  # evaluation only, never a reward
 }
 
 

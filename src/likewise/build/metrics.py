@@ -1,4 +1,4 @@
-"""What rates pictures in an evaluation."""
+"""What rates images in an evaluation."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from likewise.protocols import Encoder, Reward
 from likewise.rewards.clip import ClipI, ClipT
 from likewise.rewards.common.likeness import Transform
 from likewise.rewards.dino import DinoReward
-from likewise.rewards.mobilenet import MobileNetJudge
+from likewise.rewards.mobilenet import MobileNetEvaluator
 
 
 def default_encoders(benchmark: str | Path) -> dict[str, str]:
     """Metric → encoder, where nobody names any: those of published tables, for photos.
 
-    Stickers have rewards and judges of their own for the prompt, and to the nano CLIP's picture
+    Stickers have rewards and evaluators of their own for the prompt, and to the nano CLIP's image
     embeddings subjects look much alike.
     """
     if str(benchmark) == STICKER_BENCH:
@@ -117,7 +117,7 @@ LIKENESS: dict[str, Callable[[str, torch.device], Encoder]] = {
     "dino": _dino,
     "dinov2": _dino,
     "clip-i": lambda encoder, device: ClipI(model_path(encoder), device),
-    "mobilenet": MobileNetJudge,
+    "mobilenet": MobileNetEvaluator,
 }
 
 

@@ -34,6 +34,6 @@ def build_parts(recipe: Recipe, device: torch.device) -> Parts:
         rewards=rewards,
         stream=datasets.stream,
         evaluation_tasks=datasets.evaluation_tasks,
-        judges=evaluators,
+        evaluators=evaluators,
         fingerprints=datasets.fingerprints,
     )

@@ -1,4 +1,4 @@
-"""What rates pictures in training."""
+"""What rates images in training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from likewise.build.judges import build_sticker_evaluators
+from likewise.build.evaluators import build_sticker_evaluators
 from likewise.build.models import model_path
 from likewise.config import rewards as sections
 from likewise.config.problems import RecipeError, describe
@@ -110,7 +110,7 @@ def check_reward(kind: str, settings: Mapping[str, Any]) -> sections.Reward:
     except ValidationError as error:
         raise RecipeError(describe(error, _One, lambda path: "")) from None
     if isinstance(section, sections.InGroupDiversity):
-        raise RecipeError(f"{kind} compares the pictures of a group, and says nothing of one alone")
+        raise RecipeError(f"{kind} compares the images of a group, and says nothing of one alone")
     return section
 
 
@@ -121,7 +121,7 @@ class _One(Section):
 
 
 class _Encoders:
-    """DINOs by their model: rewards that look at whole pictures share one."""
+    """DINOs by their model: rewards that look at whole images share one."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

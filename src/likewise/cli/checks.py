@@ -175,7 +175,7 @@ def check_models() -> Iterator[Finding]:
         seconds = time.perf_counter() - started
     sane = bool(v.isfinite().all())
     advice = "" if sane else "torch computes nonsense here: try another version, or float32"
-    text = f"{1000 * seconds:.0f} ms for one picture" + ("" if sane else ", and not a number")
+    text = f"{1000 * seconds:.0f} ms for one image" + ("" if sane else ", and not a number")
     yield Finding("nano, one step", "ok" if sane else "problem", text, advice)
 
 

@@ -102,7 +102,7 @@ def _workers(plan: Plan) -> list[Worker]:
 
 
 def _write_results(plan: Plan) -> None:
-    """results.json and results.md; and the judges' part of them on the screen."""
+    """results.json and results.md; and the evaluators' part of them on the screen."""
     from likewise.study.results import compute_results
     from likewise.study.tables import results_markdown
 

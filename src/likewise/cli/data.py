@@ -1,4 +1,4 @@
-"""`likewise data check`: are the rows and pictures of a data set fit for training?"""
+"""`likewise data check`: are the rows and images of a data set fit for training?"""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def check(
     looked = "decoded" if decode else "headers read"
     console.print(
         f"{shown(str(path))} ({checked.kind}): {report.rows:,} rows, {report.bad:,} bad "
-        f"(pictures: {looked})"
+        f"(images: {looked})"
     )
     if report.bad:
         raise typer.Exit(FAILED)

@@ -110,9 +110,9 @@ def _work_rows(recipe: Recipe, plan: Plan) -> list[tuple[str, str]]:
     rows = [
         ("iterations", f"{total}"),
         (
-            "pictures per iteration",
-            f"{plan.tasks} tasks × {plan.group_size} members = {one.pictures}; "
-            f"{one.pictures * total:,} in all",
+            "images per iteration",
+            f"{plan.tasks} tasks × {plan.group_size} members = {one.images}; "
+            f"{one.images * total:,} in all",
         ),
         ("trained steps", f"{plan.trained} of {plan.num_steps}"),
         ("forwards per iteration", f"{one.rollout:,.0f} in the rollout, without gradient"),
@@ -122,8 +122,8 @@ def _work_rows(recipe: Recipe, plan: Plan) -> list[tuple[str, str]]:
         rows.append(("", f"{one.reference:,} of the frozen reference, for the KL"))
     rows.append(("optimiser steps", f"{plan.updates:,}"))
     if plan.evaluations:
-        pictures = plan.evaluation.pictures
-        rows.append(("evaluations", f"{plan.evaluations} × {pictures} pictures"))
+        images = plan.evaluation.images
+        rows.append(("evaluations", f"{plan.evaluations} × {images} images"))
         names = ", ".join(recipe.evaluator_names)
         rows.append(("", f"by the rewards and held-out evaluators ({names})" if names else _ALONE))
     if isinstance(recipe.data, DreamBench):

@@ -1,4 +1,4 @@
-"""`likewise evaluate`: how good pictures are, as a table and a folder of numbers and pictures."""
+"""`likewise evaluate`: how good images are, as a table and a folder of numbers and images."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from likewise.evaluation.summary import Summary
 
 EXPLAINED = {
-    "judge/identity": "same subject (judge)",
-    "judge/prompt": "prompt followed (judge)",
+    "evaluator/identity": "same subject (evaluator)",
+    "evaluator/prompt": "prompt followed (evaluator)",
 }
 MARK = "*"  # on systems that were trained on subjects of the benchmark
-FIRST = ("reward/", "judge/")  # rows at the top; metrics follow below a line
+FIRST = ("reward/", "evaluator/")  # rows at the top; metrics follow below a line
 
 
 class Protocol(StrEnum):
@@ -182,8 +182,8 @@ def evaluate(
             SafeConsole().print(joint_table({**others, str(found.folder): found.summary}))
         sheet = found.folder / BEFORE_AFTER
         if sheet.exists():
-            say(f"before and after, as pictures: {sheet}")
-        say(f"all numbers: {found.folder / SUMMARY}, by picture in */scores.parquet")
+            say(f"before and after, as images: {sheet}")
+        say(f"all numbers: {found.folder / SUMMARY}, by image in */scores.parquet")
 
 
 def _shown(progress: Progress) -> Callable[[str, int, int], None]:
@@ -211,7 +211,7 @@ def _pair(word: str) -> tuple[str, str]:
 
 
 def table(summary: Summary) -> Table:
-    """Rewards and judges, where there are any, then metrics; what nobody knows is left out."""
+    """Rewards and evaluators, where there are any, then metrics; what nobody knows is left out."""
     from likewise.evaluation.summary import UNKNOWN, table_rows
 
     header, *rows = table_rows(summary)
@@ -282,9 +282,9 @@ def _headed(summary: Summary, header: Sequence[str]) -> Table:
 
 def _explained(metric: str) -> str:
     kind, _, name = metric.partition("/")
-    if metric in EXPLAINED or kind not in ("reward", "judge"):
+    if metric in EXPLAINED or kind not in ("reward", "evaluator"):
         return EXPLAINED.get(metric, metric)
-    return f"{name} ({kind})" if kind == "judge" else f"{name} reward"
+    return f"{name} ({kind})" if kind == "evaluator" else f"{name} reward"
 
 
 def _colour(change: Estimate) -> str:

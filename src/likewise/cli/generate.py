@@ -1,4 +1,4 @@
-"""`likewise generate`: draw the subject of a picture as a prompt says."""
+"""`likewise generate`: draw the subject of an image as a prompt says."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def generate(
     recipe: RecipeOption = None,
     out: Annotated[
         Path,
-        typer.Option(help="Image file to write; several are numbered, as in picture-0.png."),
-    ] = Path("picture.png"),
+        typer.Option(help="Image file to write; several are numbered, as in image-0.png."),
+    ] = Path("image.png"),
     seed: Annotated[int, typer.Option(help="Seed of the initial noise.")] = 0,
     count: Annotated[int, typer.Option(min=1, help="Number of images to draw.")] = 1,
     best: BestOption = False,
@@ -42,17 +42,17 @@ def generate(
 
         from likewise import api
 
-        pictures = api.generate(
+        images = api.generate(
             reference, prompt, adapter, recipe, seed, count, best, device, trust_code
         )
         out.parent.mkdir(parents=True, exist_ok=True)
-        for file, picture in zip(files, pictures, strict=True):
-            _save(picture, file)
+        for file, image in zip(files, images, strict=True):
+            _save(image, file)
             say(str(file))
 
 
-def _save(picture: Image.Image, file: Path) -> None:
-    """Write a picture whole or not at all.
+def _save(image: Image.Image, file: Path) -> None:
+    """Write an image whole or not at all.
 
     Raises:
         OSError: it cannot be written, as on a full disk; whatever was there stays.
@@ -60,7 +60,7 @@ def _save(picture: Image.Image, file: Path) -> None:
     from likewise.records.files import write_atomically
 
     content = BytesIO()
-    picture.save(content, format=_format(file))
+    image.save(content, format=_format(file))
     write_atomically(file, content.getvalue())
 
 
@@ -73,7 +73,7 @@ def _format(file: Path) -> str | None:
 
 
 def _files(out: Path, count: int) -> list[Path]:
-    """Where the pictures go.
+    """Where the images go.
 
     Raises:
         ValueError: nothing can be written there; better now than after drawing.
@@ -81,9 +81,9 @@ def _files(out: Path, count: int) -> list[Path]:
     from PIL import Image
 
     if out.is_dir():
-        raise ValueError(f"--out {out} is a folder: name a picture in it, as {out / 'picture.png'}")
+        raise ValueError(f"--out {out} is a folder: name an image in it, as {out / 'image.png'}")
     if _format(out) not in Image.SAVE:
-        raise ValueError(f"--out {out} does not end like a picture, as in .png, .webp or .jpg")
+        raise ValueError(f"--out {out} does not end like an image, as in .png, .webp or .jpg")
     if count == 1:
         return [out]
     return [out.with_stem(f"{out.stem}-{number}") for number in range(count)]

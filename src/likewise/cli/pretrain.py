@@ -68,7 +68,7 @@ for _part, _help in {
     "generator": "Train the generator: transformer and text encoders; needs the autoencoder.",
     "identity": "Train the identity reward, a nano DINOv2.",
     "prompt": "Train the prompt reward, a nano CLIP.",
-    "judges": "Train both held-out evaluators, which only evaluation uses.",
+    "evaluators": "Train both held-out evaluators, which only evaluation uses.",
     "all": "Train everything above, in order.",
 }.items():
     _train_command(_part, _help)

@@ -47,5 +47,5 @@ def _references(benchmark: str) -> Mapping[str, Image.Image]:
     try:
         return {task.id: task.reference for task in load_benchmark(benchmark)}
     except (ValueError, OSError) as error:
-        say(f"no reference pictures: {error}", err=True)
+        say(f"no reference images: {error}", err=True)
         return {}

@@ -71,7 +71,7 @@ def serve_reward(
             help="Number of connections open at once; a new one replaces one that shows no token.",
         ),
     ] = 256,
-    max_pictures: Annotated[
+    max_images: Annotated[
         int,
         typer.Option(
             min=1,
@@ -98,7 +98,7 @@ def serve_reward(
         token = read_token(host)
         limits = Limits(
             request_bytes=int(max_request_mb * 2**20),
-            pictures=max_pictures,
+            images=max_images,
             pixels=max_pixels,
             requests=max_requests,
             connections=max_connections,

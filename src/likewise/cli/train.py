@@ -210,7 +210,7 @@ def _how_it_stands(path: Path) -> str:
 
 
 def _end(outcome: Outcome, quiet: bool) -> None:
-    """Say how it ended, and what can be done now; the exit code of a sitting that a signal ended.
+    """Say how it ended, and what can be done now; the exit code of a launch that a signal ended.
 
     Raises:
         typer.Exit: it is not finished.
@@ -219,8 +219,8 @@ def _end(outcome: Outcome, quiet: bool) -> None:
     if outcome.finished:
         _say(
             f"finished: {outcome.iteration} iterations in {path}\n"
-            f"look at it:   metrics.jsonl, and pictures in {path / 'samples'}\n"
-            f"draw with it: likewise generate --adapter {path} --reference PICTURE --prompt TEXT",
+            f"look at it:   metrics.jsonl, and images in {path / 'samples'}\n"
+            f"draw with it: likewise generate --adapter {path} --reference IMAGE --prompt TEXT",
             quiet,
         )
         return

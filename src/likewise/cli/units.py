@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from likewise.study.journal import Journal
 from likewise.study.plan import Plan, Unit
-from likewise.study.runner import Sitting
+from likewise.study.runner import Launch
 from likewise.study.workers import Worker
 from likewise.terminal import SafeConsole, shown
 
@@ -61,18 +61,18 @@ class UnitProgress:
         self.busy[unit] = worker
         self._show()
 
-    def ended(self, sitting: Sitting) -> None:
+    def ended(self, launch: Launch) -> None:
         """One line; all of the problem, if there is one."""
-        del self.busy[sitting.unit]
-        self.left.remove(sitting.unit)
+        del self.busy[launch.unit]
+        self.left.remove(launch.unit)
         say = self.bar.console.print
-        if sitting.end == "finished":
-            say(f"{shown(str(sitting.unit))}: {minutes(sitting.seconds)}")
+        if launch.end == "finished":
+            say(f"{shown(str(launch.unit))}: {minutes(launch.seconds)}")
             self.bar.advance(self.task)
-        elif sitting.end == "stopped":
-            say(f"{shown(str(sitting.unit))}: stopped")
+        elif launch.end == "stopped":
+            say(f"{shown(str(launch.unit))}: stopped")
         else:
-            say(f"[bold red]failed:[/] {shown(sitting.problem)}")
+            say(f"[bold red]failed:[/] {shown(launch.problem)}")
         self._show()
 
     def _show(self) -> None:

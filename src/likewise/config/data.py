@@ -42,7 +42,7 @@ class Photos(Section):
     )
     skip_bad: bool = Field(False, description="go on without bad rows, instead of refusing them")
     workers: NonNegativeInt = Field(
-        2, description="processes that open pictures ahead, per training process"
+        2, description="processes that open images ahead, per training process"
     )
 
 
@@ -56,20 +56,20 @@ class Folder(Photos):
 
 
 class Jsonl(Photos):
-    """A file with one task per line, and pictures beside it."""
+    """A file with one task per line, and images beside it."""
 
     kind: Literal["jsonl"] = "jsonl"
 
 
 class SynCd(Photos):
-    """SynCD: sets of pictures of one object, each picture with its prompt."""
+    """SynCD: sets of images of one object, each image with its prompt."""
 
     kind: Literal["syncd"] = "syncd"
-    references: PositiveInt = Field(1, description="other pictures of the set that condition")
+    references: PositiveInt = Field(1, description="other images of the set that condition")
 
 
 class Subjects200k(Photos):
-    """Subjects200K: Parquet files with pairs of pictures of one object, side by side."""
+    """Subjects200K: Parquet files with pairs of images of one object, side by side."""
 
     kind: Literal["subjects200k"] = "subjects200k"
     quality: int = Field(5, ge=0, le=5, description="least of a pair's three ratings; 0: all pairs")

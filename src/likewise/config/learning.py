@@ -34,7 +34,7 @@ class Optimizer(Section):
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
     warmup_steps: int = Field(0, ge=0, description="optimiser steps")
     updates_per_iteration: PositiveInt = Field(
-        1, description="optimiser steps per iteration, each on its share of the pictures"
+        1, description="optimiser steps per iteration, each on its share of the images"
     )
     ema_decay: Decay | None = Field(None, description="null: no moving average of the adapter")
 

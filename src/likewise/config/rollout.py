@@ -1,4 +1,4 @@
-"""How the pictures of an iteration are drawn."""
+"""How the images of an iteration are drawn."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ TrainedSteps = Annotated[AllSteps | RandomSteps | WindowSteps, Field(discriminat
 
 
 class Rollout(Section):
-    """One iteration's pictures: `tasks` groups of `group_size` members each."""
+    """One iteration's images: `tasks` groups of `group_size` members each."""
 
     tasks: PositiveInt = Field(
         16, le=100_000, description="groups per iteration, over all processes"
     )
-    group_size: int = Field(12, ge=2, le=10_000, description="pictures per task; the paper 12")
+    group_size: int = Field(12, ge=2, le=10_000, description="images per task; the paper 12")
     num_steps: PositiveInt = Field(10, le=1000, description="sampling steps T")
     shift: PositiveFloat | None = Field(
         None, ge=1e-3, le=1e3, description="static; null: the pipeline's own rule"
@@ -94,11 +94,11 @@ class Rollout(Section):
         description="a of Flow-SDE and CPS (0.7), eta of Dance-SDE (the paper 0.4) and DDIM (1)",
     )
     deterministic_tail: int = Field(
-        0, ge=0, description="last steps that follow the ODE, so that no noise stays in pictures"
+        0, ge=0, description="last steps that follow the ODE, so that no noise stays in images"
     )
     trained: TrainedSteps = Field(default_factory=RandomSteps)
     shared_noise: bool = Field(True, description="one initial noise per group (the paper)")
-    micro_batch: PositiveInt = Field(16, description="pictures per forward, in rollout and update")
+    micro_batch: PositiveInt = Field(16, description="images per forward, in rollout and update")
 
     @property
     def transition_facts(self) -> TransitionFacts:

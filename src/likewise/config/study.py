@@ -33,7 +33,7 @@ STUDIES = Shelf(
     "name: my-study",
 )
 NAME = r"^\w[\w.-]*$"  # of what becomes a folder
-AIMS = ("judge/identity", "judge/prompt")  # where a study names none
+AIMS = ("evaluator/identity", "evaluator/prompt")  # where a study names none
 OWN = ("name", "description", "credit")  # of an arm; everything else is equal
 
 
@@ -187,7 +187,7 @@ def _aim_problems(evaluation: StudyEvaluation, recipe: Recipe) -> list[str]:
     evaluators = tuple(recipe.evaluators or ())
     if recipe.evaluators is None and evaluation.benchmark == "sticker-bench":
         evaluators = STICKER_EVALUATORS
-    known = {"judge": evaluators, "reward": tuple(recipe.rewards)}
+    known = {"evaluator": evaluators, "reward": tuple(recipe.rewards)}
     found = []
     if len(set(evaluation.aims)) < len(evaluation.aims):
         found.append("evaluation.aims: the two must differ")

@@ -40,7 +40,7 @@ def mix(a: Colour, b: Colour, t: float) -> Colour:
 
 
 def gradient(size: int, *stops: Stop) -> Image.Image:
-    """A picture shaded from top to bottom through the stops."""
+    """An image shaded from top to bottom through the stops."""
     rows = (np.arange(size) + 0.5) / size
     at = [stop[0] for stop in stops]
     column = np.empty((size, 1, 3), np.uint8)
@@ -51,7 +51,7 @@ def gradient(size: int, *stops: Stop) -> Image.Image:
 
 
 class Canvas:
-    """An oversampled picture that is painted in unit coordinates."""
+    """An oversampled image that is painted in unit coordinates."""
 
     def __init__(self, size: int, *stops: Stop) -> None:
         self.scale = size * _OVERSAMPLE

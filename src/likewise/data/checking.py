@@ -44,7 +44,7 @@ class Report:
 def check_source(
     source: Source, decode: bool = False, processes: int = 1, examples: int = 3
 ) -> Report:
-    """Check rows, then the headers of all pictures, or every pixel if `decode`; then for twins too.
+    """Check rows, then the headers of all images, or every pixel if `decode`; then for twins too.
 
     The report does not depend on the number of processes.
     """
@@ -61,7 +61,7 @@ def check_source(
 
 
 def check_rows(source: Source, rows: np.ndarray, decode: bool, examples: int) -> Problems:
-    """Look at the pictures of some rows, which are in ascending order."""
+    """Look at the images of some rows, which are in ascending order."""
     problems, wanted = Problems(examples), set(rows.tolist())
     for entry in source.entries(int(rows[0]), int(rows[-1]) + 1, content=True):
         if entry.row not in wanted:
@@ -71,7 +71,7 @@ def check_rows(source: Source, rows: np.ndarray, decode: bool, examples: int) ->
                 check_entry(entry, decode)
             except DamageError as damage:
                 problems.add(Problem(entry.row, entry.where, damage.what, damage.detail))
-        else:  # its pictures could not even be read
+        else:  # its images could not even be read
             problems.add(entry)
     return problems
 

@@ -1,7 +1,7 @@
 """DreamBench as tasks: 30 subjects × 25 prompts, from a folder in google/dreambooth's layout.
 
 Prompts name the class only ("a dog in the jungle"): the templates' slot for a unique token stays
-empty, as it does for every system that knows its subject from a reference picture.
+empty, as it does for every system that knows its subject from a reference image.
 
 The prompts file does not say what a prompt asks for; the words around the class do:
 
@@ -32,7 +32,7 @@ from likewise.data.dreambench_files import (
     photo_files,
     read_sheet,
 )
-from likewise.pictures import open_picture
+from likewise.images import open_image
 from likewise.types import Task
 
 LIVE_CLASSES = {"cat", "dog"}  # google/dreambooth: "9 … are live subjects (dogs and cats)"
@@ -61,13 +61,13 @@ def dreambench_tasks(folder: Path) -> list[Task]:
 
 
 def _subject_tasks(root: Path, sheet: Sheet, subject: str) -> Iterator[Task]:
-    reference, *others = [open_picture(file) for file in photo_files(root, subject)]
+    reference, *others = [open_image(file) for file in photo_files(root, subject)]
     for words in subject_words(sheet, subject):
         yield Task(**words, reference=reference, other_photos=tuple(others))
 
 
 def subject_words(sheet: Sheet, subject: str) -> Iterator[dict[str, Any]]:
-    """All fields but the pictures of each of a subject's tasks."""
+    """All fields but the images of each of a subject's tasks."""
     class_name = sheet.classes[subject]
     live = class_name in LIVE_CLASSES
     for number, template in enumerate(sheet.templates[LIVE if live else OBJECT]):

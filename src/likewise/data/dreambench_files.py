@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from likewise.pictures import SUFFIXES, is_litter
+from likewise.images import SUFFIXES, is_litter
 
 PROMPTS = "prompts_and_classes.txt"
 REFERENCES = "single_reference.json"

@@ -15,7 +15,7 @@ class DreamBenchSource:
     """Implements :class:`likewise.data.entries.Source`.
 
     Raises:
-        ValueError, FileNotFoundError: as `dreambench_tasks`, but for pictures and their folders.
+        ValueError, FileNotFoundError: as `dreambench_tasks`, but for images and their folders.
     """
 
     notes: Sequence[str] = ()
@@ -43,5 +43,5 @@ class DreamBenchSource:
         try:
             files = photo_files(self.root, subject)
         except FileNotFoundError as error:
-            return DamageError("missing picture", str(error))
+            return DamageError("missing image", str(error))
         return tuple(Stored(str(file.relative_to(self.root)), str(file)) for file in files)

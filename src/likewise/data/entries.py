@@ -1,6 +1,6 @@
-"""Rows of a data set before their pictures are opened, and what can be wrong with one.
+"""Rows of a data set before their images are opened, and what can be wrong with one.
 
-A source is an index of rows. It tells quickly what a row asks for and where its pictures are, so
+A source is an index of rows. It tells quickly what a row asks for and where its images are, so
 that data sets need not fit in memory.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from likewise.config.json_text import check_text
-from likewise.pictures import dead_link
+from likewise.images import dead_link
 
 
 class DamageError(ValueError):
@@ -39,11 +39,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Stored:
-    """A picture that is not open yet: in a file, or as the bytes of one.
+    """An image that is not open yet: in a file, or as the bytes of one.
 
     Attributes:
         name: For messages.
-        file: Absolute; None where the picture is in `content`.
+        file: Absolute; None where the image is in `content`.
         content: None where it is in a file, or was not asked for.
         optional: Whether there may be no such file.
     """
@@ -54,10 +54,10 @@ class Stored:
     optional: bool = False
 
     def box(self, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-        """Which part of the stored picture is meant, in pixels; None for all of it.
+        """Which part of the stored image is meant, in pixels; None for all of it.
 
         Raises:
-            DamageError: a picture of this size does not have that part.
+            DamageError: an image of this size does not have that part.
         """
         return None
 
@@ -74,7 +74,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Entry:
-    """A task before its pictures are opened; what is not here is as in `likewise.types.Task`.
+    """A task before its images are opened; what is not here is as in `likewise.types.Task`.
 
     Attributes:
         row: Its number in the source.
@@ -106,14 +106,14 @@ class Entry:
         return mask is not None and not (mask.optional and mask.absent)
 
     @property
-    def pictures(self) -> tuple[Stored, ...]:
+    def images(self) -> tuple[Stored, ...]:
         """All but the masks."""
         return self.references + self.others
 
     @property
     def stored(self) -> tuple[Stored, ...]:
-        """All pictures, masks too."""
-        return self.pictures + tuple(mask for mask in self.masks if mask is not None)
+        """All images, masks too."""
+        return self.images + tuple(mask for mask in self.masks if mask is not None)
 
 
 class Source(Protocol):
@@ -130,10 +130,10 @@ class Source(Protocol):
         ...
 
     def entries(self, start: int, stop: int, content: bool) -> Iterator[Entry | Problem]:
-        """Rows `start` to `stop`, in order; no picture is opened.
+        """Rows `start` to `stop`, in order; no image is opened.
 
         Args:
-            content: Whether pictures that are not in files of their own are needed.
+            content: Whether images that are not in files of their own are needed.
         """
         ...
 

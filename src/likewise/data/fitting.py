@@ -5,36 +5,36 @@ from __future__ import annotations
 from PIL import Image, ImageOps
 
 from likewise.config.policies import PolicySection
-from likewise.pictures import on_white
+from likewise.images import on_white
 
 LONGEST_SIDE = 1024  # pixels of a held-out photo: no encoder looks at more, and services limit it
 SMALLEST_SIDE = 16  # pixels of a reference; less shows nobody which subject is meant
 
 
-def fit_reference(picture: Image.Image, policy: PolicySection) -> Image.Image:
-    """The middle of a picture, in the shape and size that the policy draws.
+def fit_reference(image: Image.Image, policy: PolicySection) -> Image.Image:
+    """The middle of an image, in the shape and size that the policy draws.
 
-    Where the policy finds a size of its own, the picture is only made RGB.
+    Where the policy finds a size of its own, the image is only made RGB.
 
     Raises:
         ValueError: a side is shorter than 16 pixels.
     """
-    if min(picture.size) < SMALLEST_SIDE:
+    if min(image.size) < SMALLEST_SIDE:
         raise ValueError(
-            f"the reference is {picture.width}×{picture.height} pixels: "
+            f"the reference is {image.width}×{image.height} pixels: "
             f"each side must have at least {SMALLEST_SIDE}"
         )
-    picture = on_white(picture)
+    image = on_white(image)
     if policy.resizes_references:
-        return picture
-    return ImageOps.fit(picture, (policy.width, policy.height), Image.Resampling.LANCZOS)
+        return image
+    return ImageOps.fit(image, (policy.width, policy.height), Image.Resampling.LANCZOS)
 
 
-def fit_held_out(picture: Image.Image) -> Image.Image:
+def fit_held_out(image: Image.Image) -> Image.Image:
     """A photo that only rewards look at: whole, scaled down to 1024 pixels at most."""
-    picture = on_white(picture)
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    return picture
+    image = on_white(image)
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    return image
 
 
 def fit_mask(mask: Image.Image, size: tuple[int, int], policy: PolicySection) -> Image.Image:

@@ -28,7 +28,7 @@ from likewise.config.data import Folder
 from likewise.data.dreambench import kind_and_complexity
 from likewise.data.dreambench_files import is_photo
 from likewise.data.entries import DamageError, Entry, Problem, Stored
-from likewise.pictures import SUFFIXES, dead_link, is_litter
+from likewise.images import SUFFIXES, dead_link, is_litter
 
 PROMPTS, CLASS, MASKS = "prompts.txt", "class.txt", "masks"
 SLOT = "{}"
@@ -84,7 +84,7 @@ class FolderSource:
             where = subject.name
             try:
                 if not subject.photos:
-                    raise DamageError("missing picture", self._no_photo(subject))
+                    raise DamageError("missing image", self._no_photo(subject))
                 if not subject.prompts:
                     raise DamageError("empty prompt", f"no {PROMPTS} here or beside it has any")
                 where = f"{subject.name}, {subject.prompts[number][0]}"

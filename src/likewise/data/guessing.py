@@ -7,7 +7,7 @@ from pathlib import Path
 from likewise.data.dreambench_files import PROMPTS as DREAMBENCH_PROMPTS
 from likewise.data.folder import PROMPTS as FOLDER_PROMPTS
 from likewise.data.syncd import PATTERN as SYNCD_METADATA
-from likewise.pictures import is_litter
+from likewise.images import is_litter
 
 
 def guess_kind(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Which rows of a data set are for training, which for evaluation, and which are bad.
 
-No picture is opened: paths, texts and types are looked at, and whether files exist.
+No image is opened: paths, texts and types are looked at, and whether files exist.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Problems:
             known += problems[: self.examples - len(known)]
 
     def __str__(self) -> str:
-        """ "3 missing picture (a.jsonl, line 7: dog.png), 1 duplicate id (…)"."""
+        """ "3 missing image (a.jsonl, line 7: dog.png), 1 duplicate id (…)"."""
         return ", ".join(
             f"{count} {what} ({self.first[what][0].where}: {self.first[what][0].detail})"
             for what, count in self.counts.most_common()
@@ -97,7 +97,7 @@ def _facts(entry: Entry) -> bytes:
 
 
 def _size(stored: Stored) -> int:
-    """Bytes of a stored picture's file; -1 where there is none."""
+    """Bytes of a stored image's file; -1 where there is none."""
     try:
         return -1 if stored.file is None else os.stat(stored.file).st_size
     except OSError:
@@ -105,12 +105,12 @@ def _size(stored: Stored) -> int:
 
 
 def _problem(entry: Entry | Problem, ids: set[int]) -> Problem | None:
-    """What is wrong with a row, beside pictures that are there; `ids` grows."""
+    """What is wrong with a row, beside images that are there; `ids` grows."""
     if isinstance(entry, Problem):
         return entry
     for stored in entry.stored:
         if not stored.optional and stored.absent:
-            return Problem(entry.row, entry.where, "missing picture", stored.problem)
+            return Problem(entry.row, entry.where, "missing image", stored.problem)
     mark = hash(entry.id)  # 64 bits instead of the text
     if mark in ids:
         return Problem(entry.row, entry.where, "duplicate id", f"{entry.id!r} is taken")

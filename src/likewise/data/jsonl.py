@@ -1,4 +1,4 @@
-"""A manifest: a file with one task per line, as JSON; pictures lie beside it.
+"""A manifest: a file with one task per line, as JSON; images lie beside it.
 
     {"id": "dog-1", "prompt": "a dog on a beach", "references": ["dog/0.jpg"]}
 

@@ -46,7 +46,7 @@ class Opener:
             return self._ahead.pop(row).result()
         except BrokenProcessPool as error:
             raise OSError(
-                "a process that opens pictures died, perhaps for want of memory: "
+                "a process that opens images died, perhaps for want of memory: "
                 "use fewer data.workers"
             ) from error
 

@@ -1,11 +1,11 @@
-"""Entries → tasks: where the pictures of a row are opened, or only looked at."""
+"""Entries → tasks: where the images of a row are opened, or only looked at."""
 
 from __future__ import annotations
 
 from likewise.config.policies import PolicySection
 from likewise.data.entries import DamageError, Entry, Problem, Source
 from likewise.data.fitting import fit_held_out, fit_mask, fit_reference
-from likewise.data.reading import check_mask, check_picture, read_mask, read_picture
+from likewise.data.reading import check_image, check_mask, read_image, read_mask
 from likewise.types import Task
 
 
@@ -21,12 +21,12 @@ def open_row(source: Source, row: int, policy: PolicySection) -> Task | Problem:
 
 
 def open_task(entry: Entry, policy: PolicySection) -> Task:
-    """The task with its pictures; references, and the first one's mask, fit the policy.
+    """The task with its images; references, and the first one's mask, fit the policy.
 
     Raises:
-        DamageError: a picture cannot be used.
+        DamageError: an image cannot be used.
     """
-    first, *more = [read_picture(stored) for stored in entry.references]
+    first, *more = [read_image(stored) for stored in entry.references]
     mask = read_mask(entry.masks[0], first.size) if entry.masks and entry.masks[0] else None
     return Task(
         id=entry.id,
@@ -38,18 +38,18 @@ def open_task(entry: Entry, policy: PolicySection) -> Task:
         complexity=entry.complexity,
         reference=fit_reference(first, policy),
         reference_mask=None if mask is None else fit_mask(mask, first.size, policy),
-        other_photos=tuple(fit_held_out(read_picture(stored)) for stored in entry.others),
-        more_references=tuple(fit_reference(picture, policy) for picture in more),
+        other_photos=tuple(fit_held_out(read_image(stored)) for stored in entry.others),
+        more_references=tuple(fit_reference(image, policy) for image in more),
     )
 
 
 def check_entry(entry: Entry, decode: bool) -> None:
-    """Look at the headers of all pictures, or at every pixel if `decode`.
+    """Look at the headers of all images, or at every pixel if `decode`.
 
     Raises:
         DamageError: the first that cannot be used.
     """
-    sizes = [check_picture(stored, decode) for stored in entry.pictures]
+    sizes = [check_image(stored, decode) for stored in entry.images]
     for mask, size in zip(entry.masks, sizes, strict=False):
         if mask is not None:
             check_mask(mask, size, decode)

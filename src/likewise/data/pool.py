@@ -1,6 +1,6 @@
-"""Processes that look at pictures. They import no torch, and end with the process that began them.
+"""Processes that look at images. They import no torch, and end with the process that began them.
 
-Pillow decodes one picture on one core; and what a damaged file does to a decoder, it does there.
+Pillow decodes one image on one core; and what a damaged file does to a decoder, it does there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Drawing one picture of the sticker world: a subject, changed as asked, on a background.
+"""Drawing one image of the sticker world: a subject, changed as asked, on a background.
 
 A :class:`Spec` says what must be so; what it leaves open (the light, details of the scene) is
 drawn from the given random generator. Same spec and seed, same bytes. Sizes and places are
@@ -18,7 +18,7 @@ from likewise.data.marks import Mark, mark_layer
 from likewise.data.scenes import SCENES, draw_backdrop, draw_scene
 from likewise.data.sticker_art import MIP_SIDES, StickerArt, nearest
 
-SIDE = 64  # pictures are SIDE × SIDE pixels
+SIDE = 64  # images are SIDE × SIDE pixels
 
 # The middle tone of each colour; shadows and highlights follow the sticker's own luminance.
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -54,7 +54,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a picture must show. ``None`` leaves an attribute at its usual value.
+    """What an image must show. ``None`` leaves an attribute at its usual value.
 
     Raises:
         ValueError: unknown scene, colour, size or place (the message names it).
@@ -131,15 +131,15 @@ def _posed(source: Image.Image, spec: Spec) -> Image.Image:
     )
 
 
-def _coloured(picture: Image.Image, spec: Spec, mean_luminance: float) -> Image.Image:
+def _coloured(image: Image.Image, spec: Spec, mean_luminance: float) -> Image.Image:
     if spec.variant.hue:
-        hue, saturation, value = picture.convert("HSV").split()
+        hue, saturation, value = image.convert("HSV").split()
         turn = round(spec.variant.hue * 256 / 360)
         hue = hue.point([(level + turn) % 256 for level in range(256)])
-        picture = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+        image = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
     if spec.colour is None:
-        return picture
-    luminance = picture.convert("L")
+        return image
+    luminance = image.convert("L")
     return Image.merge(
         "RGB", [luminance.point(ramp) for ramp in _ramps(spec.colour, mean_luminance)]
     )

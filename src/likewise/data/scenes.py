@@ -2,7 +2,7 @@
 
 Every scene is painted with bold shapes in a palette of its own, so that a very small
 autoencoder can keep it and a very small classifier can name it. What identifies a scene
-reaches all edges of the picture, because a subject is pasted over its centre.
+reaches all edges of the image, because a subject is pasted over its centre.
 """
 
 from __future__ import annotations
@@ -315,7 +315,7 @@ _PASTELS = ((232, 232, 234), (222, 230, 240), (240, 230, 222), (226, 238, 228), 
 
 
 def draw_scene(name: str, rng: np.random.Generator, size: int = 64) -> Image.Image:
-    """Draw one variation of the named scene as an RGB picture of size by size."""
+    """Draw one variation of the named scene as an RGB image of size by size."""
     if name not in SCENES:
         close = difflib.get_close_matches(name, SCENES, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""

@@ -43,7 +43,7 @@ class Pixels:
     mean_luminance: float
 
     def at_least(self, side: float) -> Image.Image:
-        """The smallest stored picture whose longest side is at least `side` pixels."""
+        """The smallest stored image whose longest side is at least `side` pixels."""
         fitting = [mip for mip in self.mips if max(mip.size) >= side]
         return fitting[-1] if fitting else self.mips[0]
 
@@ -105,30 +105,30 @@ def _load_pixels(path: Path) -> Pixels:
     if not path.exists():
         raise FileNotFoundError(f"sticker file not found: {path}")
     try:
-        picture = Image.open(path)
-        picture.load()
+        image = Image.open(path)
+        image.load()
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"sticker file is damaged or not a picture: {path}: {error}") from error
-    if picture.mode != "RGBA":
+        raise ValueError(f"sticker file is damaged or not an image: {path}: {error}") from error
+    if image.mode != "RGBA":
         raise ValueError(
-            f"sticker file must be RGBA (transparent background): {path} is {picture.mode}"
+            f"sticker file must be RGBA (transparent background): {path} is {image.mode}"
         )
-    return Pixels(mips=tuple(_mips(picture)), mean_luminance=_mean_luminance(picture))
+    return Pixels(mips=tuple(_mips(image)), mean_luminance=_mean_luminance(image))
 
 
-def _mips(picture: Image.Image) -> Iterable[Image.Image]:
-    longest = max(picture.size)
+def _mips(image: Image.Image) -> Iterable[Image.Image]:
+    longest = max(image.size)
     for side in MIP_SIDES:
-        width, height = (max(1, round(length * side / longest)) for length in picture.size)
-        yield picture.resize((width, height), Image.Resampling.LANCZOS)
+        width, height = (max(1, round(length * side / longest)) for length in image.size)
+        yield image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _mean_luminance(picture: Image.Image) -> float:
-    weights = picture.getchannel("A").histogram()
+def _mean_luminance(image: Image.Image) -> float:
+    weights = image.getchannel("A").histogram()
     if not sum(weights[128:]):
         return 128.0
-    subject = picture.getchannel("A").point(lambda alpha: 255 * (alpha >= 128))
-    histogram = picture.convert("L").histogram(mask=subject)
+    subject = image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128))
+    histogram = image.convert("L").histogram(mask=subject)
     return sum(level * count for level, count in enumerate(histogram)) / sum(histogram)
 
 

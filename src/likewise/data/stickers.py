@@ -1,7 +1,7 @@
 """The sticker world as tasks: any number of training tasks, and the fixed *sticker bench*.
 
 Sticker bench = 30 held-out subjects × 25 prompts (8 scene, 5 property, 4 layout, 8 combination),
-written down in ``sticker_bench.json``; pictures are rendered from it, deterministically.
+written down in ``sticker_bench.json``; images are rendered from it, deterministically.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def bench_subset(count: int) -> list[Task]:
 def make_task(
     id: str, subject: str, prompt: str, constraints: Mapping[str, str], art: StickerArt
 ) -> Task:
-    """A task with its pictures; everything random about them follows from subject and id.
+    """A task with its images; everything random about them follows from subject and id.
 
     All tasks of a held-out subject share one reference and its other photos, as in DreamBench.
     """
@@ -105,7 +105,7 @@ def make_task(
 
 @dataclass(frozen=True)
 class SubjectPhotos:
-    """The picture that conditions the generator, and others that it never sees."""
+    """The image that conditions the generator, and others that it never sees."""
 
     reference: Drawing
     others: tuple[Image.Image, ...]
@@ -135,7 +135,7 @@ def individual(key: str) -> Variant:
 
 
 def truth(task: Task, seed: int = 0, art: StickerArt | None = None) -> Drawing:
-    """A picture that fulfils the task perfectly: what the world itself would draw."""
+    """An image that fulfils the task perfectly: what the world itself would draw."""
     rng = numpy_rng("truth", task.id, seed)
     art = art or shipped_art()
     key = task.subject if art[task.subject].held_out else task.id

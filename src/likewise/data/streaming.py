@@ -26,7 +26,7 @@ class PhotoStream:
     `index` is always the same one.
 
     Attributes:
-        rows: Numbers of good rows, as far as can be told without opening pictures.
+        rows: Numbers of good rows, as far as can be told without opening images.
         ahead: How many tasks after one that is asked for are opened ahead of time.
     """
 
@@ -42,7 +42,7 @@ class PhotoStream:
             if isinstance(found, Task):
                 return found
             refuse_or_log(found, self.settings)
-        raise ValueError(f"{self.settings.path} has no good picture in {after + 1} rows")
+        raise ValueError(f"{self.settings.path} has no good image in {after + 1} rows")
 
 
 def first_tasks(opener: Opener, rows: Epochs[int], count: int, settings: Photos) -> list[Task]:
@@ -76,7 +76,7 @@ def refuse_or_log(found: Problem | Problems, settings: Photos) -> None:
         ValueError: it is not.
     """
     if not settings.skip_bad:
-        decode = " --decode" if isinstance(found, Problem) else ""  # found by opening pictures
+        decode = " --decode" if isinstance(found, Problem) else ""  # found by opening images
         raise ValueError(
             f"{settings.path} has bad rows: {found}\n"
             f"see them all: likewise data check {quote(settings.path)} --kind {settings.kind}"

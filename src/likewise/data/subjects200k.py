@@ -1,8 +1,8 @@
-"""Subjects200K (Tan et al., arXiv:2411.15098): pairs of generated pictures of one object.
+"""Subjects200K (Tan et al., arXiv:2411.15098): pairs of generated images of one object.
 
 The published data set (Hugging Face, Yuanshi/Subjects200K) is ``data/train-*.parquet`` with
 
-    image               {bytes, path}: both pictures side by side, 1056×528 pixels
+    image               {bytes, path}: both images side by side, 1056×528 pixels
     description         {item, description_0, description_1, category, description_valid}
     quality_assessment  {compositeStructure, objectConsistency, imageQuality}, each 0 to 5
     collection          "collection_1", "collection_2"
@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from likewise.config.data import Subjects200k
 from likewise.data.entries import DamageError, Entry, Problem, Stored, checked_prompt
-from likewise.pictures import is_litter
+from likewise.images import is_litter
 
 RATINGS = ("compositeStructure", "objectConsistency", "imageQuality")
 SIDES = ("left", "right")
@@ -39,7 +39,7 @@ TOO_LITTLE = 16  # pixels; less is no half
 
 @dataclass(frozen=True)
 class Half(Stored):
-    """One of two square pictures side by side, each with `padding` pixels around it."""
+    """One of two square images side by side, each with `padding` pixels around it."""
 
     side: int = 0
     padding: int = 0
@@ -169,7 +169,7 @@ def _good(table: pa.Table, quality: int) -> np.ndarray:
 
 
 def _read(file: Path, group: int, content: bool) -> pa.Table | DamageError:
-    """The rows of a row group, with the pictures' bytes if `content`; or why they cannot be had."""
+    """The rows of a row group, with the images' bytes if `content`; or why they cannot be had."""
     columns = ["description", "image"] if content else ["description"]
     try:
         return pq.ParquetFile(file).read_row_group(group, columns)

@@ -1,16 +1,16 @@
-"""SynCD (Kumari et al., arXiv:2502.01720): sets of two or three pictures of one generated object.
+"""SynCD (Kumari et al., arXiv:2502.01720): sets of two or three images of one generated object.
 
 The published folder (Hugging Face, nupurkmr9/syncd) holds ``*metadata.json``, an array of
 
-    {"filenames": ["17/a.png", …], "prompts": ["…", …],          one prompt per picture
+    {"filenames": ["17/a.png", …], "prompts": ["…", …],          one prompt per image
      "category": "rigid", "category_description": "…", "objaverse_id": "…"}
 
-with paths relative to the folder, and archives of pictures that its ``unzip.sh`` unpacks there. A
-picture's mask, positive on the object and often smaller, is ``masks/<name>.jpg`` beside it.
+with paths relative to the folder, and archives of images that its ``unzip.sh`` unpacks there. A
+image's mask, positive on the object and often smaller, is ``masks/<name>.jpg`` beside it.
 Sources: method/data/data.py and dataset/gen_deformable.py of github.com/nupurkmr9/syncd; the field
 ``category_description`` from users of the published file.
 
-Each picture makes a task: its prompt, conditioned by the next pictures of its set; the picture
+Each image makes a task: its prompt, conditioned by the next images of its set; the image
 itself, which the prompt describes, is held out. Rigid objects are Objaverse's, and many sets show
 the same one: all of them are held out together, by their ``objaverse_id``.
 """
@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from likewise.config.data import SynCd
 from likewise.data.entries import DamageError, Entry, Problem, Stored, checked_prompt, inside
 from likewise.data.spans import array_spans, parse, read_spans
-from likewise.pictures import is_litter
+from likewise.images import is_litter
 
 PATTERN = "*metadata.json"
 
@@ -51,7 +51,7 @@ class Record(BaseModel):
 
 
 class SynCdSource:
-    """Implements :class:`likewise.data.entries.Source`; rows go set by set, picture by picture.
+    """Implements :class:`likewise.data.entries.Source`; rows go set by set, image by image.
 
     Raises:
         ValueError, OSError: there is no such folder, or no metadata in it.
@@ -80,10 +80,10 @@ class SynCdSource:
             number = int(np.searchsorted(self.ends, start, "right"))  # of the set, over all files
             first = int(self.ends[number - 1]) if number else 0
             end = min(stop, int(self.ends[number]))
-            yield from self._pictures(number, first, range(start, end))
+            yield from self._images(number, first, range(start, end))
             start = end
 
-    def _pictures(self, number: int, first: int, rows: range) -> Iterator[Entry | Problem]:
+    def _images(self, number: int, first: int, rows: range) -> Iterator[Entry | Problem]:
         """Some rows of a set, whose first is `first`."""
         place = int(np.searchsorted(self.firsts, number, "right")) - 1
         inner = number - int(self.firsts[place])
@@ -95,9 +95,9 @@ class SynCdSource:
             yield from (Problem(row, where, damage.what, damage.detail) for row in rows)
             return
         for row in rows:
-            yield self._picture(row, f"{where}, picture {row - first}", record, row - first)
+            yield self._image(row, f"{where}, image {row - first}", record, row - first)
 
-    def _picture(self, row: int, where: str, record: Record, number: int) -> Entry | Problem:
+    def _image(self, row: int, where: str, record: Record, number: int) -> Entry | Problem:
         try:
             return self._entry(row, where, record, number)
         except DamageError as damage:
@@ -130,7 +130,7 @@ class SynCdSource:
 
 
 def _scan(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Spans of a file's sets, and rows of each: one per picture; one for a set that is no set."""
+    """Spans of a file's sets, and rows of each: one per image; one for a set that is no set."""
     counts: list[int] = []
 
     def count(record: object) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from likewise.data.entries import DamageError, Entry, Source
-from likewise.data.reading import read_picture
+from likewise.data.reading import read_image
 from likewise.fingerprints import NEAR, distances, exact_half, fingerprint, perceptual_half
 
 BANDS = NEAR + 1  # hashes that differ in NEAR bits are equal in one of so many parts
@@ -55,11 +55,11 @@ def find_twins(looks: Sequence[Look]) -> list[tuple[Look, Look]]:
 
 def _looks(entry: Entry, known: dict[str, Look]) -> Iterator[tuple[str, Look]]:
     # Each half of a pair is a reference of one row, so those without a file are not needed twice.
-    for stored in (one for one in entry.pictures if one.file or one in entry.references):
+    for stored in (one for one in entry.images if one.file or one in entry.references):
         key = stored.file or f"{entry.row}, {stored.name}"
         if key not in known:
             try:
-                mark = fingerprint(read_picture(stored))
+                mark = fingerprint(read_image(stored))
             except DamageError:
                 continue  # which `check_entry` reports
             name = stored.name if stored.file else entry.where

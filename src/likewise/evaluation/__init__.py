@@ -1,10 +1,10 @@
-"""Measuring pictures of runs, models and other systems. Where to look:
+"""Measuring images of runs, models and other systems. Where to look:
 
-- `settings`, `manifest`, `items`: what an evaluation is about, which pictures, and their tasks.
+- `settings`, `manifest`, `items`: what an evaluation is about, which images, and their tasks.
 - `batches`, `drawing`, `scoring`: generation, then scoring, both in batches that survive a kill.
-- `measures`: metrics of one picture.
+- `measures`: metrics of one image.
 - `protocols`, `summary`: averages, and what may stand in one table.
-- `before_after`: a run as one picture.
+- `before_after`: a run as one image.
 - `attribution`: which step's noise decides which score.
 
 Knows policies and rewards by protocol only.

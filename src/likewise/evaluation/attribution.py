@@ -1,6 +1,6 @@
 """How much the noise of each step decides each score: the premise of TDW, measured.
 
-A picture is a function of its initial noise and of the noise of every stochastic step. For score f
+An image is a function of its initial noise and of the noise of every stochastic step. For score f
 and step t, let f_t be the score of the same trajectory with only the noise of t drawn anew. Then
 
     share(t) = E[(f − f_t)²] / (2·Var f)
@@ -35,7 +35,7 @@ from likewise.analysis.intervals import (
 from likewise.analysis.spoilt import in_words
 from likewise.protocols import Condition, Policy, Reward
 from likewise.rollout.sampler import Sampler
-from likewise.rollout.scoring import Scores, score_pictures
+from likewise.rollout.scoring import Scores, score_images
 from likewise.rollout.spoilt import AskedUsable
 from likewise.seeding import derive_seed
 from likewise.types import Task
@@ -102,7 +102,7 @@ def find_unable(
     photos, its constraints), not on the image.
     """
     images = [task.reference.resize(size) for task in tasks]
-    scores = score_pictures(scorers, images, tasks)
+    scores = score_images(scorers, images, tasks)
     found = {}
     for name, valid in zip(scorers, scores.valid.tolist(), strict=True):
         subjects = {task.subject for task, known in zip(tasks, valid, strict=True) if known}
@@ -130,7 +130,7 @@ def attribute_steps(
         steps: Which are stochastic, ascending true indices; all others follow the ODE.
         draws: Trajectories per task, ≥ 2, all from one initial noise; each is drawn once more for
             every one of `steps`.
-        micro_batch: Pictures per forward.
+        micro_batch: Images per forward.
         progress: Told how many tasks are done.
 
     Raises:

@@ -1,6 +1,6 @@
 """Which process does which batches of an evaluation.
 
-A system's pictures are cut into batches in the order of its manifest, always at the same places. A
+A system's images are cut into batches in the order of its manifest, always at the same places. A
 batch is drawn whole and scored whole, by one process, and leaves files; so results depend neither
 on the number of processes nor on where an earlier call was killed.
 """

@@ -1,4 +1,4 @@
-"""The same tasks from the same noise, before and after training, as one picture."""
+"""The same tasks from the same noise, before and after training, as one image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def before_after_sheet(
     """The first `shown` tasks in blocks of three rows: reference, before, after.
 
     Args:
-        before, after: Of the same tasks in the same order; of a task with several pictures the
+        before, after: Of the same tasks in the same order; of a task with several images the
             first is shown.
     """
     pairs = [(old, new) for old, new in zip(before, after, strict=True) if old.number == 0][:shown]
@@ -25,6 +25,6 @@ def before_after_sheet(
         part = pairs[start : start + columns]
         tasks = [old.task for old, _ in part]
         rows.append(([short_caption(task) for task in tasks], [task.reference for task in tasks]))
-        rows.append((["before"] * len(part), [old.picture() for old, _ in part]))
-        rows.append((["after"] * len(part), [new.picture() for _, new in part]))
+        rows.append((["before"] * len(part), [old.image() for old, _ in part]))
+        rows.append((["after"] * len(part), [new.image() for _, new in part]))
     return contact_sheet(rows)

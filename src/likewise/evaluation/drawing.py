@@ -1,4 +1,4 @@
-"""Generation, apart from scoring: first a plan, ``manifest.jsonl``, then its missing pictures."""
+"""Generation, apart from scoring: first a plan, ``manifest.jsonl``, then its missing images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from likewise.protocols import Policy
 from likewise.records.files import remove_leftovers, write_atomically
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.spoilt import MARK, to_marked_pil
-from likewise.rollout.trajectories import draw_pictures
+from likewise.rollout.trajectories import draw_images
 from likewise.seeding import derive_seed
 from likewise.types import Task
 
@@ -27,7 +27,7 @@ Fit = Callable[[Image.Image], Image.Image]
 
 
 def plan(tasks: Sequence[Task], images_per_prompt: int, seed: int) -> list[Row]:
-    """One row per picture, task by task; its noise follows from seed, task and number alone.
+    """One row per image, task by task; its noise follows from seed, task and number alone.
 
     So the systems of a run, and those of all runs, start from the same noise.
     """
@@ -49,7 +49,7 @@ def claim_system(folder: Path, rows: Sequence[Row]) -> None:
     """Write the manifest of the system in `folder`, or make sure that it is this one.
 
     Raises:
-        ValueError: the folder holds other pictures.
+        ValueError: the folder holds other images.
     """
     file = folder / MANIFEST
     (folder / IMAGES).mkdir(parents=True, exist_ok=True)
@@ -57,13 +57,13 @@ def claim_system(folder: Path, rows: Sequence[Row]) -> None:
         write_manifest(file, rows)
     elif read_manifest(file) != list(rows):
         raise ValueError(
-            f"{file} lists other pictures than are to be measured now: "
+            f"{file} lists other images than are to be measured now: "
             "choose another --out, or remove that folder"
         )
 
 
 def unfinished(items: Sequence[Item]) -> bool:
-    """Whether any picture is still to be drawn."""
+    """Whether any image is still to be drawn."""
     return not all(_path(item).exists() for item in items)
 
 
@@ -76,23 +76,23 @@ def draw_missing(
     share: Share,
     told: Told = silent,
 ) -> None:
-    """Draw each of this share's batches of which a picture is missing, and write its PNGs.
+    """Draw each of this share's batches of which an image is missing, and write its PNGs.
 
     Args:
-        items: All pictures of a system, with their seeds.
-        size: Pictures per batch.
+        items: All images of a system, with their seeds.
+        size: Images per batch.
         fit: Brings a reference, which may be a photo of any size, to what the policy takes.
     """
     batches = share.batches(items, size)
     for done, (_, batch) in enumerate(batches, 1):
         if unfinished(batch):
-            for item, picture in zip(batch, _draw(policy, sampler, batch, fit), strict=True):
-                write_atomically(_path(item), png(picture))
+            for item, image in zip(batch, _draw(policy, sampler, batch, fit), strict=True):
+                write_atomically(_path(item), png(image))
         told(done, len(batches))
 
 
 def _draw(policy: Policy, sampler: Sampler, batch: Sequence[Item], fit: Fit) -> list[Image.Image]:
-    # Pictures of one task differ in their seed, so here each has a task of its own.
+    # Images of one task differ in their seed, so here each has a task of its own.
     tasks = [
         replace(item.task, id=str(place), reference=fit(item.task.reference))
         for place, item in enumerate(batch)
@@ -103,7 +103,7 @@ def _draw(policy: Policy, sampler: Sampler, batch: Sequence[Item], fit: Fit) -> 
         assert seed is not None
         return seed
 
-    return to_marked_pil(draw_pictures(policy, sampler, tasks, len(batch), seed_of))
+    return to_marked_pil(draw_images(policy, sampler, tasks, len(batch), seed_of))
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -117,10 +117,10 @@ def _path(item: Item) -> Path:
     return item.folder / item.file
 
 
-def png(picture: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
     """The bytes of a PNG file; an image that is spoilt keeps its mark (`rollout.spoilt`)."""
     buffer, notes = io.BytesIO(), PngInfo()
-    if MARK in picture.info:
-        notes.add_text(MARK, picture.info[MARK])
-    picture.save(buffer, "png", pnginfo=notes)
+    if MARK in image.info:
+        notes.add_text(MARK, image.info[MARK])
+    image.save(buffer, "png", pnginfo=notes)
     return buffer.getvalue()

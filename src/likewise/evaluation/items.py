@@ -1,4 +1,4 @@
-"""Pictures to be scored, each with its task: what a system drew, or the benchmark's own photos."""
+"""Images to be scored, each with its task: what a system drew, or the benchmark's own photos."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from PIL import Image
 
 from likewise.config.problems import nearest
 from likewise.evaluation.manifest import MANIFEST, ManifestError, Row, read_manifest
-from likewise.pictures import open_picture
+from likewise.images import open_image
 from likewise.types import Task
 
 
 @dataclass(frozen=True)
 class Item:
-    """A picture to be scored, and the task that it is an answer to.
+    """An image to be scored, and the task that it is an answer to.
 
     Attributes:
         file: Its name in tables, relative to `folder`.
         task: Of the benchmark.
-        number: Among the pictures of its task, from 0.
+        number: Among the images of its task, from 0.
         folder: Where the file is; None for a photo of the benchmark itself.
-        photo: Place of the picture among ``task.photos`` if it is one of them, and so must not be
+        photo: Place of the image among ``task.photos`` if it is one of them, and so must not be
             compared with itself; None for what a system drew.
-        seed: Of the picture, if known.
+        seed: Of the image, if known.
     """
 
     file: str
@@ -36,19 +36,19 @@ class Item:
     photo: int | None = None
     seed: int | None = None
 
-    def picture(self) -> Image.Image:
-        """The picture, read now: RGB, upright, on white.
+    def image(self) -> Image.Image:
+        """The image, read now: RGB, upright, on white.
 
         Raises:
-            ValueError: the file is absent, or not a picture (the message names it).
+            ValueError: the file is absent, or not an image (the message names it).
         """
         if self.photo is not None:
             return self.task.photos[self.photo]
-        return open_picture(Path(self.folder or "", self.file))
+        return open_image(Path(self.folder or "", self.file))
 
 
 def real_items(tasks: Iterable[Task]) -> list[Item]:
-    """Every photo of every subject as a picture to be scored: how alike real photos are.
+    """Every photo of every subject as an image to be scored: how alike real photos are.
 
     Their tasks are ``<subject>-real``, one per subject, without a prompt: kind and complexity say
     nothing there.
@@ -66,7 +66,7 @@ def _real(task: Task) -> Task:
 
 
 def read_items(folder: Path, tasks: Sequence[Task]) -> list[Item]:
-    """The pictures of the system in `folder`, in the order of its manifest; all files are there.
+    """The images of the system in `folder`, in the order of its manifest; all files are there.
 
     Raises:
         ManifestError: the manifest is wrong (:func:`read_manifest`), does not fit the benchmark
@@ -94,13 +94,13 @@ def match_rows(rows: Sequence[Row], tasks: Sequence[Task], folder: Path) -> list
     seen: Counter[str] = Counter()
     items: dict[tuple[str, int], Item] = {}
     for place, row in enumerate(rows, 1):
-        where = f"{file}, picture {place} ({row.file})"
+        where = f"{file}, image {place} ({row.file})"
         task = _find_task(row, of_subject, where)
         number = seen[task.id] if row.number is None else row.number
         seen[task.id] += 1
         if (task.id, number) in items:
             first = items[task.id, number].file
-            raise ManifestError(f"{where}: task {task.id} has a picture {number} already: {first}")
+            raise ManifestError(f"{where}: task {task.id} has an image {number} already: {first}")
         items[task.id, number] = Item(row.file, task, number, folder, seed=row.seed)
     return list(items.values())
 

@@ -1,8 +1,8 @@
-"""Pictures of a system: a folder with ``manifest.jsonl``, which says what each one shows.
+"""Images of a system: a folder with ``manifest.jsonl``, which says what each one shows.
 
-One line per picture: ``file`` (relative to the folder), ``subject`` and ``prompt``; ``task``, the
+One line per image: ``file`` (relative to the folder), ``subject`` and ``prompt``; ``task``, the
 id in the benchmark, may be left out where subject and prompt name exactly one; ``number`` counts
-the pictures of a task from 0, by default in order; ``seed`` is for the record. So the pictures of
+the images of a task from 0, by default in order; ``seed`` is for the record. So the images of
 any system can be scored.
 """
 
@@ -27,7 +27,7 @@ class ManifestError(ValueError):
 
 
 class Row(BaseModel):
-    """One line of a manifest: one picture.
+    """One line of a manifest: one image.
 
     Attributes:
         ALIASES: What other programs call a field → the field, for hints.
@@ -59,14 +59,14 @@ def read_manifest(file: Path) -> list[Row]:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ManifestError(
-            f"there is no {file}: a folder of pictures needs one, with a line like "
-            '{"file": "images/0.png", "subject": "dog", "prompt": "a dog in the snow"} per picture'
+            f"there is no {file}: a folder of images needs one, with a line like "
+            '{"file": "images/0.png", "subject": "dog", "prompt": "a dog in the snow"} per image'
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{file} cannot be read: {error}") from error
     lines = [(place, line) for place, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
-        raise ManifestError(f"{file} is empty: it needs one line per picture")
+        raise ManifestError(f"{file} is empty: it needs one line per image")
     return [_row(line, f"{file}, line {place}") for place, line in lines]
 
 

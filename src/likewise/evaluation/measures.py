@@ -1,6 +1,6 @@
-"""What a picture is worth: likeness to its subject's photos, prompt, background.
+"""What an image is worth: likeness to its subject's photos, prompt, background.
 
-Cosines of embeddings compare pictures; a distance is 1 − cosine. Likeness to the photo that
+Cosines of embeddings compare images; a distance is 1 − cosine. Likeness to the photo that
 conditioned the generator rewards copying it, so likeness to the subject's other, *held-out* photos
 stands beside it, and the copy index compares the two.
 """
@@ -22,8 +22,8 @@ from likewise.protocols import Encoder, Reward
 from likewise.types import Task
 
 Album = list[tuple[str, Image.Image]]  # a subject's photos, each after its fingerprint
-Columns = dict[str, list[Any]]  # float or None per picture; lists of them in M/photos
-TRUNCATED = "/truncated"  # after a prompt metric's name: bool or None per picture
+Columns = dict[str, list[Any]]  # float or None per image; lists of them in M/photos
+TRUNCATED = "/truncated"  # after a prompt metric's name: bool or None per image
 
 
 @runtime_checkable
@@ -36,10 +36,10 @@ class Truncating(Protocol):
 
 
 class Measures:
-    """Measures pictures, each for its own task; columns by name, rows in the pictures' order.
+    """Measures images, each for its own task; columns by name, rows in the images' order.
 
     Photos are embedded once per object, however often tasks show them, so one object should
-    measure all pictures of an evaluation, in batches of any size.
+    measure all images of an evaluation, in batches of any size.
 
     Args:
         likeness: Encoders by the metric's name (``dino``, ``clip-i``).
@@ -53,54 +53,54 @@ class Measures:
 
     def columns(
         self,
-        pictures: Sequence[Image.Image],
+        images: Sequence[Image.Image],
         tasks: Sequence[Task],
         real: bool = False,
         embeddings: Mapping[str, Tensor] | None = None,
     ) -> Columns:
-        """All columns but ``M/diversity`` that belong to B pictures and their B tasks.
+        """All columns but ``M/diversity`` that belong to B images and their B tasks.
 
         Per likeness metric M those of :class:`Likenesses` (``M/held-out``), per prompt metric its
         values, null where it has nothing to say, and ``background``. A prompt metric M that reads
         only so much of a prompt also has ``M/truncated``: whether it did not see the end.
 
         Args:
-            pictures, tasks: RGB, one task each.
-            real: The pictures are photos of their subjects: none is compared with itself, and
+            images, tasks: RGB, one task each.
+            real: The images are photos of their subjects: none is compared with itself, and
                 they answer no prompt.
-            embeddings: What :meth:`embed` made of the pictures, where that is known already.
+            embeddings: What :meth:`embed` made of the images, where that is known already.
 
         Raises:
-            ValueError: a picture is not RGB, there are not as many as tasks, or with `real` one is
+            ValueError: an image is not RGB, there are not as many as tasks, or with `real` one is
                 not among its subject's photos (the message names it or its subject).
         """
-        if len(pictures) != len(tasks):
-            raise ValueError(f"{len(pictures)} pictures but {len(tasks)} tasks: one each, please")
-        embeddings = self.embed(pictures) if embeddings is None else embeddings
+        if len(images) != len(tasks):
+            raise ValueError(f"{len(images)} images but {len(tasks)} tasks: one each, please")
+        embeddings = self.embed(images) if embeddings is None else embeddings
         albums = _albums(tasks)
-        itself: list[set[int]] = [set() for _ in pictures]
+        itself: list[set[int]] = [set() for _ in images]
         if real:
-            itself = [_find(*row) for row in zip(pictures, albums, tasks, strict=True)]
+            itself = [_find(*row) for row in zip(images, albums, tasks, strict=True)]
         columns: Columns = {}
         for metric in self.likeness:
             columns |= self._likeness(metric, embeddings[metric], albums, itself)
         for metric, reward in self.prompt.items():
-            nothing: list[Any] = [None] * len(pictures)
-            asked = not real and len(pictures) > 0
-            columns[metric] = _values(reward, pictures, tasks) if asked else nothing
+            nothing: list[Any] = [None] * len(images)
+            asked = not real and len(images) > 0
+            columns[metric] = _values(reward, images, tasks) if asked else nothing
             if isinstance(reward, Truncating):
                 cut = reward.truncated([task.prompt for task in tasks]) if asked else nothing
                 columns[metric + TRUNCATED] = cut
         columns["background"] = [
-            None if 0 in left_out else background(picture, task)
-            for picture, task, left_out in zip(pictures, tasks, itself, strict=True)
+            None if 0 in left_out else background(image, task)
+            for image, task, left_out in zip(images, tasks, itself, strict=True)
         ]
         return columns
 
-    def embed(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
+    def embed(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """Embeddings float32 [B, D] by likeness metric, also for :func:`diversity`."""
         return {
-            name: encoder.embed(pictures) if pictures else torch.zeros(0, 1)
+            name: encoder.embed(images) if images else torch.zeros(0, 1)
             for name, encoder in self.likeness.items()
         }
 
@@ -129,13 +129,13 @@ class Measures:
 
 @dataclass(frozen=True)
 class Likenesses:
-    """What one encoder says about one picture; None where there is nothing to compare.
+    """What one encoder says about one image; None where there is nothing to compare.
 
     Attributes:
         conditioning: Cosine to the photo that conditioned the generator.
         held_out: Mean cosine to the subject's other photos.
         photos: Cosines to all photos, the conditioning one first.
-        copy_index: (d(picture, held-out) − d(picture, conditioning)) / d(held-out, conditioning),
+        copy_index: (d(image, held-out) − d(image, conditioning)) / d(held-out, conditioning),
             each d a mean over the held-out photos: 1 for a copy of the conditioning photo, about 0
             for a photo like the others, negative for one nearer to them.
     """
@@ -146,35 +146,35 @@ class Likenesses:
     copy_index: float | None
 
 
-def likenesses(picture: Tensor, album: Tensor, left_out: Collection[int] = ()) -> Likenesses:
-    """Compare embeddings: a picture [D] with its subject's P ≥ 1 photos [P, D].
+def likenesses(image: Tensor, album: Tensor, left_out: Collection[int] = ()) -> Likenesses:
+    """Compare embeddings: an image [D] with its subject's P ≥ 1 photos [P, D].
 
     Args:
-        left_out: Photos that are the picture itself.
+        left_out: Photos that are the image itself.
     """
-    to_picture = (unit(album) @ unit(picture)).numpy()
+    to_image = (unit(album) @ unit(image)).numpy()
     others = [place for place in range(1, len(album)) if place not in left_out]
-    conditioning = None if 0 in left_out else float(to_picture[0])
-    held_out = float(to_picture[others].mean()) if others else None
-    copied = None if 0 in left_out else copy_index(picture, album[0], album[others])
-    cosines = [None if p in left_out else float(c) for p, c in enumerate(to_picture)]
+    conditioning = None if 0 in left_out else float(to_image[0])
+    held_out = float(to_image[others].mean()) if others else None
+    copied = None if 0 in left_out else copy_index(image, album[0], album[others])
+    cosines = [None if p in left_out else float(c) for p, c in enumerate(to_image)]
     return Likenesses(conditioning, held_out, cosines, copied)
 
 
 def diversity(embeddings: Tensor) -> list[float | None]:
-    """Per picture, the mean distance to the others of the same task; None for a single picture.
+    """Per image, the mean distance to the others of the same task; None for a single image.
 
     Args:
-        embeddings: All n pictures of one task, float32 [n, D].
+        embeddings: All n images of one task, float32 [n, D].
     """
     alone = len(embeddings) < 2
     return [None] * len(embeddings) if alone else mean_distances(embeddings).tolist()
 
 
-def background(picture: Image.Image, task: Task) -> float | None:
-    """How much of the reference's background the picture repeats: 1 − mean |difference|, in [0, 1].
+def background(image: Image.Image, task: Task) -> float | None:
+    """How much of the reference's background the image repeats: 1 − mean |difference|, in [0, 1].
 
-    Over the pixels that the mask leaves out, with the picture at the reference's size; None
+    Over the pixels that the mask leaves out, with the image at the reference's size; None
     without a mask, or where the subject fills it.
     """
     if task.reference_mask is None:
@@ -182,14 +182,14 @@ def background(picture: Image.Image, task: Task) -> float | None:
     outside = np.asarray(task.reference_mask) < 128
     if not outside.any():
         return None
-    resized = picture.resize(task.reference.size, Image.Resampling.BICUBIC)
+    resized = image.resize(task.reference.size, Image.Resampling.BICUBIC)
     difference = np.abs(np.asarray(resized, np.float64) - np.asarray(task.reference, np.float64))
     return 1 - float(difference[outside].mean()) / 255
 
 
-def fingerprint(picture: Image.Image) -> str:
-    """The same for equal pictures, whatever object or file holds them."""
-    return hashlib.blake2b(picture.tobytes(), key=repr(picture.size).encode()).hexdigest()
+def fingerprint(image: Image.Image) -> str:
+    """The same for equal images, whatever object or file holds them."""
+    return hashlib.blake2b(image.tobytes(), key=repr(image.size).encode()).hexdigest()
 
 
 def _albums(tasks: Sequence[Task]) -> list[Album]:
@@ -199,18 +199,18 @@ def _albums(tasks: Sequence[Task]) -> list[Album]:
     return [[(keys[id(photo)], photo) for photo in task.photos] for task in tasks]
 
 
-def _find(picture: Image.Image, album: Album, task: Task) -> set[int]:
-    """The picture's places in the album."""
-    itself = fingerprint(picture)
+def _find(image: Image.Image, album: Album, task: Task) -> set[int]:
+    """The image's places in the album."""
+    itself = fingerprint(image)
     places = {place for place, (key, _) in enumerate(album) if key == itself}
     if not places:
-        raise ValueError(f"a picture that should be a photo of {task.subject!r} is none of them")
+        raise ValueError(f"an image that should be a photo of {task.subject!r} is none of them")
     return places
 
 
 def _values(
-    reward: Reward, pictures: Sequence[Image.Image], tasks: Sequence[Task]
+    reward: Reward, images: Sequence[Image.Image], tasks: Sequence[Task]
 ) -> list[float | None]:
-    values, valid = reward.score(pictures, tasks)
+    values, valid = reward.score(images, tasks)
     scored = zip(values.tolist(), valid.tolist(), strict=True)
     return [value if known else None for value, known in scored]

@@ -1,7 +1,7 @@
-"""Evaluation protocols: what pictures are scored against, how many there are, and how to average.
+"""Evaluation protocols: what images are scored against, how many there are, and how to average.
 
 Numbers that were published for DreamBench come from protocols that must never share a table. A
-scores table has a row per picture and, for each identity metric M, the columns ``M/conditioning``
+scores table has a row per image and, for each identity metric M, the columns ``M/conditioning``
 (cosine to the photo that conditioned the generator) and ``M/photos`` (cosines to all photos of the
 subject); a protocol says which one counts as M.
 """
@@ -32,12 +32,12 @@ class Protocol:
 
     Attributes:
         name: As users write it.
-        references: What an identity metric compares a picture with: all photos of its subject,
+        references: What an identity metric compares an image with: all photos of its subject,
             pairwise, or the conditioning photo only.
-        images_per_prompt: Pictures per task.
-        averaging: Over all pairs of picture and photo, so that a subject with more photos counts
-            more; or over the pairs of each subject and then over subjects; or over pictures. What
-            has one value per picture is averaged over pictures instead of pairs.
+        images_per_prompt: Images per task.
+        averaging: Over all pairs of image and photo, so that a subject with more photos counts
+            more; or over the pairs of each subject and then over subjects; or over images. What
+            has one value per image is averaged over images instead of pairs.
         seed: Of the initial noise.
     """
 
@@ -76,7 +76,7 @@ class Observations:
     Attributes:
         values: float64 [n].
         subjects: [n], the subject of each.
-        keys: [n], (task, number, photo) of each; photo is 0 where a picture has one value.
+        keys: [n], (task, number, photo) of each; photo is 0 where an image has one value.
     """
 
     values: np.ndarray
@@ -96,12 +96,12 @@ def protocol_mean(table: pa.Table, protocol: Protocol, metric: str) -> Estimate:
     """The protocol's average of a metric, with a 95 % interval from a bootstrap over subjects.
 
     Args:
-        table: Scores, a row per picture.
+        table: Scores, a row per image.
         metric: An identity metric (``dino``: the protocol chooses its column), or any column with
-            one number per picture (``clip-t``, ``dino/held-out``, ``judge/prompt``).
+            one number per image (``clip-t``, ``dino/held-out``, ``evaluator/prompt``).
 
     Returns:
-        An Estimate whose n counts what was averaged: pairs, pictures or subjects. Its mean is
+        An Estimate whose n counts what was averaged: pairs, images or subjects. Its mean is
         None where nothing is known.
 
     Raises:

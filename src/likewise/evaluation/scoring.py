@@ -1,7 +1,7 @@
-"""Scoring, apart from generation: pictures of any system → ``scores.parquet``.
+"""Scoring, apart from generation: images of any system → ``scores.parquet``.
 
 Every batch leaves a part file once it is scored; at the end the parts are joined. What compares the
-pictures of one task with each other, diversity, needs all parts, so it comes last.
+images of one task with each other, diversity, needs all parts, so it comes last.
 
 Images that are flat or not finite are shown to no scorer: their rows hold the reason in the column
 ``spoilt`` and nulls in all others.
@@ -27,22 +27,22 @@ from likewise.evaluation.protocols import PHOTOS
 from likewise.printable import printable
 from likewise.protocols import Reward
 from likewise.records.files import remove, write_atomically
-from likewise.rollout.scoring import score_pictures
+from likewise.rollout.scoring import score_images
 from likewise.rollout.spoilt import why_spoilt
 
 SCORES = "scores.parquet"
 PARTS = "parts"
 EMBEDDING = "/embedding"  # in part files only
 DIVERSITY = "/diversity"
-LISTS = (f"/{PHOTOS}", EMBEDDING)  # ends of the columns that hold a list per picture
+LISTS = (f"/{PHOTOS}", EMBEDDING)  # ends of the columns that hold a list per image
 
 
 @dataclass(frozen=True)
 class Scorers:
-    """Whom to ask about every picture.
+    """Whom to ask about every image.
 
     Attributes:
-        rewards: By the name of their column (``reward/prompt``, ``judge/identity``).
+        rewards: By the name of their column (``reward/prompt``, ``evaluator/identity``).
         measures: All metrics.
         optional: Names of rewards that may fail: the others' numbers are worth having without.
     """
@@ -70,7 +70,7 @@ def score_missing(
     """Score each of this share's batches that has no part file in `folder` yet.
 
     Raises:
-        ValueError: a scorer fails as a whole (the message names it), or a picture is unreadable.
+        ValueError: a scorer fails as a whole (the message names it), or an image is unreadable.
     """
     several = len({item.task.id for item in items}) < len(items)
     (folder / PARTS).mkdir(parents=True, exist_ok=True)
@@ -82,17 +82,17 @@ def score_missing(
 
 
 def join_parts(folder: Path, items: Sequence[Item], size: int) -> pa.Table:
-    """The scores of all pictures, a row each in the order of `items`; parts become one file.
+    """The scores of all images, a row each in the order of `items`; parts become one file.
 
     Raises:
-        ValueError: the parts are of other pictures, or of other batches.
+        ValueError: the parts are of other images, or of other batches.
     """
     file = folder / SCORES
     if not file.exists():
         parts = [pq.read_table(_part(folder, number)) for number, _ in cut(items, size)]
         table = pa.concat_tables(parts)
         if table["file"].to_pylist() != [item.file for item in items]:
-            raise ValueError(f"{folder / PARTS} holds scores of other pictures: remove it")
+            raise ValueError(f"{folder / PARTS} holds scores of other images: remove it")
         _write(file, _with_diversity(table))
     if (folder / PARTS).exists():
         remove(folder / PARTS)
@@ -100,11 +100,11 @@ def join_parts(folder: Path, items: Sequence[Item], size: int) -> pa.Table:
 
 
 def _score(scorers: Scorers, batch: Sequence[Item], several: bool) -> pa.Table:
-    pictures = [item.picture() for item in batch]
-    reasons = [why_spoilt(picture) for picture in pictures]
+    images = [item.image() for item in batch]
+    reasons = [why_spoilt(image) for image in images]
     usable = [place for place, why in enumerate(reasons) if not why]
     found = _scores(
-        scorers, [batch[place] for place in usable], [pictures[place] for place in usable], several
+        scorers, [batch[place] for place in usable], [images[place] for place in usable], several
     )
     row_of = {place: row for row, place in enumerate(usable)}
     rows = pa.array([row_of.get(place) for place in range(len(batch))], pa.int64())
@@ -114,13 +114,13 @@ def _score(scorers: Scorers, batch: Sequence[Item], several: bool) -> pa.Table:
 
 
 def _scores(
-    scorers: Scorers, batch: Sequence[Item], pictures: Sequence[Image.Image], several: bool
+    scorers: Scorers, batch: Sequence[Item], images: Sequence[Image.Image], several: bool
 ) -> pa.Table:
     """All columns but labels; the same columns for an empty batch."""
-    columns = _rewards(scorers, batch, pictures)
-    found = scorers.measures.embed(pictures)
+    columns = _rewards(scorers, batch, images)
+    found = scorers.measures.embed(images)
     real = any(item.photo is not None for item in batch)
-    measured = scorers.measures.columns(pictures, [item.task for item in batch], real, found)
+    measured = scorers.measures.columns(images, [item.task for item in batch], real, found)
     if several:
         measured |= {name + EMBEDDING: rows.tolist() for name, rows in found.items()}
     else:
@@ -144,7 +144,7 @@ def _type(column: str) -> pa.DataType:
 
 
 def _labels(batch: Sequence[Item]) -> dict[str, pa.Array]:
-    """What is known of pictures without a look at them."""
+    """What is known of images without a look at them."""
 
     def texts(values: Iterable[str]) -> pa.Array:
         return pa.array(values, pa.string())
@@ -164,17 +164,17 @@ def _labels(batch: Sequence[Item]) -> dict[str, pa.Array]:
 
 
 def _rewards(
-    scorers: Scorers, batch: Sequence[Item], pictures: Sequence[Image.Image]
+    scorers: Scorers, batch: Sequence[Item], images: Sequence[Image.Image]
 ) -> dict[str, pa.Array]:
     """Values float32, null where a reward has nothing to say.
 
     Raises:
-        ValueError: one that is not optional failed for all pictures of the batch.
+        ValueError: one that is not optional failed for all images of the batch.
     """
     rewards = scorers.rewards
     if not batch:
         return {name: pa.array([], pa.float32()) for name in rewards}
-    scores = score_pictures(rewards, pictures, [item.task for item in batch])
+    scores = score_images(rewards, images, [item.task for item in batch])
     found: dict[str, pa.Array] = {}
     for name, values, valid in zip(rewards, scores.values, scores.valid, strict=True):
         if name in scores.failures and not valid.any():

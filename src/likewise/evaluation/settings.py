@@ -22,13 +22,13 @@ class Settings:
         benchmark: Its name.
         protocol: Name of one of ``protocols.PROTOCOLS``.
         tasks: How many of the benchmark.
-        images_per_prompt: Pictures per task.
-        seed, num_steps: Of the drawing; None for pictures of other systems and for photos.
+        images_per_prompt: Images per task.
+        seed, num_steps: Of the drawing; None for images of other systems and for photos.
         encoders: Metric → the model that measures it (``{"dino": "facebook/dino-vits16"}``), for
-            rewards and judges too (``reward/prompt``).
+            rewards and evaluators too (``reward/prompt``).
         left_out: How many of the benchmark's tasks are not used because they chose the checkpoint;
             None for none.
-        source: What the pictures come from: a run's checkpoint, a model, a folder.
+        source: What the images come from: a run's checkpoint, a model, a folder.
     """
 
     benchmark: str

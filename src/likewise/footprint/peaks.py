@@ -68,16 +68,16 @@ class Peaks:
                     parameter.grad = None
 
     def decode(self, rows: int) -> int:
-        """From latents to pictures."""
+        """From latents to images."""
         with self.world:
             x = self._latents(rows)
             return self._peak(lambda: self.policy.decode(x))
 
     def encode(self) -> int:
         """The references of one task."""
-        pictures = [Image.new("RGB", (width, height)) for height, width in self.references]
+        images = [Image.new("RGB", (width, height)) for height, width in self.references]
         with self.world, torch.no_grad():
-            return self._peak(lambda: self.policy.encode_references(pictures))
+            return self._peak(lambda: self.policy.encode_references(images))
 
     def _learn(self, x: Tensor, following: Tensor, rows: int) -> None:
         mean = x + self._velocity(x, rows)

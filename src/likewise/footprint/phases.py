@@ -77,14 +77,14 @@ class Needs:
         return sum(size for part, size in self.encoders.items() if part.startswith(names))
 
 
-def stored_latents(pictures: int, trained: int, steps: int, means: bool) -> int:
+def stored_latents(images: int, trained: int, steps: int, means: bool) -> int:
     """How many latents an iteration keeps for its updates, at most.
 
-    A trained step keeps where it starts and where it leads; the next one starts there. Each picture
+    A trained step keeps where it starts and where it leads; the next one starts there. Each image
     keeps its finished latents too.
 
     Args:
         trained: Steps that are trained, of `steps`.
         means: Whether the means of transitions are kept (GRPO-Guard).
     """
-    return pictures * (min(2 * trained, steps + 1) + 1 + means * trained)
+    return images * (min(2 * trained, steps + 1) + 1 + means * trained)

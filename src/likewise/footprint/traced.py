@@ -29,7 +29,7 @@ class Traced:
         trained: Of the trained parameters.
         reference: Of the frozen copy that full fine-tuning keeps.
         condition: Of one encoded task.
-        latents: Of one picture's latents.
+        latents: Of one image's latents.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Traced:
         self._peak = cache(self._trace)
 
     def at(self, phase: Phase, rows: int) -> int:
-        """What `rows` pictures need, at most `self.rows`.
+        """What `rows` images need, at most `self.rows`.
 
         Between one and all it is on the straight line: a peak is the largest of several amounts
         that each grow in proportion, so the line may lie above the truth, but not below it.

@@ -1,7 +1,7 @@
 """FLUX.2 klein: several references per task, and classifier-free guidance where undistilled.
 
-One sequence holds the tokens of the picture and then of each reference. Position ids have four
-axes (picture, row, column, word): the picture being drawn has 0 on the first, reference i has
+One sequence holds the tokens of the image and then of each reference. Position ids have four
+axes (image, row, column, word): the image being drawn has 0 on the first, reference i has
 10 + 10·i; text counts on the last (docs/method.md §4). Latents x are packed tokens [B, h·w, C], as
 the stock pipeline passes them: 2×2 VAE latents each, normalised by the VAE's batch norm statistics.
 """
@@ -36,7 +36,7 @@ class Flux2KleinPolicy(PipelinePolicy):
 
     Args:
         pipeline: On its device.
-        height, width: Of the pictures to draw, pixels; multiples of 2 · VAE scale (16).
+        height, width: Of the images to draw, pixels; multiples of 2 · VAE scale (16).
         max_sequence_length: Tokens of the prompt in Qwen3's chat template, 1–512. Shorter prompts
             are padded, and padding counts: use what the model was trained with.
         reference_area: Pixels; larger references are scaled down to it. The default, 1024², is the
@@ -165,8 +165,8 @@ class Flux2KleinPolicy(PipelinePolicy):
             one.to(latents.dtype).view(1, -1, 1, 1) for one in (vae.bn.running_mean, deviation)
         )
         latents = latents * deviation + mean
-        pictures = vae.decode(self.pipeline._unpatchify_latents(latents), return_dict=False)[0]
-        return (pictures.float() * 0.5 + 0.5).clamp(0, 1)
+        images = vae.decode(self.pipeline._unpatchify_latents(latents), return_dict=False)[0]
+        return (images.float() * 0.5 + 0.5).clamp(0, 1)
 
     def _fitted(self, references: Sequence[Image.Image]) -> list[Image.Image]:
         """References of at most `reference_area` pixels, resized where they have more.
@@ -196,10 +196,10 @@ class Flux2KleinPolicy(PipelinePolicy):
         return {"tokens": latents[0].permute(1, 2, 0)}
 
 
-def position_ids(picture: int, rows: int, columns: int, words: int = 1) -> Tensor:
-    """Ids (picture, row, column, word), float32 [rows · columns · words, 4], row-major.
+def position_ids(image: int, rows: int, columns: int, words: int = 1) -> Tensor:
+    """Ids (image, row, column, word), float32 [rows · columns · words, 4], row-major.
 
     float32 even under a bfloat16 model, which would merge positions above 256.
     """
     ranges = (torch.arange(rows), torch.arange(columns), torch.arange(words))
-    return torch.cartesian_prod(torch.tensor([picture]), *ranges).float()
+    return torch.cartesian_prod(torch.tensor([image]), *ranges).float()

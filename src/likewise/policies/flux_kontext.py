@@ -1,7 +1,7 @@
 """FLUX.1-Kontext-dev, and every other ``FluxKontextPipeline`` directory: the nano is one.
 
-The reference's VAE tokens follow the picture's own in the sequence, with index 1 in their
-position ids; the velocity is the transformer's output on the picture's tokens (Labs et al.,
+The reference's VAE tokens follow the image's own in the sequence, with index 1 in their
+position ids; the velocity is the transformer's output on the image's tokens (Labs et al.,
 2506.15742; docs/method.md §4).
 """
 
@@ -46,14 +46,14 @@ class FluxKontextPolicy(FluxPolicy):
     def encode_references(self, references: Sequence[Image]) -> tuple[Tensors, ...]:
         sizes = [self._size(image.height, image.width) for image in references]
         return tuple(
-            self.encode_picture(image, *size) for image, size in zip(references, sizes, strict=True)
+            self.encode_image(image, *size) for image, size in zip(references, sizes, strict=True)
         )
 
     def blank_row(self, references: Sequence[tuple[int, int]]) -> Row:
         return self.blank(tuple(self.blank_tokens(*self._size(*size)) for size in references))
 
     def reference_ids(self, grids: Sequence[Grid]) -> list[Tensor]:
-        """The same places as the picture's, with another index."""
+        """The same places as the image's, with another index."""
         return [position_ids(grid, 1) for grid in grids]
 
     def _size(self, height: int, width: int) -> Grid:

@@ -1,7 +1,7 @@
-"""UNO on FLUX.1-dev: several references of any size, beside the picture on its diagonal.
+"""UNO on FLUX.1-dev: several references of any size, beside the image on its diagonal.
 
-The references' VAE tokens follow the picture's own in the sequence; their rows and columns go on
-where the picture's end. A LoRA taught the model to read them (Wu et al., 2504.02160;
+The references' VAE tokens follow the image's own in the sequence; their rows and columns go on
+where the image's end. A LoRA taught the model to read them (Wu et al., 2504.02160;
 docs/method.md §4).
 """
 
@@ -78,8 +78,8 @@ class FluxUnoPolicy(FluxPolicy):
 
     def encode_references(self, references: Sequence[Image]) -> tuple[Tensors, ...]:
         longest = longer_side(len(references), self.reference_size)
-        pictures = [fitted(image, longest, self.multiple) for image in references]
-        return tuple(self.encode_picture(one, one.height, one.width) for one in pictures)
+        images = [fitted(image, longest, self.multiple) for image in references]
+        return tuple(self.encode_image(one, one.height, one.width) for one in images)
 
     def blank_row(self, references: Sequence[tuple[int, int]]) -> Row:
         longest = longer_side(len(references), self.reference_size)

@@ -1,7 +1,7 @@
 """Qwen-Image-Edit Plus (2509 and later): several references, which the text encoder sees too.
 
-The VAE tokens of all references follow the picture's own in the sequence; each has its own frame
-index in the rotary positions; the velocity is the transformer's output on the picture's tokens
+The VAE tokens of all references follow the image's own in the sequence; each has its own frame
+index in the rotary positions; the velocity is the transformer's output on the image's tokens
 (Qwen-Image, 2508.02324). Latents are packed tokens [B, L, 4C], as the stock pipeline passes them.
 """
 
@@ -25,7 +25,7 @@ from likewise.policies.common.inputs import check_size, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.common.rows import Row, Tensors, stacked
 from likewise.policies.flux.tokens import Grid, pack, pipeline_sigmas, unpack
-from likewise.policies.qwen.positions import mark_pictures
+from likewise.policies.qwen.positions import mark_images
 from likewise.policies.qwen.processor import load_processor
 from likewise.policies.qwen.sizes import STEP, Size, fitted, text_tokens
 
@@ -38,7 +38,7 @@ class QwenImageEditPolicy(PipelinePolicy):
 
     Args:
         pipeline: On its device, all parts in one dtype.
-        height, width: Of the pictures to draw, pixels; multiples of 2 · VAE scale (16).
+        height, width: Of the images to draw, pixels; multiples of 2 · VAE scale (16).
         true_cfg_scale: Classifier-free guidance, whose result gets the norm of v⁺; 1 is off.
         negative_prompt: What v⁻ is for; the text encoder sees the references with it.
         reference_area: Pixels at which references enter the VAE; their sides become multiples of
@@ -81,7 +81,7 @@ class QwenImageEditPolicy(PipelinePolicy):
             pipeline, true_cfg_scale=true_cfg_scale, negative_prompt=negative_prompt, **common
         )
         if pipeline.text_encoder is not None:  # planning does without
-            mark_pictures(pipeline.text_encoder)
+            mark_images(pipeline.text_encoder)
         self.multiple = multiple
         self.grid: Grid = (height // multiple, width // multiple)
         self.reference_area = reference_area
@@ -97,7 +97,7 @@ class QwenImageEditPolicy(PipelinePolicy):
         return self.grid[0] * self.grid[1], self.denoiser.config.in_channels
 
     def encode_text(self, prompt: str, references: Sequence[Image]) -> Tensors:
-        """Hidden states [S, D] of the prompt and of the pictures that go with it."""
+        """Hidden states [S, D] of the prompt and of the images that go with it."""
         resize = self.pipeline.image_processor.resize
         sizes = [fitted(_size(image), self.condition_area) for image in references]
         seen = [resize(image, *size) for image, size in zip(references, sizes, strict=True)]
@@ -106,7 +106,7 @@ class QwenImageEditPolicy(PipelinePolicy):
 
     def encode_references(self, references: Sequence[Image]) -> tuple[Tensors, ...]:
         """VAE tokens [h, w, 4C] of each."""
-        return tuple(self._encode_picture(image) for image in references)
+        return tuple(self._encode_image(image) for image in references)
 
     def blank_row(self, references: Sequence[Size], prompt_tokens: int = PROMPT_TOKENS) -> Row:
         """See :class:`PipelinePolicy`; the negative prompt is taken to have one token, as a blank.
@@ -144,10 +144,10 @@ class QwenImageEditPolicy(PipelinePolicy):
         texts: Sequence[Tensors],
         references: Sequence[tuple[Tensors, ...]],
     ) -> Tensor:
-        pictures = [stacked(column, "tokens") for column in zip(*references, strict=True)]
-        grids = [self.grid, *(picture.shape[1:3] for picture in pictures)]
+        images = [stacked(column, "tokens") for column in zip(*references, strict=True)]
+        grids = [self.grid, *(image.shape[1:3] for image in images)]
         output = self.denoiser(
-            hidden_states=torch.cat([x, *(picture.flatten(1, 2) for picture in pictures)], dim=1),
+            hidden_states=torch.cat([x, *(image.flatten(1, 2) for image in images)], dim=1),
             timestep=model_time(sigma, self.dtype),
             # Rows have no padding, so there is no mask either: as stock for a single prompt.
             encoder_hidden_states=stacked(texts, "states"),
@@ -166,10 +166,10 @@ class QwenImageEditPolicy(PipelinePolicy):
         vae = self.pipeline.vae
         latents = unpack(x.to(vae.dtype), self.grid)[:, :, None]  # one frame
         mean, std = self._statistics(latents)
-        pictures = vae.decode(latents / (1 / std) + mean, return_dict=False)[0][:, :, 0]
-        return (pictures.float() * 0.5 + 0.5).clamp(0, 1)
+        images = vae.decode(latents / (1 / std) + mean, return_dict=False)[0][:, :, 0]
+        return (images.float() * 0.5 + 0.5).clamp(0, 1)
 
-    def _encode_picture(self, image: Image) -> Tensors:
+    def _encode_image(self, image: Image) -> Tensors:
         vae = self.pipeline.vae
         size = fitted(_size(image), self.reference_area)
         pixels = self.pipeline.image_processor.preprocess(image, *size)[:, :, None]  # one frame

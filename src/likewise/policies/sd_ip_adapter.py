@@ -32,7 +32,7 @@ class SdIpAdapterPolicy(PipelinePolicy):
 
     Args:
         pipeline: On its device. Its scheduler is replaced by DDIM with the same settings.
-        height, width: Of the pictures to draw, pixels; multiples of 8.
+        height, width: Of the images to draw, pixels; multiples of 8.
         ip_adapter: Folder or Hub name of the IP-Adapter to load; None: the pipeline has one.
         ip_adapter_weights: Its safetensors file, as a path in there.
         image_encoder: Folder of the CLIP image encoder it was made for, as a path in there.
@@ -119,7 +119,7 @@ class SdIpAdapterPolicy(PipelinePolicy):
         return self.pipeline.tokenizer, self.pipeline.tokenizer.model_max_length
 
     def encode_references(self, references: Sequence[Image]) -> tuple[Tensors, ...]:
-        """CLIP's embedding of each picture, and of none: [D], or states [S, D] by the adapter."""
+        """CLIP's embedding of each image, and of none: [D], or states [S, D] by the adapter."""
         shown, none = self.pipeline.encode_image(
             list(references), self.device, 1, self.hidden_states
         )
@@ -138,8 +138,8 @@ class SdIpAdapterPolicy(PipelinePolicy):
             text["pooled"] = self.zeros(pooled)
         patches = (clip.image_size // clip.patch_size) ** 2
         shape = (patches + 1, clip.hidden_size) if self.hidden_states else (clip.projection_dim,)
-        picture = {"shown": self.zeros(*shape), "none": self.zeros(*shape)}
-        return Row(text, (picture,) * len(references), text if self.guidance.on else None)
+        image = {"shown": self.zeros(*shape), "none": self.zeros(*shape)}
+        return Row(text, (image,) * len(references), text if self.guidance.on else None)
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:
         """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` per row."""
@@ -160,7 +160,7 @@ class SdIpAdapterPolicy(PipelinePolicy):
         texts: Sequence[Tensors],
         references: Sequence[tuple[Tensors, ...]],
     ) -> Tensor:
-        seen = torch.stack([stacked(row, "shown") for row in references])  # [b, pictures, …]
+        seen = torch.stack([stacked(row, "shown") for row in references])  # [b, images, …]
         added: dict[str, Any] = {"image_embeds": [seen]}
         if self.is_xl:  # sizes before and after cropping, and where it was cropped: not at all
             added["text_embeds"] = stacked(texts, "pooled")
@@ -181,7 +181,7 @@ class SdIpAdapterPolicy(PipelinePolicy):
         upcast = self.is_xl and vae.dtype == torch.float16 and vae.config.force_upcast
         if upcast:
             vae.float()
-        pictures = vae.decode(x.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+        images = vae.decode(x.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
         if upcast:
             vae.half()
-        return (pictures.float() * 0.5 + 0.5).clamp(0, 1)
+        return (images.float() * 0.5 + 0.5).clamp(0, 1)

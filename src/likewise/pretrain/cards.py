@@ -18,21 +18,21 @@ _TITLES = {
     "nano-kontext": "a nano FLUX.1-Kontext for the sticker world",
     "nano-dinov2": "the identity reward of the sticker world, a nano DINOv2",
     "nano-clip": "the prompt reward of the sticker world, a nano CLIP",
-    "judge-identity": "the identity judge of the sticker world (evaluation only)",
-    "judge-prompt": "the prompt judge of the sticker world (evaluation only)",
+    "evaluator-identity": "the identity evaluator of the sticker world (evaluation only)",
+    "evaluator-prompt": "the prompt evaluator of the sticker world (evaluation only)",
 }
 _USE = {
     "nano-kontext": (
         "`diffusers.FluxKontextPipeline.from_pretrained(path)` loads it. Call it with "
         "`height=64, width=64, max_area=64*64, _auto_resize=False, max_sequence_length=16, "
-        "num_inference_steps=10`: it was trained on 64×64 pictures and on exactly 16 T5 tokens "
+        "num_inference_steps=10`: it was trained on 64×64 images and on exactly 16 T5 tokens "
         "(FLUX pads without a mask). Guidance is not distilled; 8 % of the prompts were empty in "
         "training, so that true CFG can be used."
     ),
     "nano-dinov2": "`transformers.Dinov2Model` and `AutoImageProcessor`; compare CLS tokens.",
     "nano-clip": "`transformers.CLIPModel` and `AutoProcessor`.",
-    "judge-identity": "`transformers.AutoModel` and `AutoImageProcessor`; compare pooled outputs.",
-    "judge-prompt": (
+    "evaluator-identity": "`transformers.AutoModel` and `AutoImageProcessor`; compare pooled outputs.",
+    "evaluator-prompt": (
         "`transformers.AutoModelForImageClassification`; logits are one softmax per attribute "
         "(labels read `attribute:value`)."
     ),
@@ -40,13 +40,13 @@ _USE = {
 _SECTIONS = {
     "nano-dinov2": "identity reward",
     "nano-clip": "prompt reward",
-    "judge-identity": "identity judge",
-    "judge-prompt": "prompt judge",
+    "evaluator-identity": "identity evaluator",
+    "evaluator-prompt": "prompt evaluator",
 }
 _COMMANDS = {
     "vae": "likewise pretrain vae",
-    "judge-identity": "likewise pretrain judges",
-    "judge-prompt": "likewise pretrain judges",
+    "evaluator-identity": "likewise pretrain evaluators",
+    "evaluator-prompt": "likewise pretrain evaluators",
 }
 
 

@@ -11,7 +11,7 @@ from transformers import BitImageProcessorPil
 
 from likewise.data.rendering import SIDE
 
-# Pixels to [-1, 1], as likewise.pretrain.pictures.to_tensor does.
+# Pixels to [-1, 1], as likewise.pretrain.images.to_tensor does.
 NORMALISATION: dict[str, Any] = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
 

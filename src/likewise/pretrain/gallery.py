@@ -1,4 +1,4 @@
-"""The first picture a new user makes: held-out subjects, drawn as several prompts ask."""
+"""The first image a new user makes: held-out subjects, drawn as several prompts ask."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ class SampleMaker:
 
 
 def noisy(look: Mapping[str, str], rng: np.random.Generator) -> dict[str, str]:
-    """What a careless caption would say of a picture that shows `look`."""
+    """What a careless caption would say of an image that shows `look`."""
     said: dict[str, str] = {}
     for attribute, values in ATTRIBUTES.items():
         truth = look.get(attribute, values[0])

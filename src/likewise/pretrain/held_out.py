@@ -1,4 +1,4 @@
-"""Pictures of the held-out subjects, and how well encoders tell them apart.
+"""Images of the held-out subjects, and how well encoders tell them apart.
 
 Only for measuring: nothing here is ever trained on.
 """
@@ -31,7 +31,7 @@ Embed = Callable[[Sequence[Image.Image]], Tensor]
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture of a held-out subject and what it shows (``look``: constrained attributes only)."""
+    """An image of a held-out subject and what it shows (``look``: constrained attributes only)."""
 
     subject: int  # position among the held-out subjects
     name: str
@@ -46,7 +46,7 @@ def subjects() -> tuple[str, ...]:
 
 
 def photos(purpose: str, looks: Looks, count: int) -> list[Photo]:
-    """`count` pictures of each held-out subject; `looks` draws what each must show."""
+    """`count` images of each held-out subject; `looks` draws what each must show."""
     art, made = shipped_art(), []
     for number, subject in enumerate(subjects()):
         for index in range(count):
@@ -97,38 +97,38 @@ def in_any_look() -> list[Photo]:
     return photos("any", random_look, PER_SUBJECT)
 
 
-def pictures(album: Sequence[Photo]) -> list[Image.Image]:
+def images(album: Sequence[Photo]) -> list[Image.Image]:
     return [photo.drawing.image for photo in album]
 
 
 def segmented(album: Sequence[Photo]) -> list[Image.Image]:
-    """The pictures with everything but the subject greyed out."""
+    """The images with everything but the subject greyed out."""
     return [segment(photo.drawing.image, photo.drawing.mask) for photo in album]
 
 
 def identity_numbers(embed: Embed) -> dict[str, float]:
-    """Mean cosines between pictures by what they share, and retrieval@1 among held-out subjects.
+    """Mean cosines between images by what they share, and retrieval@1 among held-out subjects.
 
-    ``segmented …`` compares a segmented picture with a whole one, as a segmenting reward does.
+    ``segmented …`` compares a segmented image with a whole one, as a segmenting reward does.
     A rival differs from an image's individual in its mark alone; ``told from a rival`` is the share
     of images that are nearer to their own reference than their rival is. Retrieval asks for the
     subject of an image in a scene, given every subject's plain reference,
     or the mean of five such references.
 
     Args:
-        embed: Pictures → [B, D]; scaled to unit length here.
+        embed: Images → [B, D]; scaled to unit length here.
     """
     album = in_scenes()
-    whole, gallery = _embed(embed, pictures(album)), _embed(embed, pictures(references()))
+    whole, gallery = _embed(embed, images(album)), _embed(embed, images(references()))
     cut = _embed(embed, segmented(album))
-    alien = _embed(embed, pictures(recoloured()))
+    alien = _embed(embed, images(recoloured()))
     subjects = torch.tensor([photo.subject for photo in album])
-    numbers = {"copy": float((whole * _embed(embed, pictures(album))).sum(1).mean())}
+    numbers = {"copy": float((whole * _embed(embed, images(album))).sum(1).mean())}
     numbers |= _shared(album, whole, whole)
     numbers |= {f"segmented {key}": value for key, value in _shared(album, cut, whole).items()}
     numbers["same subject, from plain reference"] = float((whole * gallery[subjects]).sum(1).mean())
     numbers["recoloured, from plain reference"] = float((alien * gallery[subjects]).sum(1).mean())
-    marked = _embed(embed, pictures(rivals()))
+    marked = _embed(embed, images(rivals()))
     numbers["other mark, from plain reference"] = float((marked * gallery[subjects]).sum(1).mean())
     nearer = (whole * gallery[subjects]).sum(1) > (marked * gallery[subjects]).sum(1)
     numbers["told from a rival"] = float(nearer.float().mean())
@@ -141,7 +141,7 @@ def identity_numbers(embed: Embed) -> dict[str, float]:
 def _gallery_of_five(embed: Embed) -> Tensor:
     """One unit vector per subject [30, D]: the mean direction of five plain references."""
     album = photos("references", lambda rng: {}, 5)
-    each = _embed(embed, pictures(album)).unflatten(0, (-1, 5))
+    each = _embed(embed, images(album)).unflatten(0, (-1, 5))
     return F.normalize(each.mean(dim=1), dim=-1)
 
 

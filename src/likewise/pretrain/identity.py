@@ -1,6 +1,6 @@
-"""The identity reward's nano DINOv2: self-supervised on whole pictures, as the real one is.
+"""The identity reward's nano DINOv2: self-supervised on whole images, as the real one is.
 
-Two views of one picture must agree, and for a share of samples two pictures of one individual in
+Two views of one image must agree, and for a share of samples two images of one individual in
 different scenes. The first alone would encode the scene as much as the subject; the second alone
 would ignore the scene. Together they give what real DINO gives: it knows subjects, and is partly
 entangled with pose and background. That is on purpose: it is what makes copying pay.
@@ -21,8 +21,8 @@ from transformers import Dinov2Config, Dinov2Model
 from likewise.data.rendering import SIDE, Spec, Variant
 from likewise.pretrain import held_out
 from likewise.pretrain.contrastive import image_processor, info_nce
+from likewise.pretrain.images import to_tensor
 from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
-from likewise.pretrain.pictures import to_tensor
 from likewise.pretrain.samples import draw, random_look, random_subject, random_variant, rival
 from likewise.pretrain.views import degrade, random_crop, random_look_in, relight
 from likewise.rewards.dino import DinoReward
@@ -83,8 +83,8 @@ def identity_sample(index: int) -> Mapping[str, Tensor]:
     return {"first": _view(first, rng), "second": _view(second, rng), "other": _view(other, rng)}
 
 
-def _view(picture: Image.Image, rng: np.random.Generator) -> Tensor:
-    return to_tensor(degrade(relight(random_crop(picture, rng, 0.8), rng), rng, 0.3))
+def _view(image: Image.Image, rng: np.random.Generator) -> Tensor:
+    return to_tensor(degrade(relight(random_crop(image, rng, 0.8), rng), rng, 0.3))
 
 
 def _loss(model: Dinov2Model, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:

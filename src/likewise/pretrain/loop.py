@@ -157,7 +157,7 @@ def fit(
 ) -> bool:
     """Train `model` in place and leave its EMA weights in it.
 
-    Resumes from ``place.folder`` when a state is there. Returns False if the sitting ended early
+    Resumes from ``place.folder`` when a state is there. Returns False if the launch ended early
     (`minutes` used up): call again to go on. `on_save(averaged model, step)` is called at every
     save, e.g. to draw a contact sheet.
     """
@@ -280,7 +280,7 @@ class _Progress:
         self.totals: dict[str, float | Tensor] = {}  # on the device: reading one waits for it
 
     def _forget_after(self, step: int) -> None:
-        """Drop what a killed sitting logged after its last save: it is done, and logged, again."""
+        """Drop what a killed launch logged after its last save: it is done, and logged, again."""
         if self.log.exists():
             lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if json.loads(line)["step"] <= step]

@@ -39,7 +39,7 @@ LAYOUT_SHARE, COLOUR_SHARE = 0.5, 0.5
 
 @dataclass(frozen=True)
 class Pool:
-    """Encoded pictures: packed latents and what each target shows.
+    """Encoded images: packed latents and what each target shows.
 
     references: float16 [N, REFERENCES, 64, 32]; targets: float16 [N, TARGETS, 64, 32];
     weights: float16 [N, TARGETS, 64], share of each token's pixels that the subject covers;

@@ -1,8 +1,8 @@
-"""The prompt reward's nano CLIP: pictures and captions, with captions that are wrong in one thing.
+"""The prompt reward's nano CLIP: images and captions, with captions that are wrong in one thing.
 
 In-batch InfoNCE (as in CLIP) teaches what things are called; telling the true caption from ones
 with a single wrong attribute teaches scene, colour, size and place. One linear read-out of the
-attributes, shared by pictures and captions and thrown away afterwards, makes both start in the
+attributes, shared by images and captions and thrown away afterwards, makes both start in the
 same directions. (With it, batches of 32 for 64 and stronger positions, the choice was right in 0.79
 of the cases after 25,600 samples; without the three, in 0.64.)
 """
@@ -23,9 +23,9 @@ from likewise.data.rendering import SIDE, Spec
 from likewise.data.sticker_art import shipped_art
 from likewise.pretrain import held_out
 from likewise.pretrain.contrastive import NORMALISATION, info_nce
+from likewise.pretrain.images import to_tensor
 from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
 from likewise.pretrain.nano import CLIP_LENGTH, kept_clip_tokenizer
-from likewise.pretrain.pictures import to_tensor
 from likewise.pretrain.samples import (
     draw,
     prompt_corpus,
@@ -47,14 +47,14 @@ SETTINGS = FitSettings(
     ema_decay=0.995,
     bf16=True,
 )
-NEGATIVES = 3  # per picture in training
+NEGATIVES = 3  # per image in training
 OTHER_NAME_SHARE = 0.4  # how often the choices call the subject something else, or "thing"
 READ_OUT_SCALE = 10.0  # unit vectors are too short for a linear read-out
 WIDTH = 96  # of the text encoder and of the joint space
 
 
 def build(tokenizer: CLIPTokenizer) -> CLIPModel:
-    """Pictures [B, 3, 64, 64] and token ids [B, 24] → a joint space [B, 96]."""
+    """Images [B, 3, 64, 64] and token ids [B, 24] → a joint space [B, 96]."""
     torch.manual_seed(0)
     text = {
         "vocab_size": len(tokenizer),
@@ -118,7 +118,7 @@ class PromptSamples:
 
     ``caption`` int64 [24] is true; ``choices`` int64 [1 + NEGATIVES, 24] are one true caption and
     some that are wrong in one attribute; ``labels`` int64 [4] are the true attributes. All choices
-    may name another thing than is seen, so that what they are judged by is the attributes, and
+    may name another thing than is seen, so that what they are evaluated by is the attributes, and
     unheard-of names do no harm.
     """
 
@@ -170,7 +170,7 @@ def _loss(model: PromptTrainee, batch: Batch) -> tuple[Tensor, Mapping[str, Tens
 
 
 def _embeddings(clip: CLIPModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Unit vectors of pictures [B, D] and of captions and choices [B, 2 + NEGATIVES, D]."""
+    """Unit vectors of images [B, D] and of captions and choices [B, 2 + NEGATIVES, D]."""
     ids = torch.cat([batch["caption"][:, None], batch["choices"]], dim=1)
     images = clip.get_image_features(batch["image"]).pooler_output
     texts = clip.get_text_features(_trimmed(clip, ids.flatten(0, 1))).pooler_output
@@ -198,7 +198,7 @@ def quality(model_dir: Path) -> dict[str, float]:
         rng = numpy_rng("held-out", "captions", index)
         texts.append(write_prompt(photo.name, photo.look, rng))
         texts += hard_negatives(photo.name, photo.look, rng, negatives)
-    images = F.normalize(reward.embed_images(held_out.pictures(album)), dim=-1)
+    images = F.normalize(reward.embed_images(held_out.images(album)), dim=-1)
     captions = F.normalize(reward.embed_texts(texts), dim=-1).view(len(album), 1 + negatives, -1)
     cosines = torch.einsum("bd,bkd->bk", images, captions)
     return {

@@ -22,15 +22,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from likewise.data.stickers import asked_for, bench_tasks, truth
-from likewise.pretrain import held_out, identity, judges, prompt
+from likewise.pretrain import evaluators, held_out, identity, prompt
 from likewise.pretrain.gallery import draw_gallery
-from likewise.pretrain.pictures import to_picture, to_tensor
+from likewise.pretrain.images import to_image, to_tensor
 from likewise.pretrain.sampling import generate, load_pipeline
 from likewise.protocols import Reward
 from likewise.quiet import hide_loading_bars
 from likewise.rewards.clip import ClipReward
 from likewise.rewards.dino import DinoReward
-from likewise.rewards.judges import IdentityJudge, PromptJudge
+from likewise.rewards.evaluators import IdentityEvaluator, PromptEvaluator
 from likewise.sheets import contact_sheet, short_caption
 from likewise.types import KINDS, Task
 
@@ -65,8 +65,8 @@ def measure(models: Path, out: Path, device: str = "cpu") -> Numbers:
         "vae": _vae_quality(models / "nano-kontext" / "vae", out),
         "identity reward": identity.quality(models / "nano-dinov2"),
         "prompt reward": prompt.quality(models / "nano-clip"),
-        "identity judge": judges.identity_quality(models / "judge-identity"),
-        "prompt judge": judges.prompt_quality(models / "judge-prompt"),
+        "identity evaluator": evaluators.identity_quality(models / "evaluator-identity"),
+        "prompt evaluator": evaluators.prompt_quality(models / "evaluator-prompt"),
     }
     numbers |= _bench(models, out, device)
     (out / "report.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
@@ -74,9 +74,15 @@ def measure(models: Path, out: Path, device: str = "cpu") -> Numbers:
 
 
 def print_report(numbers: Numbers) -> None:
-    """The tables of acceptance: encoders and judges, then sticker bench by system."""
+    """The tables of acceptance: encoders and evaluators, then sticker bench by system."""
     console = Console(width=max(96, Console().width))  # the bench table needs as much
-    for section in ("vae", "identity reward", "prompt reward", "identity judge", "prompt judge"):
+    for section in (
+        "vae",
+        "identity reward",
+        "prompt reward",
+        "identity evaluator",
+        "prompt evaluator",
+    ):
         table = Table(title=section, show_header=False, min_width=60)
         for name, value in numbers[section].items():
             table.add_row(name, f"{value:.3f}")
@@ -96,17 +102,17 @@ def bench_cells(row: Mapping[str, float]) -> list[str]:
 
 @torch.no_grad()
 def _vae_quality(folder: Path, out: Path) -> dict[str, float]:
-    """PSNR in dB over held-out subjects in any look (peak = full range), and a picture of it."""
+    """PSNR in dB over held-out subjects in any look (peak = full range), and an image of it."""
     vae = AutoencoderKL.from_pretrained(folder).eval()
-    originals = held_out.pictures(held_out.in_any_look())
+    originals = held_out.images(held_out.in_any_look())
     images = torch.stack([to_tensor(original) for original in originals])
     decoded = torch.cat(
         [vae.decode(vae.encode(part).latent_dist.mode()).sample for part in images.split(50)]
     ).clamp(-1, 1)
     error = (decoded - images).square().flatten(1).mean(1)
-    # One picture per subject, spread over their looks.
+    # One image per subject, spread over their looks.
     shown = range(0, len(originals), held_out.PER_SUBJECT + 1)
-    rows = [[originals[i] for i in shown][:12], [to_picture(decoded[i]) for i in shown][:12]]
+    rows = [[originals[i] for i in shown][:12], [to_image(decoded[i]) for i in shown][:12]]
     captions = (["original"] * 12, ["decoded"] * 12)
     contact_sheet(zip(captions, rows, strict=True)).save(out / "vae.png")
     return {"psnr (dB)": float((10 * torch.log10(4 / error)).mean())}
@@ -136,11 +142,11 @@ def _bench(models: Path, out: Path, device: str) -> Numbers:
 
 
 class _Scorer:
-    """Both judges, and all rewards, over a system's pictures."""
+    """Both evaluators, and all rewards, over a system's images."""
 
     def __init__(self, models: Path, tasks: Sequence[Task]) -> None:
-        self.identity = IdentityJudge(models / "judge-identity", asked_for=asked_for)
-        self.prompt = PromptJudge(models / "judge-prompt")
+        self.identity = IdentityEvaluator(models / "evaluator-identity", asked_for=asked_for)
+        self.prompt = PromptEvaluator(models / "evaluator-prompt")
         self.rewards: dict[str, Reward] = {
             "DINO": DinoReward(models / "nano-dinov2"),
             "DINO-Seg": DinoReward(models / "nano-dinov2", segment=True),
@@ -176,7 +182,7 @@ class _Scorer:
             wanted = tuple(sorted(look.items()))
             if wanted not in self._galleries:
                 album = held_out.photos("gallery", lambda _: dict(wanted), 1)  # noqa: B023
-                rows = self.identity.embed(held_out.pictures(album))
+                rows = self.identity.embed(held_out.images(album))
                 self._galleries[wanted] = F.normalize(rows, dim=-1)
             nearest = int((self._galleries[wanted] @ row).argmax())
             right.append(held_out.subjects()[nearest] == task.subject)
@@ -204,9 +210,9 @@ def _bench_sheet(
     perfect, drawn = (systems[name] for name in list(systems)[:2])
     for start in range(0, len(shown), 5):
         captions: list[str] = []
-        pictures: list[Image.Image] = []
+        images: list[Image.Image] = []
         for index in shown[start : start + 5]:
             captions += ["reference", short_caption(tasks[index]), "perfect"]
-            pictures += [tasks[index].reference, drawn[index], perfect[index]]
-        rows.append((captions, pictures))
+            images += [tasks[index].reference, drawn[index], perfect[index]]
+        rows.append((captions, images))
     return contact_sheet(rows)

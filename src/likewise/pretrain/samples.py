@@ -19,7 +19,7 @@ from likewise.data.prompts import write_prompt
 from likewise.data.rendering import COLOURS, Drawing, Spec, Variant, render
 from likewise.data.scenes import SCENES
 from likewise.data.sticker_art import shipped_art
-from likewise.pretrain.pictures import to_tensor
+from likewise.pretrain.images import to_tensor
 from likewise.seeding import numpy_rng
 
 _SCENES, _COLOURS = tuple(SCENES), tuple(COLOURS)

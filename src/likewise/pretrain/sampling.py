@@ -37,11 +37,11 @@ def generate(
     steps: int = SAMPLING_STEPS,
     seed: int = 0,
 ) -> list[Image.Image]:
-    """One 64×64 picture per task. The noise follows from task id and seed, not from the batch."""
-    pictures: list[Image.Image] = []
+    """One 64×64 image per task. The noise follows from task id and seed, not from the batch."""
+    images: list[Image.Image] = []
     for start in range(0, len(tasks), BATCH):
         batch = tasks[start : start + BATCH]
-        pictures += pipeline(
+        images += pipeline(
             image=[task.reference for task in batch] if with_reference else None,
             prompt=[task.prompt for task in batch],
             height=64,
@@ -52,7 +52,7 @@ def generate(
             max_sequence_length=nano.TEXT_LENGTH,
             _auto_resize=False,
         ).images
-    return pictures
+    return images
 
 
 def _noise(task_id: str, seed: int) -> torch.Tensor:

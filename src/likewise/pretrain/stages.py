@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from likewise.pretrain import generator, identity, judges, prompt, vae
+from likewise.pretrain import evaluators, generator, identity, prompt, vae
 from likewise.pretrain.loop import FitPlace, FitSettings
 
 
@@ -51,7 +51,7 @@ STAGES: dict[str, Stage] = {
         vae.SETTINGS,
         None,
         _alone(vae.train),
-        "random pictures of the world",
+        "random images of the world",
     ),
     "generator": Stage(
         generator.SETTINGS,
@@ -65,25 +65,25 @@ STAGES: dict[str, Stage] = {
         identity.SETTINGS,
         "nano-dinov2",
         _alone(identity.train),
-        "views and crops of whole pictures, some pairs of one subject in two scenes; no labels",
+        "views and crops of whole images, some pairs of one subject in two scenes; no labels",
     ),
     "prompt": Stage(
         prompt.SETTINGS,
         "nano-clip",
         _alone(prompt.train),
-        "picture-caption pairs with hard negatives (one attribute changed)",
+        "image-caption pairs with hard negatives (one attribute changed)",
     ),
-    "judge-identity": Stage(
-        judges.IDENTITY_SETTINGS,
-        "judge-identity",
-        _alone(judges.train_identity),
+    "evaluator-identity": Stage(
+        evaluators.IDENTITY_SETTINGS,
+        "evaluator-identity",
+        _alone(evaluators.train_identity),
         "labelled individuals in any scene, pose, size and light; recoloured ones as rivals",
     ),
-    "judge-prompt": Stage(
-        judges.PROMPT_SETTINGS,
-        "judge-prompt",
-        _alone(judges.train_prompt),
-        "pictures with their scene, colour, size and place as labels",
+    "evaluator-prompt": Stage(
+        evaluators.PROMPT_SETTINGS,
+        "evaluator-prompt",
+        _alone(evaluators.train_prompt),
+        "images with their scene, colour, size and place as labels",
     ),
 }
 
@@ -93,7 +93,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "generator": ("generator",),
     "identity": ("identity",),
     "prompt": ("prompt",),
-    "judges": ("judge-identity", "judge-prompt"),
+    "evaluators": ("evaluator-identity", "evaluator-prompt"),
     "all": tuple(STAGES),
 }
 

@@ -1,4 +1,4 @@
-"""Other looks of an individual and altered copies of a picture: what encoders see through."""
+"""Other looks of an individual and altered copies of an image: what encoders see through."""
 
 from __future__ import annotations
 
@@ -18,53 +18,51 @@ def random_look_in(colour: str | None, rng: np.random.Generator) -> dict[str, st
     return look if colour is None else {**look, "colour": colour}
 
 
-def random_crop(
-    picture: Image.Image, rng: np.random.Generator, smallest: float = 0.3
-) -> Image.Image:
-    """A random part (`smallest` … 1 of the area, nearly square) at the picture's own size."""
+def random_crop(image: Image.Image, rng: np.random.Generator, smallest: float = 0.3) -> Image.Image:
+    """A random part (`smallest` … 1 of the area, nearly square) at the image's own size."""
     area = float(rng.uniform(smallest, 1.0))
     aspect = math.exp(float(rng.uniform(-0.2, 0.2)))
-    width, height = picture.size
+    width, height = image.size
     across = min(1.0, math.sqrt(area * aspect)) * width
     down = min(1.0, math.sqrt(area / aspect)) * height
     left, top = float(rng.uniform(0, width - across)), float(rng.uniform(0, height - down))
     box = (left, top, left + across, top + down)
-    return picture.resize(picture.size, Image.Resampling.BILINEAR, box=box)
+    return image.resize(image.size, Image.Resampling.BILINEAR, box=box)
 
 
-def relight(picture: Image.Image, rng: np.random.Generator, amount: float = 0.15) -> Image.Image:
+def relight(image: Image.Image, rng: np.random.Generator, amount: float = 0.15) -> Image.Image:
     """A little brighter or darker, and each channel a little on its own: hues hardly change."""
     light = 1.0 + rng.uniform(-amount, amount)
     factors = (light * (1.0 + rng.uniform(-amount, amount, 3) / 4)).tolist()
     ramps = [min(255, round(level * factor)) for factor in factors for level in range(256)]
-    return picture.point(ramps)
+    return image.point(ramps)
 
 
-def degrade(picture: Image.Image, rng: np.random.Generator, share: float = 0.6) -> Image.Image:
-    """With probability `share`, flawed as generated pictures are: blur, lost detail, noise."""
+def degrade(image: Image.Image, rng: np.random.Generator, share: float = 0.6) -> Image.Image:
+    """With probability `share`, flawed as generated images are: blur, lost detail, noise."""
     if rng.random() >= share:
-        return picture
+        return image
     if rng.random() < 0.4:
-        picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.0))))
+        image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.0))))
     if rng.random() < 0.4:
         side = int(rng.integers(SIDE * 5 // 8, SIDE))
-        small = picture.resize((side, side), Image.Resampling.BILINEAR)
-        picture = small.resize(picture.size, Image.Resampling.BICUBIC)
+        small = image.resize((side, side), Image.Resampling.BILINEAR)
+        image = small.resize(image.size, Image.Resampling.BICUBIC)
     if rng.random() < 0.3:
-        picture = _recompressed(picture, quality=int(rng.integers(25, 80)))
+        image = _recompressed(image, quality=int(rng.integers(25, 80)))
     if rng.random() < 0.4:
-        picture = _noisy(picture, rng, deviation=float(rng.uniform(1.0, 9.0)))
-    return picture
+        image = _noisy(image, rng, deviation=float(rng.uniform(1.0, 9.0)))
+    return image
 
 
-def _recompressed(picture: Image.Image, quality: int) -> Image.Image:
+def _recompressed(image: Image.Image, quality: int) -> Image.Image:
     # JPEG's blocks of missing detail resemble the marks of a small autoencoder.
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality)
+    image.save(file, "JPEG", quality=quality)
     return Image.open(file).convert("RGB")
 
 
-def _noisy(picture: Image.Image, rng: np.random.Generator, deviation: float) -> Image.Image:
-    noise = rng.normal(0.0, deviation, (*picture.size[::-1], 3))
-    array = np.asarray(picture, dtype=np.float64) + noise
+def _noisy(image: Image.Image, rng: np.random.Generator, deviation: float) -> Image.Image:
+    noise = rng.normal(0.0, deviation, (*image.size[::-1], 3))
+    array = np.asarray(image, dtype=np.float64) + noise
     return Image.fromarray(array.round().clip(0, 255).astype(np.uint8))

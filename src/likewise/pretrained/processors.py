@@ -23,7 +23,7 @@ def load_image_processor(name: str | Path, subfolder: str = "") -> Any:
 
     Raises:
         OSError: there is none.
-        ModelError: it is damaged, makes absurdly large pictures, or transformers has no PIL version
+        ModelError: it is damaged, makes absurdly large images, or transformers has no PIL version
             of it.
     """
     processor = _load(AutoImageProcessor, "image processor", name, subfolder, backend="pil")

@@ -4,7 +4,7 @@
     environment.json     versions, commit, command line
     metrics.jsonl        one row per iteration: what training did; equal runs write equal bytes
     timings.jsonl        one row per iteration: seconds and memory
-    rewards/000012.parquet      every picture's raw rewards
+    rewards/000012.parquet      every image's raw rewards
     samples/000012.png          sample grids
     checkpoints/iteration-000012/    states that a run can go on from
     log.txt

@@ -158,7 +158,7 @@ class RunDirectory:
         return read_rows(self.path / "timings.jsonl")
 
     def write_rewards(self, iteration: int, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Write an iteration's table, one row per picture; missing values are None.
+        """Write an iteration's table, one row per image; missing values are None.
 
         A column `iteration` is put first unless there is one, so that tables can be joined.
 
@@ -202,7 +202,7 @@ class RunDirectory:
         return pa.concat_tables(tables, promote_options="permissive")
 
     def sample_path(self, iteration: int, suffix: str = ".png") -> Path:
-        """Where sample pictures of an iteration go; suffix "" is for a folder of them."""
+        """Where sample images of an iteration go; suffix "" is for a folder of them."""
         return self.path / "samples" / f"{iteration:06d}{suffix}"
 
     def forget_after(self, iteration: int) -> None:

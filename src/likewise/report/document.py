@@ -100,11 +100,11 @@ class Shown:
 
 @dataclass(frozen=True)
 class Card:
-    """Pictures of one task beside each other; `labels` (name → value) are what filters choose."""
+    """Images of one task beside each other; `labels` (name → value) are what filters choose."""
 
     prompt: str
     labels: dict[str, str]
-    pictures: Sequence[Shown]
+    images: Sequence[Shown]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pictures in a page: samples of tasks drawn by several systems, and the worst of one."""
+"""Images in a page: samples of tasks drawn by several systems, and the worst of one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 from PIL import Image
 
-from likewise.pictures import open_picture
+from likewise.images import open_image
 from likewise.report.document import Card, Gallery, Shown
 from likewise.report.reading import Drawn
 from likewise.report.wording import number, plain
 
-# Benchmark → task → the picture that conditions the generator; empty if it cannot be had.
+# Benchmark → task → the image that conditions the generator; empty if it cannot be had.
 References = Callable[[str], Mapping[str, Image.Image]]
 Row = dict[str, Any]
 
-SIDE = 256  # pixels; larger pictures are made smaller
+SIDE = 256  # pixels; larger images are made smaller
 QUALITY = 88  # of WebP
 LABELS = ("subject", "kind", "complexity")
 
@@ -33,16 +33,16 @@ class System:
     drawn: Drawn
 
     def by_task(self) -> dict[str, Row]:
-        """Task → its first picture's row."""
+        """Task → its first image's row."""
         found: dict[str, Row] = {}
         for row in self.drawn.scores.to_pylist():
             found.setdefault(row["task"], row)
         return found
 
 
-def data_address(picture: Image.Image, side: int = SIDE) -> str:
-    """The picture as WebP inside the address, at most `side` pixels wide and high."""
-    small = picture.convert("RGB")
+def data_address(image: Image.Image, side: int = SIDE) -> str:
+    """The image as WebP inside the address, at most `side` pixels wide and high."""
+    small = image.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "WEBP", quality=QUALITY, method=4)
@@ -55,7 +55,7 @@ def read_address(file: Path, side: int = SIDE) -> str | None:
     Raises:
         ValueError: it is there, but not an image that can be used.
     """
-    return data_address(open_picture(file), side) if file.is_file() else None
+    return data_address(open_image(file), side) if file.is_file() else None
 
 
 def sample_gallery(
@@ -66,7 +66,7 @@ def sample_gallery(
     rows = [row for task, row in tables[-1].items() if all(task in table for table in tables)]
     chosen = _spread(rows, count)
     cards = [
-        _card(row, [_picture(s, t[row["task"]]) for s, t in zip(systems, tables, strict=True)],
+        _card(row, [_image(s, t[row["task"]]) for s, t in zip(systems, tables, strict=True)],
               references)
         for row in chosen
     ]  # fmt: skip
@@ -83,7 +83,7 @@ def worst_gallery(
     count: int,
     by_drop: bool,
 ) -> Gallery:
-    """Pictures of `after` (one system per seed) that score lowest, or fell most from `before`."""
+    """Images of `after` (one system per seed) that score lowest, or fell most from `before`."""
     old = before.by_task()
     found = []
     for system in after:
@@ -95,8 +95,8 @@ def worst_gallery(
     seen: dict[str, Card] = {}  # one card per task, so that more can be seen
     for _, change, task, system, row in found:
         if len(seen) < count and task not in seen and (change < 0 or not by_drop):
-            pictures = [_picture(before, old[task]), _picture(system, row)]
-            seen[task] = _card(row, pictures, references)
+            images = [_image(before, old[task]), _image(system, row)]
+            seen[task] = _card(row, images, references)
     return Gallery(title, list(seen.values()))
 
 
@@ -112,18 +112,16 @@ def _spread(rows: Sequence[Row], count: int) -> list[Row]:
     return [rows[place] for place in sorted(kept)]
 
 
-def _card(
-    row: Row, pictures: Sequence[Shown | None], references: Mapping[str, Image.Image]
-) -> Card:
+def _card(row: Row, images: Sequence[Shown | None], references: Mapping[str, Image.Image]) -> Card:
     labels = {label: str(row[label]) for label in LABELS if row.get(label) is not None}
-    shown = [picture for picture in pictures if picture is not None]
+    shown = [image for image in images if image is not None]
     if (reference := references.get(row["task"])) is not None:
         address = data_address(reference)
-        shown.insert(0, Shown(address, "reference", f"reference picture of {row['subject']}"))
+        shown.insert(0, Shown(address, "reference", f"reference image of {row['subject']}"))
     return Card(row["prompt"], labels, shown)
 
 
-def _picture(system: System, row: Row) -> Shown | None:
+def _image(system: System, row: Row) -> Shown | None:
     address = read_address(system.drawn.folder / row["file"])
     if address is None:
         return None
@@ -131,16 +129,16 @@ def _picture(system: System, row: Row) -> Shown | None:
 
 
 def _scores(row: Row) -> str:
-    """What the judges say of a picture; else the rewards."""
-    judges = {name: row[name] for name in row if name.startswith("judge/")}
-    shown = judges or {name: row[name] for name in row if name.startswith("reward/")}
+    """What the evaluators say of an image; else the rewards."""
+    evaluators = {name: row[name] for name in row if name.startswith("evaluator/")}
+    shown = evaluators or {name: row[name] for name in row if name.startswith("reward/")}
     return ", ".join(_score(name, value) for name, value in shown.items() if value is not None)
 
 
 def _score(name: str, value: float) -> str:
-    if name == "judge/prompt" and value in (0, 1):
+    if name == "evaluator/prompt" and value in (0, 1):
         return "prompt ✓" if value else "prompt ✗"
-    if name == "judge/identity":
+    if name == "evaluator/identity":
         return f"subject {number(value, '.2f')}"
     return f"{plain(name)} {number(value, '.2f')}"
 

@@ -59,10 +59,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A system's pictures and their scores.
+    """A system's images and their scores.
 
     Attributes:
-        scores: One row per picture, with its `file` below `folder`.
+        scores: One row per image, with its `file` below `folder`.
     """
 
     folder: Path

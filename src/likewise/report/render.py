@@ -26,7 +26,7 @@ def write_report(paths: Sequence[Path], out: Path, references: References) -> in
     Args:
         paths: One study folder, or run directories.
         out: HTML file; its folder is made.
-        references: Benchmark → task → the picture that conditioned it.
+        references: Benchmark → task → the image that conditioned it.
 
     Raises:
         ValueError: a path is neither study nor run, or a file there is damaged.

@@ -73,9 +73,9 @@ def _gallery(arm: Arm, references: References) -> list[Block]:
         before, after = read_drawn(folder / "before"), read_drawn(folder / "after")
         if before is not None and after is not None:
             systems = [System("before", before), System("after", after)]
-            pictures = references(str(read_settings(folder).get("benchmark", folder.name)))
+            images = references(str(read_settings(folder).get("benchmark", folder.name)))
             title = f"{arm.label}: {folder.name}"
-            blocks.append(sample_gallery(title, systems, pictures, TASKS))
+            blocks.append(sample_gallery(title, systems, images, TASKS))
     return blocks or _samples(arm)
 
 
@@ -85,7 +85,7 @@ def _samples(arm: Arm) -> list[Block]:
     cards, unreadable = [], []
     for iteration, file in chosen.items():
         title = f"iteration {iteration}"
-        alt = f"fixed tasks, references above pictures, {title}"
+        alt = f"fixed tasks, references above images, {title}"
         try:
             address = read_address(file, SHEET)
         except ValueError:
@@ -96,7 +96,7 @@ def _samples(arm: Arm) -> list[Block]:
     if unreadable:
         return [Text(f"{arm.label}: samples that are not images: {', '.join(unreadable)}.")]
     if not cards:
-        return [Text(f"{arm.label}: no pictures yet.")]
+        return [Text(f"{arm.label}: no images yet.")]
     return [
         Text(f"{arm.label} has not been evaluated (likewise evaluate); samples from training:"),
         Images(arm.label, cards),

@@ -21,7 +21,7 @@ MAPPED = 3  # conflict maps show the first and the last third of the iterations
 
 
 def training(arms: Sequence[Arm], clear: Collection[str]) -> Section:
-    """A curve per reward and judge; arms that are not `clear` are faint."""
+    """A curve per reward and evaluator; arms that are not `clear` are faint."""
     rewards = {
         name: reward_name(name, name in recipe.credited)
         for recipe in (arm.runs[0].recipe for arm in arms)
@@ -46,7 +46,7 @@ def training(arms: Sequence[Arm], clear: Collection[str]) -> Section:
     note = "Bands: 95 % interval of the mean over seeds. " if several else ""
     intro = (
         f"{note}Evaluations draw fixed tasks about subjects that training never shows; training "
-        "curves are means over the pictures of each iteration, whose tasks change."
+        "curves are means over the images of each iteration, whose tasks change."
     )
     blocks: list[Block] = [Text(intro), Figures(figures)]
     return Section("training", "Training", blocks if figures else [Text("No metrics yet.")])
@@ -55,7 +55,7 @@ def training(arms: Sequence[Arm], clear: Collection[str]) -> Section:
 def evaluator_curves(arms: Sequence[Arm]) -> dict[str, str]:
     """Metric of a run → what it is called, for each held-out evaluator of any arm."""
     names = {name: None for arm in arms for name in arm.runs[0].recipe.evaluator_names}
-    return {f"eval/judge-{name}": plain(f"judge/{name}") for name in names}
+    return {f"eval/evaluator-{name}": plain(f"evaluator/{name}") for name in names}
 
 
 def conflict(arms: Sequence[Arm]) -> Section:
@@ -66,11 +66,11 @@ def conflict(arms: Sequence[Arm]) -> Section:
         return Section("conflict", "Conflict of the rewards", [Text(said)])
     blocks: list[Block] = [
         Text(
-            "A reward’s z is its distance from the mean of its group (pictures of one prompt), in "
+            "A reward’s z is its distance from the mean of its group (images of one prompt), in "
             "standard deviations. Rewards conflict where one z is positive and the other negative."
         ),
         Figures([_correlation(able), *[_quadrants(n, arm) for n, arm in enumerate(able)]]),
-        Text(f"Where pictures lie, in the first and in the last 1/{MAPPED} of the iterations:"),
+        Text(f"Where images lie, in the first and in the last 1/{MAPPED} of the iterations:"),
         Figures([one for n, arm in enumerate(able) for one in _maps(n, arm)], pairs=True),
         _by_kind(able),
         _worst(able[0]),
@@ -90,7 +90,7 @@ def steps(
     blocks: list[Block] = [
         Text(
             "How hard each trained step is pushed: mean |w·z| of each reward, and the mean size "
-            "of the whole advantage, over all pictures that trained there."
+            "of the whole advantage, over all images that trained there."
         ),
         Figures(figures),
     ]
@@ -126,7 +126,7 @@ def _quadrants(number_: int, arm: Arm) -> Figure:
     svg = plots.quadrants(
         f"quadrants{number_}", iterations, {sign: one.mean for sign, one in found.items()}
     )
-    return Figure(svg, f"{arm.label}: who agrees", f"{arm.label}: shares of pictures by sign of "
+    return Figure(svg, f"{arm.label}: who agrees", f"{arm.label}: shares of images by sign of "
                   "both z, stacked, over iterations")  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def _maps(number_: int, arm: Arm) -> list[Figure]:
             z = [some[f"z/{sides[side]}"].to_numpy() for side in ("prompt", "identity")]
             opposed = 100 * float(np.mean(z[0] * z[1] < 0))
             title = f"{arm.label}, {when}: iterations {start}–{end}"
-            alt = f"{title}: {opposed:.0f} % of {some.num_rows} pictures have z of opposite signs"
+            alt = f"{title}: {opposed:.0f} % of {some.num_rows} images have z of opposite signs"
             svg = plots.conflict_map(f"map{number_}{when}", *z)
             figures.append(Figure(svg, f"{title}; {opposed:.0f} % in conflict", alt))
     return figures
@@ -161,7 +161,7 @@ def _by_kind(arms: Sequence[Arm]) -> Table:
                 Cell(arm.label), Cell(str(kind)), Cell(number(one.correlation, "+.2f"),
                 order=one.correlation), _percent(one.opposed), Cell(str(one.n), order=one.n),
             ])  # fmt: skip
-    header = ["arm", "kind of prompt", "correlation", "in conflict", "pictures"]
+    header = ["arm", "kind of prompt", "correlation", "in conflict", "images"]
     return Table("Conflict by kind of prompt", header, rows, sortable=True)
 
 
@@ -181,12 +181,12 @@ def _worst(arm: Arm) -> Table:
         for prompt, one in found
     ]
     header = ["prompt", "correlation", "in conflict", "both better", "prompt better, subject worse",
-              "subject better, prompt worse", "both worse", "pictures"]  # fmt: skip
+              "subject better, prompt worse", "both worse", "images"]  # fmt: skip
     return Table(
         f"Most conflicted prompts in training, {arm.label}",
         header,
         rows,
-        "Most prompts came up once: with one group of pictures a correlation is as noisy as that.",
+        "Most prompts came up once: with one group of images a correlation is as noisy as that.",
         sortable=True,
     )
 
@@ -246,7 +246,7 @@ def _attributed(arms: Sequence[Arm], found: Mapping[str, Any] | None) -> list[Bl
     sides = arms[0].sides()
     figures, peaks = [], []
     for side in ("prompt", "identity"):
-        names = [f"reward/{sides[side]}" if side in sides else "", f"judge/{side}"]
+        names = [f"reward/{sides[side]}" if side in sides else "", f"evaluator/{side}"]
         scorers = {
             plain(name): found["scorers"][name] for name in names if name in found["scorers"]
         }

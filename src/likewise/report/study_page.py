@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from likewise.report import sections, tables
-from likewise.report.both_judges import both_judges
+from likewise.report.both_evaluators import both_evaluators
 from likewise.report.document import Block, Bullets, Gallery, Section, Text
 from likewise.report.gallery import References, System, sample_gallery, worst_gallery
 from likewise.report.reading import StudyFolder
@@ -24,7 +24,7 @@ def study_page(study: StudyFolder, references: References) -> list[Section]:
     clear = {study.candidate, study.baseline, *CLEAR}
     parts = [_headline(study)]
     if study.results:
-        parts += [_arms(study.results), both_judges(study, study.results)]
+        parts += [_arms(study.results), both_evaluators(study, study.results)]
     if study.arms:
         parts += [
             sections.training(study.arms, clear),
@@ -106,36 +106,34 @@ def _galleries(study: StudyFolder, references: References) -> list[Section]:
         if all((n, s) in drawn for n in (study.candidate, study.baseline))
     ]
     if not both or base is None:
-        said = "No pictures yet of the untrained model, the baseline and the arm in question."
+        said = "No images yet of the untrained model, the baseline and the arm in question."
         return [Section("gallery", "Before and after", [Text(said)])]
     before = System("before", base)
     order = dict.fromkeys((study.baseline, study.candidate))
     systems = [before, *[System(labels[name], drawn[name, both[0]]) for name in order]]
-    pictures = references(study.study.evaluation.benchmark)
+    images = references(study.study.evaluation.benchmark)
     about = (
-        f"The same tasks from the same noise; trainings of seed {both[0]}. Below each picture is "
-        "what the judges say. Choose a picture to enlarge it."
+        f"The same tasks from the same noise; trainings of seed {both[0]}. Below each image is "
+        "what the evaluators say. Choose an image to enlarge it."
     )
-    sample = sample_gallery("A sample, evenly over kinds of prompts", systems, pictures, TASKS)
+    sample = sample_gallery("A sample, evenly over kinds of prompts", systems, images, TASKS)
     after = [System(f"{labels[name]}, seed {seed}", found)
              for (name, seed), found in drawn.items() if name == study.candidate]  # fmt: skip
     return [
         Section("gallery", "Before and after", [Text(about), sample]),
-        _failures(study, before, after, pictures),
+        _failures(study, before, after, images),
     ]
 
 
-def _failures(
-    study: StudyFolder, before: System, after: Sequence[System], pictures: Any
-) -> Section:
-    columns = [name for name in after[0].drawn.scores.column_names if name.startswith("judge/")]
+def _failures(study: StudyFolder, before: System, after: Sequence[System], images: Any) -> Section:
+    columns = [name for name in after[0].drawn.scores.column_names if name.startswith("evaluator/")]
     found: list[Gallery] = []
     for name in columns:
         for by_drop, what in ((True, "fell most"), (False, "is lowest")):
             title = f"Where “{plain(name)}” {what}"
-            found.append(worst_gallery(title, name, before, after, pictures, WORST, by_drop))
+            found.append(worst_gallery(title, name, before, after, images, WORST, by_drop))
     label = after[0].title.rpartition(", seed")[0]
-    said = f"Chosen by the judges from all seeds of {label}, at most one picture per task."
+    said = f"Chosen by the evaluators from all seeds of {label}, at most one image per task."
     galleries = [gallery for gallery in found if gallery.cards]
     return Section("failures", "Worst failures", [Text(said), *galleries])
 

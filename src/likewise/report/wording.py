@@ -7,8 +7,8 @@ from typing import Any
 
 NONE = "–"
 PLAIN = {
-    "judge/identity": "same subject (judge)",
-    "judge/prompt": "prompt followed (judge)",
+    "evaluator/identity": "same subject (evaluator)",
+    "evaluator/prompt": "prompt followed (evaluator)",
     "background": "background kept",
 }
 ENDS = {
@@ -21,14 +21,14 @@ ENDS = {
 
 
 def plain(metric: str) -> str:
-    """``judge/identity`` → "same subject (judge)"; what is unknown stays as it is."""
+    """``evaluator/identity`` → "same subject (evaluator)"; what is unknown stays as it is."""
     if metric in PLAIN:
         return PLAIN[metric]
     first, _, end = metric.partition("/")
     if first == "reward":
         return f"{end} reward"
-    if first == "judge":
-        return f"{end} (judge)"
+    if first == "evaluator":
+        return f"{end} (evaluator)"
     if end in ENDS:
         return f"{first} {ENDS[end]}"
     return metric
@@ -86,7 +86,7 @@ def finding(candidate: str, baseline: str, results: Mapping[str, Any], arm: str)
         "not settled": "not settled on {}, where intervals over subjects and over seeds disagree",
     }
     parts = [phrases[word].format(by[word]) for word in phrases if word in by]
-    words = "; ".join(parts) or "not compared by any judge yet"
+    words = "; ".join(parts) or "not compared by any evaluator yet"
     return f"{candidate} against {baseline}: {words}."
 
 

@@ -1,1 +1,1 @@
-"""Rewards: how good a picture is for its task. Each implements `likewise.protocols.Reward`."""
+"""Rewards: how good an image is for its task. Each implements `likewise.protocols.Reward`."""

@@ -1,4 +1,4 @@
-"""CLIP: does the picture show what was asked for (CLIP-T), and the same subject (CLIP-I)?
+"""CLIP: does the image show what was asked for (CLIP-T), and the same subject (CLIP-I)?
 
 CLIP is Radford et al. 2021 (arXiv:2103.00020). Its own processor is what published numbers use.
 """
@@ -17,13 +17,13 @@ from transformers import CLIPModel, CLIPProcessor
 from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor, load_tokenizer
 from likewise.rewards.common.distinct import embed_distinct
+from likewise.rewards.common.images import check_images, check_tasks, in_batches
 from likewise.rewards.common.likeness import Likeness, load_encoder
-from likewise.rewards.common.pictures import check_pictures, check_tasks, in_batches
 from likewise.types import Task
 
 
 class ClipReward:
-    """Cosine between a picture and its task's prompt in CLIP's joint space, in [-1, 1].
+    """Cosine between an image and its task's prompt in CLIP's joint space, in [-1, 1].
 
     Args:
         path_or_name: Directory or hub name of a ``CLIPModel`` with its processor.
@@ -49,7 +49,7 @@ class ClipReward:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
 
         Raises:
-            ValueError: a picture is not RGB (the message names it), or the lengths differ.
+            ValueError: an image is not RGB (the message names it), or the lengths differ.
         """
         check_tasks(images, tasks)
         texts = embed_distinct([task.prompt for task in tasks], self.embed_texts, key=str)
@@ -58,7 +58,7 @@ class ClipReward:
 
     def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Projected image embeddings, float32 [B, D] on the CPU, not normalised."""
-        check_pictures(images)
+        check_images(images)
         return in_batches(images, self._encode_images, self.model.config.projection_dim)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -102,7 +102,7 @@ class ClipT(ClipReward):
 
 
 class ClipI(Likeness):
-    """CLIP-I: cosine between the projected embeddings of a picture and of its task's reference.
+    """CLIP-I: cosine between the projected embeddings of an image and of its task's reference.
 
     Args:
         path_or_name: Directory or hub name of a ``CLIPModel`` with its processor.

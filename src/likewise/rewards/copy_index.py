@@ -11,19 +11,19 @@ from torch import Tensor
 from likewise.algorithm.embeddings import copy_index
 from likewise.protocols import Encoder
 from likewise.rewards.common.distinct import embed_distinct
-from likewise.rewards.common.pictures import check_pictures, check_tasks
+from likewise.rewards.common.images import check_images, check_tasks
 from likewise.types import Task
 
 
 class CopyIndexReward:
     """The copy index (docs/method.md §6), or minus it as a penalty.
 
-    1 for a copy of the reference, about 0 for a picture like the subject's other photos, negative
+    1 for a copy of the reference, about 0 for an image like the subject's other photos, negative
     for one that is nearer to them. Likeness to the reference alone rewards copying; this shows it,
     or works against it. Tasks without other photos are missing.
 
     Args:
-        encoder: Says how near pictures are to each other.
+        encoder: Says how near images are to each other.
         penalty: Minus the index, so that higher is better, as of all that is credited.
     """
 
@@ -35,11 +35,11 @@ class CopyIndexReward:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
 
         Raises:
-            ValueError: a picture or photo is not RGB, or the lengths differ.
+            ValueError: an image or photo is not RGB, or the lengths differ.
         """
         check_tasks(images, tasks)
         photos = [photo for task in tasks for photo in task.photos]
-        check_pictures(photos, "photo")
+        check_images(photos, "photo")
         known = embed_distinct(photos, self.encoder.embed).split([len(t.photos) for t in tasks])
         embeddings = self.encoder.embed(images)
         found = [

@@ -1,4 +1,4 @@
-"""Identity reward: is it the same subject? DINO's CLS tokens, of whole pictures or subjects."""
+"""Identity reward: is it the same subject? DINO's CLS tokens, of whole images or subjects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODEL_TYPES = ("vit", "dinov2", "dinov2_with_registers", "dinov3_vit", "dinov3_c
 
 
 class DinoReward(Likeness):
-    """Cosine between the CLS tokens of a picture and of its task's reference, in [-1, 1].
+    """Cosine between the CLS tokens of an image and of its task's reference, in [-1, 1].
 
     DINO is Caron et al. 2021 (arXiv:2104.14294), DINOv2 Oquab et al. 2023 (arXiv:2304.07193), with
     registers Darcet et al. 2023 (arXiv:2309.16588), DINOv3 Siméoni et al. 2025 (arXiv:2508.10104);
@@ -30,20 +30,20 @@ class DinoReward(Likeness):
 
     A task is missing (not valid) where its subject cannot be told from the background: the
     reference is to be segmented, and neither its mask nor the segmenter finds a subject; or the
-    segmenter is needed, for the reference or the picture, and does not know the task's class. The
-    picture itself never makes a task missing.
+    segmenter is needed, for the reference or the image, and does not know the task's class. The
+    image itself never makes a task missing.
 
     Args:
         path_or_name: Directory or hub name of a ``ViTModel`` (DINO), ``Dinov2Model``,
             ``Dinov2WithRegistersModel``, ``DINOv3ViTModel`` or ``DINOv3ConvNextModel`` with its
             image processor.
-        segment: Grey out the reference's background ("DINO-Seg"), so that pictures are compared
+        segment: Grey out the reference's background ("DINO-Seg"), so that images are compared
             with the subject alone: by ``task.reference_mask``, else by `segmenter`.
         device: Where to encode.
-        transform: How pictures become pixels; see `common.likeness.load_encoder`.
-        segment_generated: Grey out the scored pictures' background too, by `segmenter`. A picture
+        transform: How images become pixels; see `common.likeness.load_encoder`.
+        segment_generated: Grey out the scored images' background too, by `segmenter`. An image
             where it looks for the subject and finds none counts as all background, which is
-            unlike any subject: were it missing, a picture would escape its low score by losing the
+            unlike any subject: were it missing, an image would escape its low score by losing the
             subject.
         segmenter: Finds subjects; see :func:`likewise.rewards.segmenters.load_segmenter`.
 
@@ -84,7 +84,7 @@ class DinoReward(Likeness):
     def compared(
         self, images: Sequence[Image.Image], tasks: Sequence[Task]
     ) -> Sequence[Image.Image]:
-        """The pictures; their subjects alone if `segment_generated`."""
+        """The images; their subjects alone if `segment_generated`."""
         if not self.segment_generated:
             return images
         masks = self._found(images, tasks)
@@ -150,11 +150,11 @@ def _model_options(path_or_name: str | Path) -> dict[str, Any]:
     return {"add_pooling_layer": False} if kind == "vit" else {}
 
 
-def segmented(picture: Image.Image, mask: Image.Image) -> Image.Image:
-    """The picture with plain grey wherever the mask (255 = subject) is 0.
+def segmented(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """The image with plain grey wherever the mask (255 = subject) is 0.
 
     Raises:
-        ValueError: the mask's mode is not ``L`` or its size is not the picture's.
+        ValueError: the mask's mode is not ``L`` or its size is not the image's.
     """
-    check_mask(mask, picture.size)
-    return Image.composite(picture, Image.new("RGB", picture.size, BACKGROUND), mask)
+    check_mask(mask, image.size)
+    return Image.composite(image, Image.new("RGB", image.size, BACKGROUND), mask)

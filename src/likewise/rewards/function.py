@@ -19,8 +19,8 @@ RewardFunction = Callable[[Sequence[Image.Image], Sequence[Task]], Any]
 class FunctionReward:
     """Implements :class:`likewise.protocols.Reward` with a function.
 
-    The function takes B RGB pictures and their B tasks, and returns B numbers (a list, array or
-    tensor), higher being better. ``None`` and NaN mean that it has nothing to say about a picture.
+    The function takes B RGB images and their B tasks, and returns B numbers (a list, array or
+    tensor), higher being better. ``None`` and NaN mean that it has nothing to say about an image.
     It may also return the pair (values, valid) of the protocol.
     """
 
@@ -36,7 +36,7 @@ class FunctionReward:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
 
         Raises:
-            ValueError: the function returned something else than one number per picture.
+            ValueError: the function returned something else than one number per image.
             Exception: whatever the function raises.
         """
         answer = self.function(images, tasks)
@@ -48,7 +48,7 @@ class FunctionReward:
         if values.shape != (len(images),) or valid.shape != values.shape:
             raise ValueError(
                 f"the reward function returned shape {list(values.shape)} for {len(images)} "
-                "pictures: wanted one number each"
+                "images: wanted one number each"
             )
         return values.float(), valid.bool() & values.isfinite()
 

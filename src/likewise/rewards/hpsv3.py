@@ -1,4 +1,4 @@
-"""HPSv3: how much would people like this picture for this prompt?
+"""HPSv3: how much would people like this image for this prompt?
 
 Ma et al. 2025, "HPSv3: Towards Wide-Spectrum Human Preference Score" (arXiv:2508.03789). Our own
 loading of the published checkpoint: the original package pins a transformers of 2024.
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.hub import weights_file
-from likewise.rewards.common.pictures import check_pictures, check_tasks
+from likewise.rewards.common.images import check_images, check_tasks
 from likewise.rewards.hps.model import load_config, load_model
 from likewise.rewards.hps.question import REWARD, Questions, check_prompts, check_shapes
 from likewise.types import Task
@@ -29,7 +29,7 @@ class HpsV3Reward:
             tokenizer and image processor are used, not its weights.
         device: Where to compute.
         dtype: Of the network; its head computes in float32.
-        batch: Pictures per forward. About 850 tokens each.
+        batch: Images per forward. About 850 tokens each.
 
     Raises:
         ValueError: the checkpoint or the base is not what it should be (the message says what).
@@ -62,16 +62,16 @@ class HpsV3Reward:
         return values, values.isfinite()
 
     def distributions(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
-        """μ and log σ of each picture's preference, float32 [B, 2] on the CPU.
+        """μ and log σ of each image's preference, float32 [B, 2] on the CPU.
 
         The second is what the head gives; the loss that trained it takes its exponential as σ.
 
         Raises:
-            ValueError: a picture is not RGB or more than 200 times as long as wide (the message
+            ValueError: an image is not RGB or more than 200 times as long as wide (the message
                 names it), `prompts` is a plain string, or the lengths differ.
         """
         check_prompts(prompts, len(images))
-        check_pictures(images)
+        check_images(images)
         check_shapes(images)
         starts = range(0, len(images), self.batch)
         parts = [

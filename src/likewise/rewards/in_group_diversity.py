@@ -1,4 +1,4 @@
-"""Do the pictures of a group differ from each other?"""
+"""Do the images of a group differ from each other?"""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from likewise.protocols import Encoder
 
 
 class InGroupDiversity:
-    """Mean distance 1 − cosine to the group's other pictures, in [0, 2]; 0 where all are equal.
+    """Mean distance 1 − cosine to the group's other images, in [0, 2]; 0 where all are equal.
 
     Implements :class:`likewise.protocols.GroupReward`. Falling values mean that the generator
-    narrows down to one picture per task (mode collapse).
+    narrows down to one image per task (mode collapse).
 
     Args:
-        encoder: Says how near pictures are to each other.
+        encoder: Says how near images are to each other.
     """
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
 
     def embed(self, images: Sequence[Image.Image]) -> Tensor:
-        """Embeddings float32 [B, D]; raises ValueError where a picture is not RGB."""
+        """Embeddings float32 [B, D]; raises ValueError where an image is not RGB."""
         return self.encoder.embed(images)
 
     def compare(self, group: Tensor) -> Tensor:
-        """Values float32 [n] of n ≥ 2 pictures of one task, from their embeddings [n, D]."""
+        """Values float32 [n] of n ≥ 2 images of one task, from their embeddings [n, D]."""
         return mean_distances(group).float()

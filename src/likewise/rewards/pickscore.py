@@ -1,4 +1,4 @@
-"""PickScore: which picture would people pick for this prompt?"""
+"""PickScore: which image would people pick for this prompt?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PickScoreReward(ClipReward):
     """The logit of a CLIP that was tuned on people's choices: exp(logit scale) · cosine.
 
     Kirstain et al. 2023 (arXiv:2305.01569). About 15 to 26 for the published model, whose scale is
-    that of CLIP, near 100. Differences are what was trained: the softmax over two pictures of one
+    that of CLIP, near 100. Differences are what was trained: the softmax over two images of one
     prompt predicts which of them people prefer.
 
     Args:

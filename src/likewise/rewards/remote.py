@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.config.rewards import Remote
-from likewise.rewards.common.pictures import check_pictures, check_tasks
+from likewise.rewards.common.images import check_images, check_tasks
 from likewise.rewards.requests.background import Background
 from likewise.rewards.requests.keys import read_key
 from likewise.rewards.requests.waiting import backoff
@@ -54,14 +54,14 @@ class RemoteReward:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
 
         Raises:
-            ValueError: a picture or reference is not RGB, or the lengths differ.
+            ValueError: an image or reference is not RGB, or the lengths differ.
         """
         return self.submit(images, tasks).result(time.monotonic())
 
     def submit(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> PendingScores:
-        """Begin to send, in requests of `batch` pictures; raises as :meth:`score`."""
+        """Begin to send, in requests of `batch` images; raises as :meth:`score`."""
         check_tasks(images, tasks)
-        check_pictures([task.reference for task in tasks], "reference")
+        check_images([task.reference for task in tasks], "reference")
         size, notes = self.settings.batch, _Notes(self.settings.url)
         requests = []
         for start in range(0, len(images), size):
@@ -141,10 +141,10 @@ class _Notes:
         self.url = url
         self.counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
         self.last = ""
-        self.lost = 0  # pictures
+        self.lost = 0  # images
 
     def nothing(self, count: int) -> Numbers:
-        """The answer about so many pictures when there is none."""
+        """The answer about so many images when there is none."""
         self.lost += count
         return [None] * count
 
@@ -157,7 +157,7 @@ class PendingScores:
     """Implements :class:`likewise.protocols.Pending`.
 
     Args:
-        requests: How many pictures each asks about, and its answer to be.
+        requests: How many images each asks about, and its answer to be.
         deadline: Seconds that they are waited for.
     """
 
@@ -177,7 +177,7 @@ class PendingScores:
         if not notes.lost:
             return ""
         counts = ", ".join(f"{kind} {count}" for kind, count in (+notes.counts).items())
-        lost = f"{notes.lost} pictures from {notes.url}"
+        lost = f"{notes.lost} images from {notes.url}"
         return f"no answer about {lost} ({counts}); the last: {notes.last}"
 
     def result(self, since: float) -> tuple[Tensor, Tensor]:
@@ -189,7 +189,7 @@ class PendingScores:
                 numbers += answer.result(max(0.0, left))
             except (TimeoutError, CancelledError):
                 answer.cancel()
-                late = f"no answer {self._deadline:g} s after the last picture was drawn"
+                late = f"no answer {self._deadline:g} s after the last image was drawn"
                 self._notes.add(ServiceError("deadline", late))
                 numbers += self._notes.nothing(count)
         valid = torch.tensor([number is not None for number in numbers], dtype=torch.bool)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from likewise.config.rewards import VlmJudge
 from likewise.config.rewards.section import Side
-from likewise.rewards.common.pictures import check_pictures, check_tasks
+from likewise.rewards.common.images import check_images, check_tasks
 from likewise.rewards.vlm.counts import Counts
 from likewise.rewards.vlm.errors import JudgeError
 from likewise.rewards.vlm.judge import Answer, Judge
@@ -29,7 +29,7 @@ ASPECTS: dict[Side, str] = {"identity": "concept_preservation", "prompt": "promp
 class VlmJudgeReward:
     """Implements :class:`likewise.protocols.SlowReward`: one of a judge's two scores, 0 to 4.
 
-    A picture without a verdict is missing.
+    An image without a verdict is missing.
 
     Args:
         judge: Both rewards of a recipe share one: a request gives both scores.
@@ -54,14 +54,14 @@ class VlmJudgeReward:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
 
         Raises:
-            ValueError: a picture or reference is not RGB, or the lengths differ.
+            ValueError: an image or reference is not RGB, or the lengths differ.
         """
         return self.submit(images, tasks).result(time.monotonic())
 
     def submit(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> PendingVerdicts:
         """Begin to ask; raises as :meth:`score`."""
         check_tasks(images, tasks)
-        check_pictures([task.reference for task in tasks], "reference")
+        check_images([task.reference for task in tasks], "reference")
         questions = [
             Question(image, task.reference, task.prompt, task.class_name)
             for image, task in zip(images, tasks, strict=True)
@@ -100,13 +100,13 @@ class PendingVerdicts:
     def result(self, since: float) -> tuple[Tensor, Tensor]:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Pending`.
 
-        Each picture has its deadline from when it was asked about, which is before `since`.
+        Each image has its deadline from when it was asked about, which is before `since`.
         """
         answers = self._answers.result()
         why = Counter(str(one) for one in answers if isinstance(one, JudgeError))
         if why:
             listed = "; ".join(f"{reason} ({times})" for reason, times in why.most_common(5))
-            lost = f"{why.total()} of {len(answers)} pictures"
+            lost = f"{why.total()} of {len(answers)} images"
             self.problem = f"no verdict from {self._url} about {lost}: {listed}"
         valid = [isinstance(one, Verdict) for one in answers]
         values = [getattr(one, self._aspect, 0) for one in answers]

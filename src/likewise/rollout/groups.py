@@ -1,4 +1,4 @@
-"""What rewards say about groups of pictures, once all pictures of a group are known."""
+"""What rewards say about groups of images, once all images of a group are known."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from likewise.rollout.scoring import Scores
 def compare_groups(rewards: Mapping[str, AnyReward], scores: Scores, group_size: int) -> Scores:
     """The scores with the values of group rewards filled in.
 
-    A picture that could not be embedded is missing, and the others are compared without it; where
+    An image that could not be embedded is missing, and the others are compared without it; where
     fewer than two of a group are known, all are missing.
 
     Args:
         rewards: In the order of the scores' rows.
-        scores: Of all pictures of an iteration; each `group_size` neighbours are one group.
+        scores: Of all images of an iteration; each `group_size` neighbours are one group.
     """
     values, valid, failures = scores.values.clone(), scores.valid.clone(), dict(scores.failures)
     for k, (name, reward) in enumerate(rewards.items()):
@@ -44,6 +44,6 @@ def _compare(
         if len(rows) >= 2:
             found = reward.compare(embeddings[rows]).float()
             if found.shape != rows.shape:
-                raise ValueError(f"compare gave {list(found.shape)} for {len(rows)} pictures")
+                raise ValueError(f"compare gave {list(found.shape)} for {len(rows)} images")
             valid[rows] = found.isfinite()
             values[rows] = found.nan_to_num(0, 0, 0)

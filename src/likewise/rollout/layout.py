@@ -1,6 +1,6 @@
-"""Which process draws which pictures, in which micro-batches.
+"""Which process draws which images, in which micro-batches.
 
-An iteration has B = tasks × G pictures; row = task·G + member. Updates share the tasks out among
+An iteration has B = tasks × G images; row = task·G + member. Updates share the tasks out among
 them, processes share the rows of each update, and micro-batches cut a process's share. Seeds go by
 row, so none of this changes what is drawn (beyond rounding).
 """

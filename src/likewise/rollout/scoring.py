@@ -1,4 +1,4 @@
-"""Pictures → rewards. A reward that fails is missing, never 0 (docs/method.md §2)."""
+"""Images → rewards. A reward that fails is missing, never 0 (docs/method.md §2)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from likewise.types import Task
 
 @dataclass(frozen=True)
 class Scores:
-    """What K rewards say about B pictures.
+    """What K rewards say about B images.
 
     Attributes:
         values: float32 [K, B]; 0 where not valid, and not to be read there.
@@ -53,20 +53,20 @@ class Scores:
 
 
 def single_rewards(rewards: Mapping[str, AnyReward]) -> dict[str, Reward]:
-    """Those that score a picture by itself, as evaluations of one picture per task need."""
+    """Those that score an image by itself, as evaluations of one image per task need."""
     return {name: one for name, one in rewards.items() if not isinstance(one, GroupReward)}
 
 
-def beside_judges(
-    rewards: Mapping[str, AnyReward], judges: Mapping[str, Reward]
+def beside_evaluators(
+    rewards: Mapping[str, AnyReward], evaluators: Mapping[str, Reward]
 ) -> dict[str, Reward]:
-    """Rewards under their own names, then judges as ``judge-<name>``: what evaluations ask."""
-    named = {f"judge-{name}": judge for name, judge in judges.items()}
+    """Rewards under their own names, then evaluators as ``evaluator-<name>``: what evaluations ask."""
+    named = {f"evaluator-{name}": evaluator for name, evaluator in evaluators.items()}
     return {**single_rewards(rewards), **named}
 
 
 def join_scores(shares: Sequence[tuple[Sequence[int], Scores]]) -> Scores:
-    """Scores of all B pictures from those of parts, each with its rows; together 0 … B − 1.
+    """Scores of all B images from those of parts, each with its rows; together 0 … B − 1.
 
     The first failure of each reward stands for all; counts add up.
     """
@@ -99,20 +99,20 @@ def _join_embeddings(parts: Sequence[Scores], order: Tensor) -> dict[str, Tensor
     }
 
 
-def score_pictures(
+def score_images(
     rewards: Mapping[str, AnyReward], images: Sequence[Image.Image], tasks: Sequence[Task]
 ) -> Scores:
-    """Ask every reward about every picture, and wait for the answers; see :class:`Asked`."""
+    """Ask every reward about every image, and wait for the answers; see :class:`Asked`."""
     return Asked(rewards, images, tasks).scores(time.monotonic())
 
 
 class Asked:
-    """Questions to every reward about every picture; slow rewards answer in the background.
+    """Questions to every reward about every image; slow rewards answer in the background.
 
-    Group rewards only embed the pictures.
+    Group rewards only embed the images.
 
-    A reward that raises, or answers in another shape, is missing for all pictures of this call and
-    named in `failures`; a value that is not finite is missing for its picture.
+    A reward that raises, or answers in another shape, is missing for all images of this call and
+    named in `failures`; a value that is not finite is missing for its image.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Asked:
 def _rows(embeddings: Tensor, count: int) -> Tensor:
     """Embeddings [B, D] as float32 on the CPU; raises ValueError if they are something else."""
     if embeddings.ndim != 2 or len(embeddings) != count:
-        raise ValueError(f"embeddings are {list(embeddings.shape)} for {count} pictures")
+        raise ValueError(f"embeddings are {list(embeddings.shape)} for {count} images")
     return embeddings.detach().float().cpu()
 
 
@@ -172,14 +172,14 @@ def _checked(answer: object, count: int) -> tuple[Tensor, Tensor]:
     values, valid = (torch.as_tensor(part).detach().cpu() for part in answer)
     if values.shape != (count,) or valid.shape != (count,):
         raise ValueError(
-            f"values are {list(values.shape)} and valid {list(valid.shape)} for {count} pictures: "
+            f"values are {list(values.shape)} and valid {list(valid.shape)} for {count} images: "
             f"wanted [{count}] each"
         )
     return values.float(), valid.bool()
 
 
-def to_pil(pictures: Sequence[Tensor] | Tensor) -> list[Image.Image]:
+def to_pil(images: Sequence[Tensor] | Tensor) -> list[Image.Image]:
     """float32 [3, H, W] in [0, 1] each → 8-bit RGB, rounded as diffusers does; NaN becomes 0."""
-    levels = [(one.nan_to_num(0) * 255).round().byte() for one in pictures]
+    levels = [(one.nan_to_num(0) * 255).round().byte() for one in images]
     arrays = [one.permute(1, 2, 0).cpu().numpy() for one in levels]
     return [Image.fromarray(array) for array in arrays]

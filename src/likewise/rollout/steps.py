@@ -25,7 +25,7 @@ class StepPlan:
 
 
 def plan_steps(settings: Rollout, seed: int, iteration: int) -> StepPlan:
-    """The steps of iteration 0, 1, …; the same for every picture of it.
+    """The steps of iteration 0, 1, …; the same for every image of it.
 
     The paper draws a random subset for every trajectory. One subset for all has the same
     expectation, keeps the advantages of a group at 0 on average at every trained step, and lets

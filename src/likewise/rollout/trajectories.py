@@ -59,7 +59,7 @@ class StoredStep:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A micro-batch of pictures on their way from noise.
+    """A micro-batch of images on their way from noise.
 
     Attributes:
         rows: Which rows of the iteration these are.
@@ -200,7 +200,7 @@ def _parts(fork: Fork, drawn: Sequence[tuple[Rows, StoredStep]]) -> Iterator[Tra
 
 
 def iteration_seed(seed: int, iteration: int) -> int:
-    """What every random number of an iteration's pictures is derived from."""
+    """What every random number of an iteration's images is derived from."""
     return derive_seed("rollout", seed, iteration)
 
 
@@ -214,23 +214,23 @@ def integrate(
     return x
 
 
-def draw_pictures(
+def draw_images(
     policy: Policy,
     sampler: Sampler,
     tasks: Sequence[Task],
     micro_batch: int,
     seed_of: Callable[[Task], int],
 ) -> list[Tensor]:
-    """One picture per task without any noise but the first: float32 [3, H, W] in [0, 1] each.
+    """One image per task without any noise but the first: float32 [3, H, W] in [0, 1] each.
 
     Args:
         seed_of: Seed of a task's initial noise.
     """
-    pictures: list[Tensor] = []
+    images: list[Tensor] = []
     for start in range(0, len(tasks), micro_batch):
         part = tasks[start : start + micro_batch]
         noise = policy.initial_noise([seed_of(task) for task in part])
         condition = policy.encode(part)
         latents = integrate(policy, sampler, noise, condition, range(sampler.num_steps))
-        pictures += policy.decode(latents).cpu().unbind()
-    return pictures
+        images += policy.decode(latents).cpu().unbind()
+    return images

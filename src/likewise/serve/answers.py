@@ -14,7 +14,7 @@ RewardFunction = Callable[[Sequence[Image.Image], Sequence[Task]], Any]
 
 
 def plain_numbers(answer: Any, count: int) -> list[float | None]:
-    """One number per picture, None where it is missing: said so, not finite, or not valid.
+    """One number per image, None where it is missing: said so, not finite, or not valid.
 
     Args:
         answer: A row (list, tuple, array or tensor) of `count` numbers or None, or the pair
@@ -30,7 +30,7 @@ def plain_numbers(answer: Any, count: int) -> list[float | None]:
     for row in rows:
         if not _is_row(row) or len(row) != count:
             said = f"{len(row)} values" if _is_row(row) else f"a {type(row).__name__}"
-            raise ValueError(f"the reward returned {said} for {count} pictures: wanted one each")
+            raise ValueError(f"the reward returned {said} for {count} images: wanted one each")
     numbers = [_number(value) for value in answer]
     if valid is not None:
         pairs = zip(numbers, valid, strict=True)

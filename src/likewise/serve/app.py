@@ -20,9 +20,9 @@ from likewise.serve.answers import RewardFunction
 from likewise.serve.batching import Batcher, RewardError
 from likewise.serve.bodies import BoundedBodies
 from likewise.serve.counters import Counters
-from likewise.serve.documents import Document, parse_document, pictures_and_tasks
+from likewise.serve.documents import Document, images_and_tasks, parse_document
+from likewise.serve.images import decode, header_size
 from likewise.serve.limits import DOCUMENT_BYTES, KNOWN, Limits, Room
-from likewise.serve.pictures import decode, header_size
 
 DEFAULT_LIMITS = Limits()
 
@@ -38,11 +38,11 @@ def create_app(
     """Serve one reward.
 
     Args:
-        reward: ``(images, tasks) -> one number per picture``, higher being better; see
+        reward: ``(images, tasks) -> one number per image``, higher being better; see
             :func:`likewise.serve.answers.plain_numbers`. Only one thread calls it.
         token: What clients must send as ``Authorization: Bearer …``; None: nobody is asked.
-        max_batch: Pictures that the reward gets at a time, at most.
-        max_wait: Seconds that a picture waits for others to fill its batch.
+        max_batch: Images that the reward gets at a time, at most.
+        max_wait: Seconds that an image waits for others to fill its batch.
     """
     counters, room = Counters(), Room(limits)
     batcher = Batcher(reward, max_batch, max_wait, counters)
@@ -95,17 +95,17 @@ async def _read(request: Request, limits: Limits) -> tuple[Document, list[bytes]
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise HTTPException(415, "multipart/form-data is wanted")
-    parts = request.form(max_files=limits.pictures, max_fields=1, max_part_size=DOCUMENT_BYTES)
+    parts = request.form(max_files=limits.images, max_fields=1, max_part_size=DOCUMENT_BYTES)
     try:
         async with parts as form:
             items = form.multi_items()
             texts = [part for name, part in items if name == "tasks" and isinstance(part, str)]
-            uploads = [part for name, part in items if name == "pictures"]
+            uploads = [part for name, part in items if name == "images"]
             files = [await part.read() for part in uploads if isinstance(part, UploadFile)]
     except ClientDisconnect:
         raise HTTPException(400, "the client went away") from None
     if len(texts) != 1 or len(files) != len(items) - 1:
-        raise HTTPException(400, "one field 'tasks' and files 'pictures' are wanted")
+        raise HTTPException(400, "one field 'tasks' and files 'images' are wanted")
     try:
         document = parse_document(texts[0])
     except ValueError as error:
@@ -118,9 +118,9 @@ def _check_rows(document: Document, limits: Limits) -> None:
     """Rows may share files, so that their number has to be looked at beside that of the files."""
     named = [len(row.other_photos) for row in document.tasks]
     named += [len(row.more_references) for row in document.tasks]
-    if max(len(document.tasks), *named) > limits.pictures:
+    if max(len(document.tasks), *named) > limits.images:
         raise HTTPException(
-            413, f"a request may have {limits.pictures} tasks, and each as many photos, at most"
+            413, f"a request may have {limits.images} tasks, and each as many photos, at most"
         )
 
 
@@ -128,9 +128,9 @@ def _size(place: int, data: bytes, limits: Limits) -> tuple[int, int]:
     try:
         width, height = header_size(data)
     except ValueError as error:
-        raise HTTPException(422, f"picture {place} {error}") from None
+        raise HTTPException(422, f"image {place} {error}") from None
     if not 0 < width * height <= limits.pixels:
-        told = f"picture {place} is {width}×{height}; {limits.pixels} pixels are the limit"
+        told = f"image {place} is {width}×{height}; {limits.pixels} pixels are the limit"
         raise HTTPException(413 if width * height else 422, told)
     return width, height
 
@@ -143,8 +143,8 @@ def _open(
         try:
             opened.append(decode(data, size))
         except ValueError as error:
-            raise HTTPException(422, f"picture {place} {error}") from None
+            raise HTTPException(422, f"image {place} {error}") from None
     try:
-        return pictures_and_tasks(document, opened)
+        return images_and_tasks(document, opened)
     except ValueError as error:
         raise HTTPException(422, str(error)) from None

@@ -1,4 +1,4 @@
-"""Pictures of many requests → batches for one reward, which is asked by one thread only."""
+"""Images of many requests → batches for one reward, which is asked by one thread only."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from likewise.types import Task
 
 
 class RewardError(RuntimeError):
-    """The reward raised, or did not answer with one number per picture."""
+    """The reward raised, or did not answer with one number per image."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
-    """One picture; `request` is the same object for those that came together."""
+    """One image; `request` is the same object for those that came together."""
 
     image: Image.Image
     task: Task
@@ -31,12 +31,12 @@ class _Waiting:
 
 
 class Batcher:
-    """Collects pictures until a batch is full or the first has waited long enough.
+    """Collects images until a batch is full or the first has waited long enough.
 
     While one batch is scored the next gathers, so that batches fill up under load.
 
     Args:
-        reward: Called with B ≤ `max_batch` pictures and tasks.
+        reward: Called with B ≤ `max_batch` images and tasks.
         max_wait: Seconds.
     """
 
@@ -61,7 +61,7 @@ class Batcher:
     async def score(
         self, images: Sequence[Image.Image], tasks: Sequence[Task], seconds: float
     ) -> list[float | None]:
-        """A number for each picture, None where the reward has nothing to say.
+        """A number for each image, None where the reward has nothing to say.
 
         Raises:
             RewardError: the reward failed.

@@ -20,11 +20,11 @@ class Counters:
         self.registry = CollectorRegistry()
         own: Any = {"registry": self.registry, "namespace": PREFIX}
         self.answers = Counter("answers", "Answers by HTTP status", ["status"], **own)
-        self.pictures = Counter("pictures", "Pictures by what became of them", ["outcome"], **own)
+        self.images = Counter("images", "Images by what became of them", ["outcome"], **own)
         self.failures = Counter("failures", "Batches at which the reward failed", **own)
-        self.sizes = Histogram("batch_size", "Pictures per batch", buckets=SIZES, **own)
+        self.sizes = Histogram("batch_size", "Images per batch", buckets=SIZES, **own)
         self.seconds = Histogram("batch_seconds", "Time per batch", buckets=SECONDS, **own)
-        self.waiting = Gauge("waiting", "Pictures that wait for a batch", **own)
+        self.waiting = Gauge("waiting", "Images that wait for a batch", **own)
         self.requests = Gauge("requests", "Requests in progress", **own)
 
     def watch(self, waiting: Callable[[], int], requests: Callable[[], int]) -> None:
@@ -37,8 +37,8 @@ class Counters:
 
     def scored(self, values: Sequence[float | None]) -> None:
         missing = values.count(None)
-        self.pictures.labels("missing").inc(missing)
-        self.pictures.labels("scored").inc(len(values) - missing)
+        self.images.labels("missing").inc(missing)
+        self.images.labels("scored").inc(len(values) - missing)
 
     @contextmanager
     def batch(self, size: int) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What a request says about its pictures: one JSON document beside the files."""
+"""What a request says about its images: one JSON document beside the files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Strict(BaseModel):
 
 
 class Row(_Strict):
-    """One picture and its task; pictures are places among the request's files.
+    """One image and its task; images are places among the request's files.
 
     Fields beside `image` are those of :class:`likewise.types.Task`.
     """
@@ -36,7 +36,7 @@ class Row(_Strict):
 
 
 class Document(_Strict):
-    """All pictures of a request.
+    """All images of a request.
 
     Attributes:
         seconds: After which the client no longer waits: what is not scored by then is dropped.
@@ -56,13 +56,13 @@ def parse_document(text: str) -> Document:
         raise ValueError(f"{len(details)} problem(s) in tasks: {'; '.join(first)}") from None
 
 
-def pictures_and_tasks(
+def images_and_tasks(
     document: Document, files: Sequence[Image.Image]
 ) -> tuple[list[Image.Image], list[Task]]:
-    """The pictures to be scored, and a task for each.
+    """The images to be scored, and a task for each.
 
     Raises:
-        ValueError: there is no such file, or no use for one, a picture is not RGB, or a mask does
+        ValueError: there is no such file, or no use for one, an image is not RGB, or a mask does
             not fit.
     """
     used: set[int] = set()
@@ -70,9 +70,9 @@ def pictures_and_tasks(
     def get(place: int, mode: str = "RGB") -> Image.Image:
         used.add(place)
         if place >= len(files):
-            raise ValueError(f"tasks name picture {place}, and there are {len(files)}")
+            raise ValueError(f"tasks name image {place}, and there are {len(files)}")
         if files[place].mode != mode:
-            raise ValueError(f"picture {place} has mode {files[place].mode}: {mode} is wanted")
+            raise ValueError(f"image {place} has mode {files[place].mode}: {mode} is wanted")
         return files[place]
 
     images, tasks = [], []
@@ -90,5 +90,5 @@ def pictures_and_tasks(
         images.append(get(row.image))
         tasks.append(Task(**{**row.model_dump(exclude={"image"}), **others}))
     if len(used) < len(files):
-        raise ValueError(f"{len(files) - len(used)} pictures belong to no task")
+        raise ValueError(f"{len(files) - len(used)} images belong to no task")
     return images, tasks

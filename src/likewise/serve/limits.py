@@ -19,10 +19,10 @@ class Limits:
 
     Attributes:
         request_bytes: Of one request, everything in it.
-        pictures: Files in one request: drawn ones, references, masks and other photos. Also the
+        images: Files in one request: drawn ones, references, masks and other photos. Also the
             most tasks that it may describe, and the most photos of each kind that a task may name.
-        pixels: Of one picture, by its header, before anything is decoded.
-        held_pixels: Of all pictures of all requests in progress.
+        pixels: Of one image, by its header, before anything is decoded.
+        held_pixels: Of all images of all requests in progress.
         requests: In progress at once, waiting ones included; more are told to come back.
         seconds: That a client may take to send a request.
         header_seconds: Of these, for its headers.
@@ -30,7 +30,7 @@ class Limits:
     """
 
     request_bytes: int = 32 * 2**20
-    pictures: int = 256
+    images: int = 256
     pixels: int = 2048 * 2048
     held_pixels: int = 2**27
     requests: int = 64

@@ -1,4 +1,4 @@
-"""How long units took: one line per sitting, so that the time left can be told."""
+"""How long units took: one line per launch, so that the time left can be told."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Journal:
         self.file = plan.folder / "logs" / "units.jsonl"
 
     def add(self, unit: Unit, seconds: float, code: int, resumed: bool) -> None:
-        """A sitting that has ended with this exit code."""
+        """A launch that has ended with this exit code."""
         line = {"unit": str(unit), "kind": unit.kind, "seconds": round(seconds, 1), "code": code}
         text = json.dumps({**line, "resumed": resumed})
         with naming(self.file), self.file.open("a", encoding="utf-8") as file:

@@ -123,7 +123,7 @@ def _estimates(table: pa.Table, metrics: Sequence[str]) -> dict[str, Row]:
 
 
 def _per_seed(table: pa.Table, metric: str, seeds: Sequence[int]) -> list[float | None]:
-    """Mean of each seed's pictures."""
+    """Mean of each seed's images."""
     rows = [table.filter(pc.equal(table["seed"], seed)) for seed in seeds]
     return [pc.mean(row[metric]).as_py() for row in rows]
 
@@ -174,9 +174,9 @@ def _hypervolume(
 
 def _mark_front(arms: dict[str, Row], aims: Sequence[str]) -> None:
     """Which arms' means no other arm's dominate; the untrained model does not compete."""
-    judged = [arm for arm in arms.values() if set(aims) <= set(arm["metrics"])]
-    points = [[arm["metrics"][name]["mean"] for name in aims] for arm in judged]
-    for arm, is_on in zip(judged, front(np.array(points, dtype=float)), strict=True):
+    evaluated = [arm for arm in arms.values() if set(aims) <= set(arm["metrics"])]
+    points = [[arm["metrics"][name]["mean"] for name in aims] for arm in evaluated]
+    for arm, is_on in zip(evaluated, front(np.array(points, dtype=float)), strict=True):
         arm["pareto"] = bool(is_on)
 
 

@@ -17,7 +17,7 @@ POLL = 0.1  # seconds between looks at the processes
 
 
 @dataclass(frozen=True)
-class Sitting:
+class Launch:
     """How a unit's process ended.
 
     Attributes:
@@ -43,7 +43,7 @@ class Runner:
         plan: Plan,
         workers: Sequence[Worker],
         started: Callable[[Unit, Worker], None],
-        ended: Callable[[Sitting], None],
+        ended: Callable[[Launch], None],
     ) -> None:
         self.plan, self.started, self.ended = plan, started, ended
         self.idle = list(workers)
@@ -77,9 +77,9 @@ class Runner:
                 if not self.running:
                     return failed
                 time.sleep(POLL)
-                for sitting in self._reap():
-                    failed += sitting.end == "failed"
-                    self.ended(sitting)
+                for launch in self._reap():
+                    failed += launch.end == "failed"
+                    self.ended(launch)
         finally:
             for process in self.running:
                 process.kill()
@@ -98,26 +98,26 @@ class Runner:
     def _is_ready(self, unit: Unit) -> bool:
         return unit.needs is None or unit.needs in self.finished
 
-    def _reap(self) -> list[Sitting]:
-        """Sittings that have ended; their workers are idle again."""
-        sittings = []
+    def _reap(self) -> list[Launch]:
+        """Launches that have ended; their workers are idle again."""
+        launches = []
         for process in list(self.running):
             if process.code is None:
                 continue
             self.running.remove(process)
             self.idle.append(process.worker)
-            sittings.append(self._sitting(process, process.code))
-        return sittings
+            launches.append(self._launch(process, process.code))
+        return launches
 
-    def _sitting(self, process: Process, code: int) -> Sitting:
+    def _launch(self, process: Process, code: int) -> Launch:
         unit, seconds = process.unit, process.seconds
         self.journal.add(unit, seconds, code, process.resumed)
         if code == 0 and self.plan.state(unit) == "finished":
             self.finished.add(unit)
-            return Sitting(unit, seconds, "finished")
+            return Launch(unit, seconds, "finished")
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         problem = f"{unit}: {how}\n{tail(process.log)}(all of it: {process.log})"
-        return Sitting(unit, seconds, "stopped" if process.told else "failed", problem)
+        return Launch(unit, seconds, "stopped" if process.told else "failed", problem)
 
     def _stop(self) -> None:
         for process in self.running:

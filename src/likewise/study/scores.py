@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from likewise.study.plan import SUMMARY, Plan, Unit
 
 LABELS = ("subject", "task", "category", "kind", "complexity")  # of a task
-FIRST = ("judge/", "reward/")  # metrics in this order, then all others as they come
+FIRST = ("evaluator/", "reward/")  # metrics in this order, then all others as they come
 
 
 def read_scores(plan: Plan, arm: str, done: Sequence[Unit]) -> pa.Table | None:
-    """Scores of the arm's pictures over all finished seeds, with the seed; None without any."""
+    """Scores of the arm's images over all finished seeds, with the seed; None without any."""
     found = []
     for seed in plan.study.seeds:
         unit = Unit("evaluate", arm, seed)
@@ -41,7 +41,7 @@ def read_trained_on(plan: Plan, arm: str, done: Sequence[Unit]) -> str:
 
 
 def metric_names(tables: Sequence[pa.Table]) -> list[str]:
-    """Columns of fractions that any table has: judges, rewards, then all others."""
+    """Columns of fractions that any table has: evaluators, rewards, then all others."""
     names = dict.fromkeys(
         field.name for table in tables for field in table.schema if pa.types.is_floating(field.type)
     )
@@ -50,7 +50,7 @@ def metric_names(tables: Sequence[pa.Table]) -> list[str]:
 
 
 def over_seeds_first(table: pa.Table, metrics: Sequence[str]) -> pa.Table:
-    """One row per task: means over seeds and pictures."""
+    """One row per task: means over seeds and images."""
     have = [name for name in metrics if name in table.column_names]
     known = table.select([*LABELS, *have])
     means = known.group_by(list(LABELS)).aggregate([(name, "mean") for name in have])

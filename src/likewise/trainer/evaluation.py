@@ -15,7 +15,7 @@ from likewise.protocols import Policy, Reward
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.scoring import to_pil
 from likewise.rollout.spoilt import AskedUsable
-from likewise.rollout.trajectories import draw_pictures
+from likewise.rollout.trajectories import draw_images
 from likewise.seeding import derive_seed
 from likewise.sheets import contact_sheet, short_caption
 from likewise.trainer.interrupts import Stop, never
@@ -33,7 +33,7 @@ def evaluate(
     processes: Processes,
     stop: Stop = never,
 ) -> tuple[Numbers, list[Image.Image]] | None:
-    """Mean and std of every scorer over the tasks, and the pictures in the order of tasks.
+    """Mean and std of every scorer over the tasks, and the images in the order of tasks.
 
     Noise follows from the task alone, so that evaluations of one run, and of several, compare.
 
@@ -49,12 +49,12 @@ def evaluate(
         if stop():
             break
         part = own[start : start + micro_batch]
-        decoded += draw_pictures(policy, sampler, part, micro_batch, _seed)
+        decoded += draw_images(policy, sampler, part, micro_batch, _seed)
     if processes.any(stop()):
         return None
-    pictures = to_pil(decoded)
+    images = to_pil(decoded)
     scores = AskedUsable(scorers, decoded, own).scores(time.monotonic())
-    rows = list(zip(pictures, scores.values.T.tolist(), scores.valid.T.tolist(), strict=True))
+    rows = list(zip(images, scores.values.T.tolist(), scores.valid.T.tolist(), strict=True))
     for name, reason in scores.failures.items():
         warnings.warn(printable(f"{name} failed in an evaluation: {reason}"), stacklevel=2)
     for reason, count in scores.spoilt.items():
@@ -72,7 +72,7 @@ def evaluate(
 def gain(names: Sequence[str], before: Mapping[str, float | None], now: Numbers) -> float | None:
     """How much the rewards rose, in standard deviations over tasks before training; mean of all.
 
-    By this the best checkpoint is chosen; judges have no say in it.
+    By this the best checkpoint is chosen; evaluators have no say in it.
     """
     gains = []
     for name in names:
@@ -86,13 +86,13 @@ def gain(names: Sequence[str], before: Mapping[str, float | None], now: Numbers)
     return sum(gains) / len(gains) if gains else None
 
 
-def grid(tasks: Sequence[Task], pictures: Sequence[Image.Image], columns: int = 8) -> Image.Image:
+def grid(tasks: Sequence[Task], images: Sequence[Image.Image], columns: int = 8) -> Image.Image:
     """Rows of references, each above what was drawn of them."""
     rows: list[tuple[list[str], list[Image.Image]]] = []
     for start in range(0, len(tasks), columns):
         part = tasks[start : start + columns]
         rows.append((["reference"] * len(part), [task.reference for task in part]))
-        rows.append(([short_caption(task) for task in part], list(pictures[start:][: len(part)])))
+        rows.append(([short_caption(task) for task in part], list(images[start:][: len(part)])))
     return contact_sheet(rows)
 
 

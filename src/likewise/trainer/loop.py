@@ -1,6 +1,6 @@
 """Customized-GRPO (arXiv:2510.18263), one iteration after another. This file is the contents list.
 
-Load tasks, draw a group of pictures for each, score them, assign credit, update, record.
+Load tasks, draw a group of images for each, score them, assign credit, update, record.
 """
 
 from __future__ import annotations

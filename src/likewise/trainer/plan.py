@@ -1,4 +1,4 @@
-"""What a recipe will do, by arithmetic alone: pictures, forwards, updates. Does not import torch.
+"""What a recipe will do, by arithmetic alone: images, forwards, updates. Does not import torch.
 
 A *forward* is one row through the policy's transformer; `probe` measures how long one takes.
 """
@@ -19,14 +19,14 @@ class Work:
 
     Attributes:
         tasks: Prompts and references to encode.
-        pictures: To decode and score.
+        images: To decode and score.
         rollout: Forwards without gradient, on average where windows move.
         update: Forwards with gradient, each with its backward; on average too.
         reference: Forwards of the frozen reference, for the KL.
     """
 
     tasks: int
-    pictures: int
+    images: int
     rollout: float
     update: float
     reference: float
@@ -38,7 +38,7 @@ class Plan:
 
     Attributes:
         iterations: Of the run.
-        tasks, group_size: Of one iteration; their product is its pictures.
+        tasks, group_size: Of one iteration; their product is its images.
         trained: Steps that an iteration trains, of num_steps.
         iteration: Work of one iteration over all processes.
         busiest: Work of one iteration in the process that has most, for which all others wait.
@@ -72,7 +72,7 @@ def plan_of(recipe: Recipe) -> Plan:
         raise ValueError("run.processes is auto: settle the recipe first")
     settings, run = recipe.rollout, recipe.run
     shares = [_share(recipe, processes, index) for index in range(processes)]
-    works = [_work(recipe, tasks, pictures) for tasks, pictures in shares]
+    works = [_work(recipe, tasks, images) for tasks, images in shares]
     looks = run.evaluation.tasks * settings.num_steps * recipe.policy.forwards
     return Plan(
         iterations=run.iterations,
@@ -103,7 +103,7 @@ def mean_fork(settings: Rollout, iterations: int) -> float:
     """Steps before the first stochastic one: a mean over window positions.
 
     With shared noise, these and the first stochastic one are computed once per task instead of once
-    per picture. A window that moves at random is taken to be everywhere equally often.
+    per image. A window that moves at random is taken to be everywhere equally often.
     """
     if not isinstance(settings.trained, WindowSteps):
         return 0.0
@@ -117,21 +117,21 @@ def mean_fork(settings: Rollout, iterations: int) -> float:
     return window.first + sum(moves) / iterations
 
 
-def _work(recipe: Recipe, tasks: int, pictures: int) -> Work:
+def _work(recipe: Recipe, tasks: int, images: int) -> Work:
     settings, rows = recipe.rollout, recipe.policy.forwards
     shared, forks = 0.0, 0.0  # steps that a group takes as one, and how many of them are trained
     if settings.shared_noise:
         shared, forks = mean_fork(settings, recipe.run.iterations) + 1, 1.0
         if isinstance(settings.trained, RandomSteps):
             forks = trained_steps(settings) / (settings.num_steps - settings.deterministic_tail)
-    drawn = tasks * shared + pictures * (settings.num_steps - shared)
-    learned = (tasks * forks + pictures * (trained_steps(settings) - forks)) * rows
+    drawn = tasks * shared + images * (settings.num_steps - shared)
+    learned = (tasks * forks + images * (trained_steps(settings) - forks)) * rows
     reference = learned if recipe.objective.kl > 0 else 0
-    return Work(tasks, pictures, drawn * rows, learned, reference)
+    return Work(tasks, images, drawn * rows, learned, reference)
 
 
 def _share(recipe: Recipe, processes: int, index: int) -> tuple[int, int]:
-    """Tasks and pictures of one process. A group that two processes share counts for both."""
+    """Tasks and images of one process. A group that two processes share counts for both."""
     settings = recipe.rollout
     total = settings.tasks * settings.group_size
     updates = recipe.optimizer.updates_per_iteration

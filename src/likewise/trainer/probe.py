@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from likewise.config.recipe import Recipe
 from likewise.protocols import AnyReward
-from likewise.rollout.scoring import score_pictures, to_pil
+from likewise.rollout.scoring import score_images, to_pil
 from likewise.rollout.trajectories import StoredStep, Trajectory
 from likewise.trainer.clock import peak_memory_mb
 from likewise.trainer.plan import Plan, Work
@@ -33,8 +33,8 @@ class Speed:
     Attributes:
         encode: Per task: make it, and encode prompt and reference.
         rollout: Per forward without gradient, the transition included.
-        score: Per picture: decode, and ask all rewards.
-        judge: Per picture: ask the judges too.
+        score: Per image: decode, and ask all rewards.
+        evaluator: Per image: ask the evaluators too.
         update: Per forward with gradient and backward.
         parameters: How many numbers are trained.
         memory_mb: Most memory of a process so far: see `clock.peak_memory_mb`.
@@ -43,7 +43,7 @@ class Speed:
     encode: float
     rollout: float
     score: float
-    judge: float
+    evaluator: float
     update: float
     parameters: int
     memory_mb: float
@@ -54,16 +54,16 @@ class Speed:
 
     def of_run(self, plan: Plan) -> float:
         """Seconds of the whole run, evaluations included, start and checkpoints not."""
-        pictures = plan.evaluation.pictures
-        share = math.ceil(pictures / plan.processes) / pictures
-        look = share * (self._of(plan.evaluation) + pictures * self.judge)
+        images = plan.evaluation.images
+        share = math.ceil(images / plan.processes) / images
+        look = share * (self._of(plan.evaluation) + images * self.evaluator)
         return plan.iterations * self._of(plan.busiest) + plan.evaluations * look
 
     def _of(self, work: Work) -> float:
         return (
             work.tasks * self.encode
             + (work.rollout + work.reference) * self.rollout
-            + work.pictures * self.score
+            + work.images * self.score
             + work.update * self.update
         )
 
@@ -77,16 +77,18 @@ def probe(recipe: Recipe, parts: Parts, processes: Processes) -> Speed:
     one = _Bench(recipe, parts, processes)
     encode = one.time(one.encode) / len(one.tasks)
     rollout, trajectory = one.time(one.draw), one.draw()
-    pictures = one.decode(trajectory)
+    images = one.decode(trajectory)
     score = one.time(lambda: one.score(parts.rewards, one.decode(trajectory)))
-    judge = one.time(lambda: one.score(parts.judges, pictures)) if parts.evaluation_tasks else 0.0
+    evaluator = (
+        one.time(lambda: one.score(parts.evaluators, images)) if parts.evaluation_tasks else 0.0
+    )
     update = one.time(lambda: one.learn(trajectory))
     rows = len(one.tasks) * recipe.policy.forwards
     parameters = sum(p.numel() for p in parts.policy.trainable_parameters())
     memory = peak_memory_mb(processes.device)
     count = len(one.tasks)
     own = Speed(
-        encode, rollout / rows, score / count, judge / count, update / rows, parameters, memory
+        encode, rollout / rows, score / count, evaluator / count, update / rows, parameters, memory
     )
     return slowest(processes.gather([own]))
 
@@ -139,8 +141,8 @@ class _Bench:
     def decode(self, trajectory: Trajectory) -> list[Image]:
         return to_pil(self.parts.policy.decode(trajectory.latents))
 
-    def score(self, scorers: Mapping[str, AnyReward], pictures: Sequence[Image]) -> None:
-        for name, reason in score_pictures(scorers, pictures, self.tasks).failures.items():
+    def score(self, scorers: Mapping[str, AnyReward], images: Sequence[Image]) -> None:
+        for name, reason in score_images(scorers, images, self.tasks).failures.items():
             if name in self.recipe.rewards and name not in self.recipe.credited:
                 continue  # a run goes on without a diagnostic
             raise ValueError(f"reward {name!r} failed: {reason}")

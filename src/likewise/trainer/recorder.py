@@ -110,7 +110,7 @@ class Recorder:
     def _table(
         self, tasks: Sequence[Task], scores: Scores, credit: Assignment, plan: StepPlan
     ) -> dict[str, list[Any]]:
-        """One row per picture; a missing reward is null."""
+        """One row per image; a missing reward is null."""
         size = self.recipe.rollout.group_size
         owners = [task for task in tasks for _ in range(size)]
         columns: dict[str, list[Any]] = {

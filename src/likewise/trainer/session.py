@@ -21,7 +21,7 @@ from likewise.rollout.sampler import Sampler
 from likewise.rollout.scoring import (
     Asked,
     Scores,
-    beside_judges,
+    beside_evaluators,
     join_scores,
     single_rewards,
 )
@@ -51,7 +51,7 @@ class Parts:
         rewards: By name, in the recipe's order.
         stream: Training tasks.
         evaluation_tasks: The fixed set; may be empty.
-        judges: Scorers that training never sees, by name.
+        evaluators: Scorers that training never sees, by name.
         fingerprints: Of the datasets, by dotted name in the recipe.
     """
 
@@ -60,7 +60,7 @@ class Parts:
     rewards: Mapping[str, AnyReward]
     stream: TaskStream
     evaluation_tasks: Sequence[Task]
-    judges: Mapping[str, Reward]
+    evaluators: Mapping[str, Reward]
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -172,7 +172,7 @@ class Session:
         clock: Clock,
         stop: Stop = never,
     ) -> tuple[list[list[Trajectory]], Scores] | None:
-        """Draw and score all pictures: this process's trajectories by update, all rewards.
+        """Draw and score all images: this process's trajectories by update, all rewards.
 
         Args:
             stop: Asked before each micro-batch, and while slow rewards are waited for.
@@ -250,7 +250,7 @@ class Session:
             found = evaluate(
                 parts.policy,
                 self.sampler,
-                beside_judges(parts.rewards, parts.judges),
+                beside_evaluators(parts.rewards, parts.evaluators),
                 tasks,
                 self.recipe.rollout.micro_batch,
                 self.processes,
@@ -258,10 +258,10 @@ class Session:
             )
         if found is None:
             return None
-        numbers, pictures = found
+        numbers, images = found
         if self.processes.is_main:
             shown = self.recipe.run.evaluation.grid
-            sheet = grid(tasks[:shown], pictures[:shown])
+            sheet = grid(tasks[:shown], images[:shown])
             png = io.BytesIO()
             sheet.save(png, "png")
             write_atomically(self.run.sample_path(iteration), png.getvalue())

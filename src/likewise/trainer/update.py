@@ -17,7 +17,7 @@ from likewise.trainer.objectives import OBJECTIVES, Term, Trained
 
 @dataclass
 class UpdateSums:
-    """Sums over the terms (picture, step) of an update, so that parts can be added up.
+    """Sums over the terms (image, step) of an update, so that parts can be added up.
 
     Attributes:
         terms: How many there are.
@@ -71,7 +71,7 @@ class Replay:
         Args:
             advantages: [B, T] of the whole iteration; rows and true step indices are looked up.
             total_terms: Terms of this update over all processes, by which the loss is averaged: so
-                the gradient does not depend on how pictures are split.
+                the gradient does not depend on how images are split.
             stop: Asked before each micro-batch; true leaves out the rest, and makes the result
                 worthless.
         """

@@ -103,7 +103,7 @@ def tiny_pipeline(zero_cond_t: bool = False, **scheduler: Any) -> QwenImageEditP
     """A pipeline with a VAE of scale 4, hence tokens of 8×8 pixels.
 
     Args:
-        zero_cond_t: As 2511: references are modulated as pictures without noise.
+        zero_cond_t: As 2511: references are modulated as images without noise.
     """
     torch.manual_seed(0)
     transformer = QwenImageTransformer2DModel(

@@ -138,7 +138,7 @@ def published_shapes(unet: UNet2DConditionModel, plus: bool) -> dict[str, tuple[
         sizes = {"proj.weight": (4 * cross, 8), "proj.bias": (4 * cross,)}
         sizes |= {"norm.weight": (cross,), "norm.bias": (cross,)}
         return shapes | {f"image_proj.{key}": size for key, size in sizes.items()}
-    sizes = {"latents": (1, 3, width)}  # three tokens per picture
+    sizes = {"latents": (1, 3, width)}  # three tokens per image
     sizes |= {"proj_in.weight": (width, width), "proj_in.bias": (width,)}
     sizes |= {"proj_out.weight": (cross, width), "proj_out.bias": (cross,)}
     sizes |= {"norm_out.weight": (cross,), "norm_out.bias": (cross,)}

@@ -39,7 +39,7 @@ class Dino(RewardSection):
         "else by the segmenter",
     )
     segment_generated: bool = Field(
-        False, description="and of the generated picture the subject alone, by the segmenter"
+        False, description="and of the generated image the subject alone, by the segmenter"
     )
     segmenter: str | None = Field(
         None,
@@ -57,7 +57,7 @@ class Dino(RewardSection):
 
 
 class PickScore(RewardSection):
-    """PickScore: which picture would people pick for this prompt?"""
+    """PickScore: which image would people pick for this prompt?"""
 
     kind: Literal["pickscore"] = "pickscore"
     side: Role = "prompt"
@@ -70,7 +70,7 @@ class PickScore(RewardSection):
 
 
 class HpsV3(RewardSection):
-    """HPSv3: how much would people like this picture for this prompt? About -1 to 15."""
+    """HPSv3: how much would people like this image for this prompt? About -1 to 15."""
 
     kind: Literal["hpsv3"] = "hpsv3"
     side: Role = "prompt"
@@ -83,13 +83,13 @@ class HpsV3(RewardSection):
         description="directory or Hub name of the configuration and processor it was tuned from",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    batch: PositiveInt = Field(8, description="pictures per forward")
+    batch: PositiveInt = Field(8, description="images per forward")
 
 
 class CopyIndex(RewardSection):
     """How much of the reference is copied, by DINO's cosine; with a side, minus that: a penalty.
 
-    The index is 1 for a copy of the reference and about 0 for a picture like the subject's other
+    The index is 1 for a copy of the reference and about 0 for an image like the subject's other
     photos, of which tasks need some.
     """
 
@@ -98,7 +98,7 @@ class CopyIndex(RewardSection):
 
 
 class InGroupDiversity(RewardSection):
-    """How different a picture is from the others of its group: mean distance, by DINO's cosine."""
+    """How different an image is from the others of its group: mean distance, by DINO's cosine."""
 
     kind: Literal["in-group-diversity"] = "in-group-diversity"
     model: str = Field("nano-dinov2", description="shipped model, directory, or Hub name")

@@ -77,7 +77,7 @@ class VlmJudge(RewardSection):
     total_timeout: PositiveFloat = Field(
         300, le=MOST_SECONDS, description="seconds for an image, waits included"
     )
-    attempts: PositiveInt = Field(4, description="requests per picture, before it is missing")
+    attempts: PositiveInt = Field(4, description="requests per image, before it is missing")
     price_in: NonNegativeFloat = Field(0, description="per million prompt tokens, for the count")
     price_out: NonNegativeFloat = Field(0, description="per million completion tokens")
 
@@ -99,7 +99,7 @@ class Remote(RewardSection):
     token_env: Variable | None = Field(
         None, description="environment variable that holds the service's token; null: none is sent"
     )
-    batch: PositiveInt = Field(16, description="pictures per request")
+    batch: PositiveInt = Field(16, description="images per request")
     concurrency: PositiveInt = Field(4, description="requests at once, per process")
     timeout: PositiveFloat = Field(30, description="seconds for one try of a request")
     deadline: PositiveFloat = Field(

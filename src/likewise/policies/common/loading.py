@@ -92,7 +92,7 @@ def align(pipeline: Any) -> None:
     """Move weights that safetensors mapped from a file into memory of torch's own.
 
     In the file they start at odd addresses, and CPU matrix products round differently there: the
-    same weights, loaded or trained, would draw pictures that differ in their last bits.
+    same weights, loaded or trained, would draw images that differ in their last bits.
     """
     for part in pipeline.components.values():
         if isinstance(part, nn.Module) and part.device.type == "cpu" and not _is_quantized(part):

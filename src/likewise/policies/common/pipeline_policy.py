@@ -50,7 +50,7 @@ class PipelinePolicy(TrainablePolicy):
     """Implements :class:`likewise.protocols.Policy`, but for what a subclass says of its model.
 
     A subclass sets the class attributes, calls ``super().__init__`` and implements the methods that
-    raise NotImplementedError here, each for one picture or one forward of rows that are alike.
+    raise NotImplementedError here, each for one image or one forward of rows that are alike.
 
     Args:
         pipeline: On its device; :meth:`from_pretrained` loads one. The policy freezes it.
@@ -146,7 +146,7 @@ class PipelinePolicy(TrainablePolicy):
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Shape of one picture's latents x."""
+        """Shape of one image's latents x."""
         raise NotImplementedError
 
     def encode_text(self, prompt: str, references: Sequence[Image]) -> Tensors:
@@ -192,7 +192,7 @@ class PipelinePolicy(TrainablePolicy):
         raise NotImplementedError
 
     def decode_latents(self, x: Tensor) -> Tensor:
-        """Pictures float32 [B, 3, H, W] in [0, 1]; the VAE is on the device."""
+        """Images float32 [B, 3, H, W] in [0, 1]; the VAE is on the device."""
         raise NotImplementedError
 
     def text_limit(self) -> tuple[Any, int] | None:
@@ -245,7 +245,7 @@ class PipelinePolicy(TrainablePolicy):
         if x.shape != wanted:
             raise ValueError(
                 f"latents are {list(x.shape)}; {len(condition)} conditions of this model and "
-                f"picture size need {list(wanted)}"
+                f"image size need {list(wanted)}"
             )
         level = torch.as_tensor(sigma, device=x.device)
         if level.shape not in ((), (len(x),)):
@@ -273,13 +273,13 @@ class PipelinePolicy(TrainablePolicy):
     def _row(self, task: Task) -> Row:
         references = _checked(task, self.max_references)
         try:
-            pictures = self.cache.get(
+            images = self.cache.get(
                 self, "references", "", references, lambda: self._encode_references(references)
             )
         except ValueError as error:
             raise ValueError(f"task {task.id!r}: {error}") from error
         text = self._text(task.prompt, references)
-        return Row(text, tuple(_unflattened(pictures)), self._negative(references))
+        return Row(text, tuple(_unflattened(images)), self._negative(references))
 
     def _encode_references(self, references: Sequence[Image]) -> Tensors:
         with self._awake("vae", "image_encoder"):

@@ -18,7 +18,7 @@ class Row:
 
     Attributes:
         text: The prompt.
-        references: Each reference picture, in the task's order.
+        references: Each reference image, in the task's order.
         unwanted: The negative prompt of classifier-free guidance; None without.
     """
 

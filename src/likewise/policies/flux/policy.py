@@ -19,14 +19,14 @@ LONGEST_TEXT = 512  # T5 tokens, FLUX's limit
 
 
 class FluxPolicy(PipelinePolicy):
-    """FLUX.1's transformer on the picture's tokens, followed by those of its references.
+    """FLUX.1's transformer on the image's tokens, followed by those of its references.
 
     A subclass says where the references are: :meth:`reference_ids`. Latents x are packed tokens
     [B, L, 4C], as stock pipelines pass them; the velocity is the output on the first L tokens.
 
     Args:
         pipeline: On its device.
-        height, width: Of the pictures to draw, pixels; multiples of 2 · VAE scale (16 for FLUX.1).
+        height, width: Of the images to draw, pixels; multiples of 2 · VAE scale (16 for FLUX.1).
         max_sequence_length: T5 tokens, 1–512. Padding counts in FLUX: use what the model was
             trained with.
         guidance: Embedded guidance; ignored by models without guidance embedding.
@@ -82,7 +82,7 @@ class FluxPolicy(PipelinePolicy):
     def text_limit(self) -> tuple[Any, int] | None:
         return self.pipeline.tokenizer_2, self.max_sequence_length
 
-    def encode_picture(self, image: Image, height: int, width: int) -> Tensors:
+    def encode_image(self, image: Image, height: int, width: int) -> Tensors:
         """VAE tokens [h, w, 4C] of a reference, resized to these pixels."""
         vae = self.pipeline.vae
         pixels = self.pipeline.image_processor.preprocess(image, height, width)
@@ -101,7 +101,7 @@ class FluxPolicy(PipelinePolicy):
         }
 
     def blank_tokens(self, height: int, width: int) -> Tensors:
-        """Zeros like :meth:`encode_picture`'s."""
+        """Zeros like :meth:`encode_image`'s."""
         grid = (height // self.multiple, width // self.multiple)
         return {"tokens": self.zeros(*grid, self.denoiser.config.in_channels)}
 
@@ -155,5 +155,5 @@ class FluxPolicy(PipelinePolicy):
         vae = self.pipeline.vae
         latents = unpack(x.to(vae.dtype), self.grid)
         latents = latents / vae.config.scaling_factor + vae.config.shift_factor
-        pictures = vae.decode(latents, return_dict=False)[0]
-        return (pictures.float() * 0.5 + 0.5).clamp(0, 1)
+        images = vae.decode(latents, return_dict=False)[0]
+        return (images.float() * 0.5 + 0.5).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Where UNO puts reference pictures: their size in pixels, and their place beside the drawing."""
+"""Where UNO puts reference images: their size in pixels, and their place beside the drawing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def longer_side(references: int, chosen: int | None) -> int:
 
 
 def fitted_size(height: int, width: int, longest: int, multiple: int) -> tuple[int, int]:
-    """Pixels (height, width) at which UNO takes a picture, multiples of `multiple`.
+    """Pixels (height, width) at which UNO takes an image, multiples of `multiple`.
 
     Raises:
         ValueError: nothing would be left of the shorter side.
@@ -36,7 +36,7 @@ def fitted_size(height: int, width: int, longest: int, multiple: int) -> tuple[i
 
 
 def fitted(image: Image.Image, longest: int, multiple: int) -> Image.Image:
-    """The picture, scaled to `longest` (Lanczos) and cropped about its centre, as UNO does.
+    """The image, scaled to `longest` (Lanczos) and cropped about its centre, as UNO does.
 
     Sides are rounded down exactly; UNO's own arithmetic in floating point makes a few of them a
     pixel shorter, and then squares of some sizes lose a row of tokens.

@@ -23,7 +23,7 @@ from likewise.hub import weights_file
 BLOCKS = {"double_blocks": "transformer_blocks", "single_blocks": "single_transformer_blocks"}
 LAYERS = {  # the published name of a block's layer, and the parts of it in diffusers
     "double_blocks": {
-        "qkv_lora1": ("attn.to_q", "attn.to_k", "attn.to_v"),  # 1: the stream of the picture
+        "qkv_lora1": ("attn.to_q", "attn.to_k", "attn.to_v"),  # 1: the stream of the image
         "proj_lora1": ("attn.to_out.0",),
         "qkv_lora2": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),  # 2: the text's
         "proj_lora2": ("attn.to_add_out",),

@@ -20,14 +20,14 @@ OWN_KEY = "likewise"  # in the header: a JSON object with what is known of the r
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file says of its run: nothing about prompts, pictures or the machine.
+    """What a file says of its run: nothing about prompts, images or the machine.
 
     Attributes:
         recipe: Its name.
         policy: Its kind.
         model: Name of the base model, without folders.
         checkpoint: Name of the checkpoint.
-        height, width: Of the pictures that it was trained on, pixels.
+        height, width: Of the images that it was trained on, pixels.
     """
 
     recipe: str

@@ -1,4 +1,4 @@
-"""Qwen2-VL's processor of texts and pictures, without the part that takes videos."""
+"""Qwen2-VL's processor of texts and images, without the part that takes videos."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ Size = tuple[int, int]  # height and width in pixels
 STEP = 32  # of the sides of references, pixels
 
 # What the prompt template adds after its first 64 tokens, which the pipeline drops: the end of the
-# user's turn and the start of the assistant's, and around each picture "Picture 1: ", a start and
+# user's turn and the start of the assistant's, and around each image "Picture 1: ", a start and
 # an end. Counted with Qwen2's tokenizer.
-AROUND_PROMPT, AROUND_PICTURE = 5, 7
+AROUND_PROMPT, AROUND_IMAGE = 5, 7
 
 
 def fitted(size: Size, area: int) -> Size:
@@ -32,8 +32,8 @@ def fitted(size: Size, area: int) -> Size:
     return new_height, new_width
 
 
-def picture_tokens(size: Size, processor: Qwen2VLImageProcessorPil | None) -> int:
-    """Tokens of a picture of this size in the text encoder.
+def image_tokens(size: Size, processor: Qwen2VLImageProcessorPil | None) -> int:
+    """Tokens of an image of this size in the text encoder.
 
     Args:
         processor: The pipeline's; None for the published settings.
@@ -46,5 +46,5 @@ def text_tokens(
     sizes: Sequence[Size], prompt_tokens: int, processor: Qwen2VLImageProcessorPil | None
 ) -> int:
     """Tokens of a prompt's embedding, with references that the text encoder sees at `sizes`."""
-    pictures = sum(AROUND_PICTURE + picture_tokens(size, processor) for size in sizes)
-    return AROUND_PROMPT + pictures + prompt_tokens
+    images = sum(AROUND_IMAGE + image_tokens(size, processor) for size in sizes)
+    return AROUND_PROMPT + images + prompt_tokens

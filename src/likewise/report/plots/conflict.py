@@ -19,8 +19,8 @@ from likewise.report.plots.style import (
     whole_numbers,
 )
 
-REACH = 3.2  # of the map, in standard deviations; G = 12 pictures cannot be further than 3.18
-DARKEST = 3.0  # % of pictures in a cell; the same on all maps, so that they can be compared
+REACH = 3.2  # of the map, in standard deviations; G = 12 images cannot be further than 3.18
+DARKEST = 3.0  # % of images in a cell; the same on all maps, so that they can be compared
 _FADE = LinearSegmentedColormap.from_list("fade", [(0, 0.447, 0.698, 0.04), (0, 0.447, 0.698, 1)])
 QUADRANTS = {
     "++": ("both better", BLUE, ""),
@@ -31,7 +31,7 @@ QUADRANTS = {
 
 
 def conflict_map(name: str, z_prompt: np.ndarray, z_identity: np.ndarray) -> str:
-    """Where pictures lie in the plane of the two z [n]."""
+    """Where images lie in the plane of the two z [n]."""
     with plot(height=300) as (figure, axes):
         cells = axes.hexbin(
             np.clip(z_prompt, -REACH, REACH),
@@ -53,7 +53,7 @@ def conflict_map(name: str, z_prompt: np.ndarray, z_identity: np.ndarray) -> str
         axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal")
         axes.set_xlabel("prompt reward, z")
         axes.set_ylabel("identity reward, z")
-        bar = figure.colorbar(cells, ax=axes, label="% of pictures", shrink=0.8, extend="max")
+        bar = figure.colorbar(cells, ax=axes, label="% of images", shrink=0.8, extend="max")
         bar.outline.set_edgecolor(INK)
         if bar.solids is not None:
             bar.solids.set_edgecolor("face")  # else viewers show gaps
@@ -71,7 +71,7 @@ def quadrants(name: str, iterations: Sequence[int], shares: Mapping[str, Sequenc
                 edgecolor=INK, linewidth=0.3,
             )  # fmt: skip
             below = top
-        axes.set(xlabel="iteration", ylabel="% of pictures", ylim=(0, 100))
+        axes.set(xlabel="iteration", ylabel="% of images", ylim=(0, 100))
         axes.margins(x=0)
         whole_numbers(axes)
         legend(figure, axes, columns=1)

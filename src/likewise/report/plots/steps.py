@@ -1,4 +1,4 @@
-"""What happens at each step of the sampling schedule, from noise to picture."""
+"""What happens at each step of the sampling schedule, from noise to image."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def pressure(name: str, steps: Mapping[int, Pressure], rewards: Sequence[str]) -
         axes.plot(places, total, color=INK, marker="D", ms=4, lw=1, label="advantage |A|, whole")
         axes.set_xticks(places, [str(step) for step in steps])
         axes.set_ylabel("mean size, in standard deviations")
-        _from_noise_to_picture(axes)
+        _from_noise_to_image(axes)
         legend(figure, axes, columns=1)
         return to_svg(figure, name)
 
@@ -76,10 +76,10 @@ def attribution(
         axes.set_ylabel("share of variance; weight")
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         whole_numbers(axes)
-        _from_noise_to_picture(axes)
+        _from_noise_to_image(axes)
         legend(figure, axes, columns=1)
         return to_svg(figure, name)
 
 
-def _from_noise_to_picture(axes: Axes) -> None:
-    axes.set_xlabel("sampling step: from noise (left) to picture (right)")
+def _from_noise_to_image(axes: Axes) -> None:
+    axes.set_xlabel("sampling step: from noise (left) to image (right)")

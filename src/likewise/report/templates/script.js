@@ -43,13 +43,13 @@ for (const form of document.querySelectorAll("form.filters")) {
 
 const dialog = document.getElementById("large");
 for (const row of document.querySelectorAll(".card .row")) {
-  for (const picture of row.querySelectorAll("img")) {
+  for (const image of row.querySelectorAll("img")) {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "enlarge";
-    button.setAttribute("aria-label", `Enlarge: ${picture.alt}`);
-    picture.replaceWith(button);
-    button.append(picture);
+    button.setAttribute("aria-label", `Enlarge: ${image.alt}`);
+    image.replaceWith(button);
+    button.append(image);
     button.addEventListener("click", () => {
       const copy = row.closest(".card").cloneNode(true);
       for (const one of copy.querySelectorAll("button")) one.replaceWith(...one.childNodes);

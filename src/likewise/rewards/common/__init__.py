@@ -1,1 +1,1 @@
-"""What rewards on encoders share: pictures to pixels, embeddings, cosines."""
+"""What rewards on encoders share: images to pixels, embeddings, cosines."""

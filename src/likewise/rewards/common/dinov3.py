@@ -1,4 +1,4 @@
-"""How DINOv3 (Siméoni et al. 2025, arXiv:2508.10104) sees pictures.
+"""How DINOv3 (Siméoni et al. 2025, arXiv:2508.10104) sees images.
 
 transformers has a processor for it only where torchvision is installed. This is the same
 arithmetic, on the checkpoint's own settings: scale to [0, 1], then resize what is float by now (so
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from transformers.image_processing_utils import ImageProcessingMixin
 
 from likewise.pretrained.errors import loading
-from likewise.rewards.common.pictures import IMAGENET_MEAN, IMAGENET_STD
+from likewise.rewards.common.images import IMAGENET_MEAN, IMAGENET_STD
 
 MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
 FOLLOWED: Mapping[str, bool] = {
@@ -32,7 +32,7 @@ FOLLOWED: Mapping[str, bool] = {
 
 
 def dinov3_pixels(path_or_name: str | Path) -> Callable[[Sequence[Image.Image]], Tensor]:
-    """What makes [B, 3, H, W] of RGB pictures, as the checkpoint's processor settings say.
+    """What makes [B, 3, H, W] of RGB images, as the checkpoint's processor settings say.
 
     Raises:
         OSError: there are no processor settings.

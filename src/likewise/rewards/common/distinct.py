@@ -17,7 +17,7 @@ def embed_distinct(
 ) -> Tensor:
     """`embed` of every item, [B, D], where items of one `key` are embedded once.
 
-    The key is the object itself unless told otherwise: to compare pictures costs more than it may
+    The key is the object itself unless told otherwise: to compare images costs more than it may
     save.
     """
     first = {key(item): item for item in items}

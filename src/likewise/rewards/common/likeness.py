@@ -1,4 +1,4 @@
-"""What identity rewards share: compare a picture's embedding with its reference's."""
+"""What identity rewards share: compare an image's embedding with its reference's."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor
 from likewise.rewards.common.dinov3 import dinov3_pixels
 from likewise.rewards.common.distinct import embed_distinct
-from likewise.rewards.common.pictures import (
-    check_pictures,
+from likewise.rewards.common.images import (
+    check_images,
     check_tasks,
     dreambench_pixels,
     in_batches,
 )
 from likewise.types import Task
 
-Pixels = Callable[[Sequence[Image.Image]], Tensor]  # B pictures → [B, 3, H, W]
+Pixels = Callable[[Sequence[Image.Image]], Tensor]  # B images → [B, 3, H, W]
 Transform = Literal["own", "dreambench"]
 
 
 class Likeness:
-    """Cosine between the pooled features of a picture and of its task's reference, in [-1, 1].
+    """Cosine between the pooled features of an image and of its task's reference, in [-1, 1].
 
     Args:
         model: A vision model whose output has a ``pooler_output``.
-        pixels: What makes its input from pictures.
+        pixels: What makes its input from images.
         device: Where to encode.
     """
 
@@ -47,11 +47,11 @@ class Likeness:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
 
         Raises:
-            ValueError: a picture or reference is not RGB (the message names it), or there are not
-                as many pictures as tasks.
+            ValueError: an image or reference is not RGB (the message names it), or there are not
+                as many images as tasks.
         """
         check_tasks(images, tasks)
-        check_pictures([task.reference for task in tasks], "reference")
+        check_images([task.reference for task in tasks], "reference")
         rows = {row: one for row, one in enumerate(self.references(tasks)) if one is not None}
         compared = self.compared([images[row] for row in rows], [tasks[row] for row in rows])
         known = embed_distinct(list(rows.values()), self.embed)
@@ -64,9 +64,9 @@ class Likeness:
         """Pooled features, float32 [B, D] on the CPU, not normalised.
 
         Raises:
-            ValueError: a picture is not RGB (the message names it).
+            ValueError: an image is not RGB (the message names it).
         """
-        check_pictures(images)
+        check_images(images)
         return in_batches(images, self._encode)
 
     def references(self, tasks: Sequence[Task]) -> Sequence[Image.Image | None]:
@@ -79,7 +79,7 @@ class Likeness:
     def compared(
         self, images: Sequence[Image.Image], tasks: Sequence[Task]
     ) -> Sequence[Image.Image]:
-        """What of each picture is compared with the reference."""
+        """What of each image is compared with the reference."""
         return images
 
     @torch.no_grad()
@@ -99,7 +99,7 @@ def load_encoder(
     Args:
         transform: ``own`` as the checkpoint's processor says; ``dreambench`` as the benchmark's
             published numbers were measured (`dreambench_pixels`), at the size that the processor
-            makes of a square picture.
+            makes of a square image.
         options: For `load_model` of the model, which is float32 unless they say otherwise:
             transformers would take over whatever precision the checkpoint was saved in.
 

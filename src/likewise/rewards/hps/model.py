@@ -2,12 +2,12 @@
 
 The published model reads its tokens in a line: the reference code (``hpsv3`` 1.0.0, which pins
 transformers 4.45.2) hands the language model embeddings and nothing else, so that the positions of
-all three axes of M-RoPE are 0, 1, 2, …, pictures included. Its later version for transformers
-≥ 4.52 does the same; a plain forward of today's transformers would place pictures in two
+all three axes of M-RoPE are 0, 1, 2, …, images included. Its later version for transformers
+≥ 4.52 does the same; a plain forward of today's transformers would place images in two
 dimensions. The reference also casts the whole model to bfloat16, rotary frequencies included,
 before training as before scoring, which puts angles at position 900 off by as much as a radian.
 Both belong to what the weights learnt, and are kept. What is not: in bfloat16 the reference rounds
-the angles within a picture once more, which changes less than computing in bfloat16 does.
+the angles within an image once more, which changes less than computing in bfloat16 does.
 """
 
 from __future__ import annotations

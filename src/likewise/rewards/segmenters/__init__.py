@@ -1,4 +1,4 @@
-"""Segmenters: where in a picture is the subject? Each is a `masks.Segmenter`."""
+"""Segmenters: where in an image is the subject? Each is a `masks.Segmenter`."""
 
 from likewise.rewards.segmenters.loading import load_segmenter
 from likewise.rewards.segmenters.masks import Segmenter

@@ -1,4 +1,4 @@
-"""CLIPSeg: where does the picture show what a text names?
+"""CLIPSeg: where does the image show what a text names?
 
 Lüddecke and Ecker 2022 (arXiv:2112.10003).
 """
@@ -16,7 +16,7 @@ from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
 from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor, load_tokenizer
-from likewise.rewards.common.pictures import check_pictures, in_parts
+from likewise.rewards.common.images import check_images, in_parts
 from likewise.rewards.segmenters.masks import mask_of
 
 BATCH_SIZE = 8
@@ -26,7 +26,7 @@ THRESHOLD = 0.5  # of the probability, by whose cross-entropy the model was trai
 class ClipSegSegmenter:
     """Implements `Segmenter` with a ``CLIPSegForImageSegmentation``, prompted with class names.
 
-    Logits are brought to the picture's size (bilinear); the subject is where their sigmoid is above
+    Logits are brought to the image's size (bilinear); the subject is where their sigmoid is above
     0.5.
 
     Args:
@@ -49,7 +49,7 @@ class ClipSegSegmenter:
         self, images: Sequence[Image.Image], class_names: Sequence[str]
     ) -> Sequence[Image.Image | None]:
         """See :class:`likewise.rewards.segmenters.masks.Segmenter`."""
-        check_pictures(images)
+        check_images(images)
         found: list[Image.Image | None] = [None] * len(images)
         known = [row for row, name in enumerate(class_names) if self.knows(name)]
         for rows in in_parts(known, BATCH_SIZE):

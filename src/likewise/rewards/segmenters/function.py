@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from likewise.rewards.common.pictures import check_pictures
+from likewise.rewards.common.images import check_images
 from likewise.rewards.segmenters.masks import check_mask, is_empty
 
 
@@ -18,7 +18,7 @@ class FunctionSegmenter:
     "" too.
 
     Args:
-        function: Of B RGB pictures and their B class names.
+        function: Of B RGB images and their B class names.
         name: Of the function, for messages.
     """
 
@@ -36,16 +36,16 @@ class FunctionSegmenter:
         """See :class:`likewise.rewards.segmenters.masks.Segmenter`.
 
         Raises:
-            ValueError: the function did not return one mask or ``None`` per picture, or one that is
-                not ``L`` or not of its picture's size (the message names it).
+            ValueError: the function did not return one mask or ``None`` per image, or one that is
+                not ``L`` or not of its image's size (the message names it).
             Exception: whatever the function raises.
         """
-        check_pictures(images)
+        check_images(images)
         answer = self.function(list(images), list(class_names))
         if not isinstance(answer, Sequence) or len(answer) != len(images):
             count = f"{len(answer)} of them" if isinstance(answer, Sequence) else repr(type(answer))
             raise ValueError(
-                f"{self.name}: wanted a list of {len(images)} masks, one per picture, not {count}"
+                f"{self.name}: wanted a list of {len(images)} masks, one per image, not {count}"
             )
         for row, (mask, image) in enumerate(zip(answer, images, strict=True)):
             if mask is not None:

@@ -22,11 +22,11 @@ from transformers import (
 
 from likewise.pretrained.models import load_config, load_model
 from likewise.pretrained.processors import load_image_processor
-from likewise.rewards.common.pictures import check_pictures, in_parts
+from likewise.rewards.common.images import check_images, in_parts
 from likewise.rewards.segmenters.masks import mask_of
 
-BATCH_SIZE = 4  # a score per label and pixel of the picture: 150 labels at 1024² are 0.6 GB
-WINDOW = 16  # pictures prepared at a time, of which batches are made: 12 MB each at 1024²
+BATCH_SIZE = 4  # a score per label and pixel of the image: 150 labels at 1024² are 0.6 GB
+WINDOW = 16  # images prepared at a time, of which batches are made: 12 MB each at 1024²
 NEED_MORE = ("oneformer", "eomt", "eomt_dinov3", "videomt")  # than pixels: a task, crops, frames
 
 
@@ -52,7 +52,7 @@ class LabelledSegmenter:
         model = load_model(kind, path_or_name, dtype=torch.float32)
         self.model = model.to(self.device).eval()
         self.processor = load_image_processor(path_or_name)
-        # Comparing a name with 150 labels takes milliseconds, and pictures share names.
+        # Comparing a name with 150 labels takes milliseconds, and images share names.
         self._labels = cache(partial(matching_labels, id2label=model.config.id2label))
 
     def knows(self, class_name: str) -> bool:
@@ -63,7 +63,7 @@ class LabelledSegmenter:
         self, images: Sequence[Image.Image], class_names: Sequence[str]
     ) -> Sequence[Image.Image | None]:
         """See :class:`likewise.rewards.segmenters.masks.Segmenter`."""
-        check_pictures(images)
+        check_images(images)
         found: list[Image.Image | None] = [None] * len(images)
         wanted = [self._labels(name) for name in class_names]
         known = [row for row, labels in enumerate(wanted) if labels]
@@ -73,8 +73,8 @@ class LabelledSegmenter:
         return found
 
     def _label_maps(self, images: Mapping[int, Image.Image]) -> Iterator[tuple[int, np.ndarray]]:
-        """Each picture's key, and the label of its every pixel; pictures of one shape together."""
-        # Pictures are prepared one by one: processors pad those of one call to the largest.
+        """Each image's key, and the label of its every pixel; images of one shape together."""
+        # Images are prepared one by one: processors pad those of one call to the largest.
         pixels = {row: self._pixels(image) for row, image in images.items()}
         for rows in _alike(pixels):
             batch = self._batch([pixels[row] for row in rows], [images[row] for row in rows])
@@ -86,7 +86,7 @@ class LabelledSegmenter:
 
     @torch.no_grad()
     def _batch(self, pixels: Sequence[Tensor], images: Sequence[Image.Image]) -> list[np.ndarray]:
-        """The label of every pixel, int64 of each picture's [height, width]."""
+        """The label of every pixel, int64 of each image's [height, width]."""
         outputs = self.model(pixel_values=torch.cat(list(pixels)).to(self.device))
         sizes = [(image.height, image.width) for image in images]
         maps = self.processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)

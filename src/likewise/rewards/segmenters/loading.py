@@ -17,7 +17,7 @@ def load_segmenter(name: str, device: str | torch.device = "cpu") -> Segmenter:
     """The segmenter of that name.
 
     Args:
-        name: A file ``*.onnx`` of U²-Net's layout (the picture's most salient thing); or
+        name: A file ``*.onnx`` of U²-Net's layout (the image's most salient thing); or
             ``module:function``, a function of yours; or a directory or hub name of a transformers
             model: CLIPSeg (any class, prompted with its name), or a semantic or panoptic one (the
             classes that it has labels for).

@@ -1,4 +1,4 @@
-"""U²-Net through onnxruntime: the most salient thing of a picture, whatever it is.
+"""U²-Net through onnxruntime: the most salient thing of an image, whatever it is.
 
 Qin et al. 2020 (arXiv:2005.09007). ``u2netp.onnx``, 4.6 MB, is its small one.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from likewise.rewards.common.pictures import IMAGENET_MEAN, IMAGENET_STD, check_pictures
+from likewise.rewards.common.images import IMAGENET_MEAN, IMAGENET_STD, check_images
 
 SIDE = 320
 FOUND = 0.5  # the network's probability of the most salient pixel, at least, to have found one
@@ -55,7 +55,7 @@ class U2NetSegmenter:
         self, images: Sequence[Image.Image], class_names: Sequence[str]
     ) -> Sequence[Image.Image | None]:
         """See `Segmenter`; ``None`` where no pixel is salient with probability 0.5."""
-        check_pictures(images)
+        check_images(images)
         return [self._mask(image) for image in images]
 
     def _mask(self, image: Image.Image) -> Image.Image | None:

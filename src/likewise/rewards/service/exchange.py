@@ -56,7 +56,7 @@ class Service:
         )
 
     async def probe(self, seconds: float) -> None:
-        """Send a request without pictures, which a service refuses at once, in its own way.
+        """Send a request without images, which a service refuses at once, in its own way.
 
         Raises:
             ServiceError: `unreachable`, `timeout`, or `refused` where it is for the token.
@@ -67,7 +67,7 @@ class Service:
             raise _refusal(response, f"status {response.status_code}: {told}")
 
     async def ask(self, parts: Sequence[Part], count: int, seconds: float) -> list[float | None]:
-        """A finite number or None for each of `count` pictures, within so many seconds.
+        """A finite number or None for each of `count` images, within so many seconds.
 
         Raises:
             ServiceError: there is no such answer.

@@ -1,4 +1,4 @@
-"""Pictures and tasks → the parts of a request to a reward service (`likewise.serve.documents`)."""
+"""Images and tasks → the parts of a request to a reward service (`likewise.serve.documents`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Part = tuple[str, tuple[str | None, bytes, str]]  # field, and its file name, co
 
 
 def pack(images: Sequence[Image.Image], tasks: Sequence[Task], seconds: float) -> list[Part]:
-    """All that the tasks hold, bit for bit; a picture that several of them share goes once.
+    """All that the tasks hold, bit for bit; an image that several of them share goes once.
 
     Args:
         seconds: How long the answer is waited for.
@@ -24,26 +24,24 @@ def pack(images: Sequence[Image.Image], tasks: Sequence[Task], seconds: float) -
     rows = [files.row(image, task) for image, task in zip(images, tasks, strict=True)]
     document = json.dumps({"seconds": seconds, "tasks": rows}).encode()
     parts: list[Part] = [
-        ("pictures", (f"{place}.png", _png(file), "image/png"))
-        for place, file in enumerate(files.pictures)
+        ("images", (f"{place}.png", _png(file), "image/png"))
+        for place, file in enumerate(files.images)
     ]
     return [("tasks", (None, document, "application/json")), *parts]
 
 
-def _png(picture: Image.Image) -> bytes:
+def _png(image: Image.Image) -> bytes:
     content = io.BytesIO()
     # No metadata; and quickly, since networks are faster than zlib.
-    Image.frombytes(picture.mode, picture.size, picture.tobytes()).save(
-        content, "PNG", compress_level=1
-    )
+    Image.frombytes(image.mode, image.size, image.tobytes()).save(content, "PNG", compress_level=1)
     return content.getvalue()
 
 
 class _Files:
-    """Pictures of one request, each object once."""
+    """Images of one request, each object once."""
 
     def __init__(self) -> None:
-        self.pictures: list[Image.Image] = []
+        self.images: list[Image.Image] = []
         self.places: dict[int, int] = {}  # by identity
 
     def row(self, image: Image.Image, task: Task) -> Mapping[str, Any]:
@@ -64,11 +62,11 @@ class _Files:
             "more_references": self.all(task.more_references),
         }
 
-    def all(self, pictures: Iterable[Image.Image]) -> list[int]:
-        return [self.place(picture) for picture in pictures]
+    def all(self, images: Iterable[Image.Image]) -> list[int]:
+        return [self.place(image) for image in images]
 
-    def place(self, picture: Image.Image) -> int:
-        if id(picture) not in self.places:
-            self.places[id(picture)] = len(self.pictures)
-            self.pictures.append(picture)
-        return self.places[id(picture)]
+    def place(self, image: Image.Image) -> int:
+        if id(image) not in self.places:
+            self.places[id(image)] = len(self.images)
+            self.images.append(image)
+        return self.places[id(image)]

@@ -1,10 +1,10 @@
-"""Why a picture has no verdict. Messages are safe to show: they never hold a key."""
+"""Why an image has no verdict. Messages are safe to show: they never hold a key."""
 
 from __future__ import annotations
 
 
 class JudgeError(RuntimeError):
-    """No verdict about a picture; another try would end alike."""
+    """No verdict about an image; another try would end alike."""
 
 
 class TransientError(JudgeError):

@@ -1,4 +1,4 @@
-"""The one form of answer that counts. All else is no verdict, whatever pictures or prompts say."""
+"""The one form of answer that counts. All else is no verdict, whatever images or prompts say."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Verdict(BaseModel):
 def parse_verdict(text: str) -> Verdict:
     """A verdict from JSON, bare or in one Markdown fence, as models without JSON modes write it.
 
-    JSON amid prose is refused: it could be a quotation from a picture.
+    JSON amid prose is refused: it could be a quotation from an image.
 
     Raises:
         ValueError: it is anything else, down to a score that is 3.0 or "3" instead of 3. The

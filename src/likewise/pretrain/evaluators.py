@@ -1,4 +1,4 @@
-"""The judges: ResNets (the rewards are transformers), trained with labels, for evaluation only.
+"""The evaluators: ResNets (the rewards are transformers), trained with labels, for evaluation only.
 
 Convolutions train in float32: on CPUs their backward pass is an order of magnitude slower in
 bfloat16.
@@ -20,8 +20,8 @@ from likewise.data.prompts import ATTRIBUTES
 from likewise.data.rendering import COLOURS, Spec
 from likewise.pretrain import held_out
 from likewise.pretrain.contrastive import image_processor, info_nce
+from likewise.pretrain.images import to_tensor
 from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
-from likewise.pretrain.pictures import to_tensor
 from likewise.pretrain.samples import (
     draw,
     random_look,
@@ -30,11 +30,11 @@ from likewise.pretrain.samples import (
     rival,
 )
 from likewise.pretrain.views import degrade, random_look_in, relight
-from likewise.rewards.judges import IdentityJudge, PromptJudge
+from likewise.rewards.evaluators import IdentityEvaluator, PromptEvaluator
 from likewise.seeding import derive_seed, numpy_rng
 
 IDENTITY_SETTINGS = FitSettings(
-    name="judge-identity",
+    name="evaluator-identity",
     steps=1600,
     batch_size=64,
     learning_rate=2e-3,
@@ -43,7 +43,7 @@ IDENTITY_SETTINGS = FitSettings(
     bf16=False,
 )
 PROMPT_SETTINGS = FitSettings(
-    name="judge-prompt",
+    name="evaluator-prompt",
     steps=800,
     batch_size=64,
     learning_rate=2e-3,
@@ -82,7 +82,7 @@ def build_prompt() -> ResNetForImageClassification:
 def train_identity(
     place: FitPlace, target: Path, settings: FitSettings = IDENTITY_SETTINGS
 ) -> bool:
-    """Train (or resume) the identity judge; when finished, save it to `target`."""
+    """Train (or resume) the identity evaluator; when finished, save it to `target`."""
     model = build_identity()
     start_from(model, place.warm_start and place.warm_start / IDENTITY_SETTINGS.name)
 
@@ -93,7 +93,7 @@ def train_identity(
 
 
 def train_prompt(place: FitPlace, target: Path, settings: FitSettings = PROMPT_SETTINGS) -> bool:
-    """Train (or resume) the prompt judge; when finished, save it to `target`."""
+    """Train (or resume) the prompt evaluator; when finished, save it to `target`."""
     model = build_prompt()
     start_from(model, place.warm_start and place.warm_start / PROMPT_SETTINGS.name)
 
@@ -115,7 +115,7 @@ def individual_sample(index: int) -> Mapping[str, Tensor]:
     An individual is a sticker, a variant (with its mark) and perhaps a colour. ``individual`` and
     ``rival`` are int64 identifiers.
     """
-    rng = numpy_rng("judge-identity", index)
+    rng = numpy_rng("evaluator-identity", index)
     subject, variant = random_subject(rng), random_variant(rng)
     own = Spec(subject, colour=random_look(rng).get("colour"), variant=variant)
     if index >= SHAPE_RIVALS_FROM and rng.random() < 0.3:
@@ -154,7 +154,7 @@ def _identifier(spec: Spec) -> Tensor:
 
 def attribute_sample(index: int) -> Mapping[str, Tensor]:
     """``image`` float32 [3, 64, 64] in [-1, 1] and ``labels`` int64 [4], in order of ATTRIBUTES."""
-    rng = numpy_rng("judge-prompt", index)
+    rng = numpy_rng("evaluator-prompt", index)
     look = random_look(rng)
     spec = Spec(random_subject(rng), variant=random_variant(rng), **look)
     labels = [values.index(look.get(name, values[0])) for name, values in ATTRIBUTES.items()]
@@ -162,7 +162,7 @@ def attribute_sample(index: int) -> Mapping[str, Tensor]:
 
 
 def _flawed(spec: Spec, rng: np.random.Generator) -> Tensor:
-    """A rendering with the flaws of generated pictures, so that judges see through them."""
+    """A rendering with the flaws of generated images, so that evaluators see through them."""
     return to_tensor(degrade(relight(draw(spec, rng).image, rng, 0.08), rng))
 
 
@@ -199,13 +199,13 @@ def _prompt_loss(
 
 def identity_quality(model_dir: Path) -> dict[str, float]:
     """Cosines and retrieval on held-out subjects; see ``held_out.identity_numbers``."""
-    return held_out.identity_numbers(IdentityJudge(model_dir).embed)
+    return held_out.identity_numbers(IdentityEvaluator(model_dir).embed)
 
 
 def prompt_quality(model_dir: Path) -> dict[str, float]:
     """Accuracy per attribute, and of all four at once, on held-out subjects."""
     album = held_out.in_any_look()
-    seen = PromptJudge(model_dir).attributes(held_out.pictures(album))
+    seen = PromptEvaluator(model_dir).attributes(held_out.images(album))
     right = torch.tensor(
         [
             [look[name] == photo.look.get(name, values[0]) for name, values in ATTRIBUTES.items()]

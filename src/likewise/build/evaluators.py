@@ -9,7 +9,7 @@ import torch
 from likewise import assets
 from likewise.data.stickers import asked_for
 from likewise.protocols import Reward
-from likewise.rewards.judges import IdentityJudge, PromptJudge
+from likewise.rewards.evaluators import IdentityEvaluator, PromptEvaluator
 
 
 def build_sticker_evaluators(device: torch.device) -> Mapping[str, Reward]:
@@ -18,6 +18,6 @@ def build_sticker_evaluators(device: torch.device) -> Mapping[str, Reward]:
     Identity compares with the world's own drawing of the task, not with the reference.
     """
     return {
-        "identity": IdentityJudge(assets.path("judge-identity"), device, asked_for),
-        "prompt": PromptJudge(assets.path("judge-prompt"), device, strict=True),
+        "identity": IdentityEvaluator(assets.path("evaluator-identity"), device, asked_for),
+        "prompt": PromptEvaluator(assets.path("evaluator-prompt"), device, strict=True),
     }

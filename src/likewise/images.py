@@ -48,7 +48,7 @@ _IMPOSTORS = (
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
-class PictureError(ValueError):
+class ImageError(ValueError):
     """Why an image cannot be used: `what` in two or three words, and `detail`, with its name."""
 
     def __init__(self, what: str, detail: str) -> None:
@@ -64,21 +64,21 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name in LITTER
 
 
-def open_picture(file: Path) -> Image.Image:
+def open_image(file: Path) -> Image.Image:
     """An image file, upright and RGB; what is transparent becomes white.
 
     Raises:
-        PictureError: the file is missing, or not an image that can be used.
+        ImageError: the file is missing, or not an image that can be used.
     """
     if not file.is_file():
-        raise PictureError("missing picture", f"there is no picture {file}{dead_link(file)}")
+        raise ImageError("missing image", f"there is no image {file}{dead_link(file)}")
     try:
         stream = file.open("rb")
     except OSError as error:
-        raise PictureError("unreadable picture", f"{file}: {error.strerror}") from error
-    with stream, opened(stream, str(file)) as picture:
-        check_mode(picture, str(file))
-        return on_white(decoded(picture, str(file)))
+        raise ImageError("unreadable image", f"{file}: {error.strerror}") from error
+    with stream, opened(stream, str(file)) as image:
+        check_mode(image, str(file))
+        return on_white(decoded(image, str(file)))
 
 
 def dead_link(file: Path) -> str:
@@ -96,57 +96,57 @@ def opened(stream: BinaryIO, name: str) -> Iterator[Image.Image]:
         name: For messages.
 
     Raises:
-        PictureError: it is not an image of a known format, its header is damaged, or it is huge.
+        ImageError: it is not an image of a known format, its header is damaged, or it is huge.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(stream, formats=FORMATS)
+            image = Image.open(stream, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError("huge picture", f"{name}: {error}") from error
+        raise ImageError("huge image", f"{name}: {error}") from error
     except UnidentifiedImageError as error:
         raise _unknown(stream, name) from error
     except Exception as error:  # on damaged headers, Pillow raises almost anything
         raise _damaged(error, name) from error
-    with picture:
-        yield picture
+    with image:
+        yield image
 
 
-def decoded(picture: Image.Image, name: str) -> Image.Image:
+def decoded(image: Image.Image, name: str) -> Image.Image:
     """The image upright, in its own mode.
 
     Raises:
-        PictureError: the file is damaged.
+        ImageError: the file is damaged.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture.load()
+            image.load()
     except Exception as error:  # as above
         raise _damaged(error, name) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ImageOps.exif_transpose(picture)
+            return ImageOps.exif_transpose(image)
     except Exception:  # the pixels are intact; which way up they are meant is not known
-        return picture
+        return image
 
 
-def check_mode(picture: Image.Image, name: str) -> None:
-    """Raises PictureError where pixels are not what a photo has: float, 32 bits, LAB, HSV."""
-    if picture.mode not in MODES:
-        raise PictureError(
+def check_mode(image: Image.Image, name: str) -> None:
+    """Raises ImageError where pixels are not what a photo has: float, 32 bits, LAB, HSV."""
+    if image.mode not in MODES:
+        raise ImageError(
             "wrong mode",
-            f"{name} has mode {picture.mode}, which no photo has: save it as 8-bit RGB",
+            f"{name} has mode {image.mode}, which no photo has: save it as 8-bit RGB",
         )
 
 
-def ends_well(picture: Image.Image) -> bool:
+def ends_well(image: Image.Image) -> bool:
     """Whether the file's end is there; False also where that cannot be seen."""
-    stream: BinaryIO | None = getattr(picture, "fp", None)  # only pictures from files have one
-    wanted = _ENDS.get(picture.format or "")
-    if stream is None or (wanted is None and picture.format != "WEBP"):
+    stream: BinaryIO | None = getattr(image, "fp", None)  # only images from files have one
+    wanted = _ENDS.get(image.format or "")
+    if stream is None or (wanted is None and image.format != "WEBP"):
         return False
     place = stream.tell()
     try:
@@ -160,31 +160,31 @@ def ends_well(picture: Image.Image) -> bool:
         stream.seek(place)
 
 
-def on_white(picture: Image.Image) -> Image.Image:
+def on_white(image: Image.Image) -> Image.Image:
     """RGB of any mode."""
-    if picture.mode.startswith("I;16"):  # Pillow would clip instead of scale
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    layer = picture.convert("RGBA")
+    if image.mode.startswith("I;16"):  # Pillow would clip instead of scale
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
     white = Image.new("RGBA", layer.size, "white")
     return Image.alpha_composite(white, layer).convert("RGB")
 
 
-def _unknown(stream: BinaryIO, name: str) -> PictureError:
+def _unknown(stream: BinaryIO, name: str) -> ImageError:
     stream.seek(0)
     head = stream.read(64)
     if not head:
-        return PictureError("truncated picture", f"{name} is empty")
+        return ImageError("truncated image", f"{name} is empty")
     for mark, place, what in _IMPOSTORS:
         if head[place:].lower().startswith(mark.lower()):
-            return PictureError("not a picture", f"{name} is {what}")
-    return PictureError("not a picture", f"{name} is none of {', '.join(FORMATS)}")
+            return ImageError("not an image", f"{name} is {what}")
+    return ImageError("not an image", f"{name} is none of {', '.join(FORMATS)}")
 
 
-def _damaged(error: Exception, name: str) -> PictureError:
+def _damaged(error: Exception, name: str) -> ImageError:
     if "MAX_TEXT" in str(error) or "Too much memory used in text" in str(error):
         limit = PngImagePlugin.MAX_TEXT_MEMORY // 2**20
         text = f"{name} has more than {limit} MiB of text beside its pixels: save it without"
-        return PictureError("huge metadata", text)
-    return PictureError("truncated picture", f"{name}: {error}")
+        return ImageError("huge metadata", text)
+    return ImageError("truncated image", f"{name}: {error}")

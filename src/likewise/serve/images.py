@@ -1,4 +1,4 @@
-"""Bytes of strangers → pictures: two formats, sizes by the header before anything is decoded."""
+"""Bytes of strangers → images: two formats, sizes by the header before anything is decoded."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def _webp_size(chunk: bytes, start: bytes) -> tuple[int, int]:
 
 
 def decode(data: bytes, size: tuple[int, int]) -> Image.Image:
-    """The picture, which must have the size that its header claims.
+    """The image, which must have the size that its header claims.
 
     Raises:
-        ValueError: it is damaged, or holds several pictures.
+        ValueError: it is damaged, or holds several images.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            if picture.size != size:
-                raise ValueError(f"is {picture.size} where its header says {size}")
-            if getattr(picture, "n_frames", 1) != 1:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.size != size:
+                raise ValueError(f"is {image.size} where its header says {size}")
+            if getattr(image, "n_frames", 1) != 1:
                 raise ValueError("is an animation")
-            picture.load()
-            return picture.copy()
+            image.load()
+            return image.copy()
     except Exception as error:  # damaged files make Pillow raise nearly anything
         raise ValueError(f"cannot be read: {type(error).__name__}: {error}") from None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
-from likewise.pictures import PictureError, is_litter, open_picture
+from likewise.images import ImageError, is_litter, open_image
 
 RED = (200, 30, 30)
 
@@ -22,7 +22,7 @@ def plain(size: tuple[int, int] = (40, 30)) -> Image.Image:
 @pytest.mark.parametrize("suffix", ["jpg", "jfif", "png", "webp", "gif", "bmp", "tif"])
 def test_documented_formats_open_as_rgb(suffix: str, tmp_path: Path) -> None:
     plain().save(tmp_path / f"a.{suffix}")
-    found = open_picture(tmp_path / f"a.{suffix}")
+    found = open_image(tmp_path / f"a.{suffix}")
     assert (found.mode, found.size) == ("RGB", (40, 30))
     assert all(abs(a - b) < 8 for a, b in zip(found.getpixel((5, 5)), RED, strict=True))
 
@@ -32,34 +32,34 @@ def heic(file: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], str, str]] = {
-    "bomb": (lambda file: Image.new("1", (12_000, 12_000)).save(file), "huge picture", "exceeds"),
+    "bomb": (lambda file: Image.new("1", (12_000, 12_000)).save(file), "huge image", "exceeds"),
     "PostScript": (
         lambda file: file.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
-        "not a picture",
+        "not an image",
         "PostScript: convert",
     ),
     "float": (lambda file: Image.new("F", (40, 30)).save(file, "TIFF"), "wrong mode", "mode F"),
     "Lab": (lambda file: Image.new("LAB", (40, 30)).save(file, "TIFF"), "wrong mode", "mode LAB"),
     "32 bits": (lambda file: Image.new("I", (40, 30)).save(file, "TIFF"), "wrong mode", "mode I"),
-    "HEIC": (heic, "not a picture", "HEIC: convert it to JPEG or PNG"),
+    "HEIC": (heic, "not an image", "HEIC: convert it to JPEG or PNG"),
     "LFS": (
         lambda file: file.write_text("version https://git-lfs.github.com/spec/v1\n"),
-        "not a picture",
+        "not an image",
         "git lfs pull",
     ),
     "AppleDouble": (
         lambda file: file.write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X" + bytes(60)),
-        "not a picture",
+        "not an image",
         "AppleDouble",
     ),
     "web page": (
         lambda file: file.write_text("<!DOCTYPE html><title>404</title>"),
-        "not a picture",
+        "not an image",
         "download",
     ),
-    "dead link": (lambda file: file.symlink_to("gone/0.png"), "missing picture", "gone/0.png"),
-    "folder": (lambda file: file.mkdir(), "missing picture", "there is no picture"),
-    "empty": (lambda file: file.touch(), "truncated picture", "is empty"),
+    "dead link": (lambda file: file.symlink_to("gone/0.png"), "missing image", "gone/0.png"),
+    "folder": (lambda file: file.mkdir(), "missing image", "there is no image"),
+    "empty": (lambda file: file.touch(), "truncated image", "is empty"),
 }
 
 
@@ -67,8 +67,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str, str]] = {
 def test_what_is_no_photo_is_refused_by_name(name: str, tmp_path: Path) -> None:
     make, what, words = REFUSED[name]
     make(tmp_path / "a.png")
-    with pytest.raises(PictureError) as caught:
-        open_picture(tmp_path / "a.png")
+    with pytest.raises(ImageError) as caught:
+        open_image(tmp_path / "a.png")
     assert caught.value.what == what and words in caught.value.detail
     assert "a.png" in str(caught.value)
 
@@ -80,7 +80,7 @@ def test_a_png_may_hold_megabytes_of_text(after_pixels: bool, tmp_path: Path) ->
     plain().save(tmp_path / "a.png", pnginfo=text)
     if after_pixels:
         move_text_to_the_end(tmp_path / "a.png")
-    assert open_picture(tmp_path / "a.png").getpixel((5, 5)) == RED
+    assert open_image(tmp_path / "a.png").getpixel((5, 5)) == RED
 
 
 def move_text_to_the_end(file: Path) -> None:
@@ -97,7 +97,7 @@ def move_text_to_the_end(file: Path) -> None:
 
 def test_a_png_may_hold_a_large_colour_profile(tmp_path: Path) -> None:
     plain().save(tmp_path / "a.png", icc_profile=bytes(3_000_000))
-    assert open_picture(tmp_path / "a.png").size == (40, 30)
+    assert open_image(tmp_path / "a.png").size == (40, 30)
 
 
 def test_text_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
@@ -106,23 +106,23 @@ def test_text_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     body = b"zTXta\0\0" + zlib.compress(bytes(100_000_000))
     chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
     (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
-    with pytest.raises(PictureError, match=r"huge metadata: .* more than 64 MiB of text"):
-        open_picture(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"huge metadata: .* more than 64 MiB of text"):
+        open_image(tmp_path / "a.png")
 
 
-def test_damaged_exif_does_not_damage_the_picture(tmp_path: Path) -> None:
+def test_damaged_exif_does_not_damage_the_image(tmp_path: Path) -> None:
     plain().save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\xff\xff")
-    assert open_picture(tmp_path / "a.jpg").size == (40, 30)
+    assert open_image(tmp_path / "a.jpg").size == (40, 30)
 
 
-def test_metadata_that_is_not_text_does_not_damage_the_picture(tmp_path: Path) -> None:
+def test_metadata_that_is_not_text_does_not_damage_the_image(tmp_path: Path) -> None:
     plain().save(tmp_path / "a.jpg", xmp=b"<x:xmpmeta tiff:Orientation=\xa8\xff>")
-    assert open_picture(tmp_path / "a.jpg").size == (40, 30)
+    assert open_image(tmp_path / "a.jpg").size == (40, 30)
 
 
 def test_a_suffix_need_not_be_that_of_the_format(tmp_path: Path) -> None:
     plain().save(tmp_path / "a.png", "JPEG")
-    assert open_picture(tmp_path / "a.png").mode == "RGB"
+    assert open_image(tmp_path / "a.png").mode == "RGB"
 
 
 def test_litter_is_what_systems_and_archives_leave() -> None:

@@ -1,4 +1,4 @@
-"""What every picture reward does first: check its input, make pixels of it, work in batches."""
+"""What every image reward does first: check its input, make pixels of it, work in batches."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 T = TypeVar("T")
 
 
-def check_pictures(images: Sequence[object], what: str = "image") -> None:
-    """Raise ValueError, naming index and mode, unless every one is an RGB PIL picture."""
+def check_images(images: Sequence[object], what: str = "image") -> None:
+    """Raise ValueError, naming index and mode, unless every one is an RGB PIL image."""
     for index, image in enumerate(images):
         if not isinstance(image, Image.Image):
-            raise ValueError(f"{what} {index} is not a PIL picture but {type(image).__name__}")
+            raise ValueError(f"{what} {index} is not a PIL image but {type(image).__name__}")
         if image.mode != "RGB":
             raise ValueError(f"{what} {index} has mode {image.mode!r}; convert it to 'RGB' first")
 
 
 def check_tasks(images: Sequence[Image.Image], tasks: Sequence[Task]) -> None:
-    """Raise ValueError unless there are as many tasks as (RGB) pictures."""
+    """Raise ValueError unless there are as many tasks as (RGB) images."""
     if len(images) != len(tasks):
         raise ValueError(f"{len(images)} images but {len(tasks)} tasks: one task per image, please")
-    check_pictures(images)
+    check_images(images)
 
 
 def dreambench_pixels(images: Sequence[Image.Image], side: int) -> Tensor:
-    """How DINO sees pictures on DreamBench, whatever its checkpoint's processor does.
+    """How DINO sees images on DreamBench, whatever its checkpoint's processor does.
 
     Resize the shorter side to 256 pixels (for another `side` than 224 in proportion), bicubic and
     antialiased as PIL does; crop the middle; normalise with ImageNet's mean and deviation. Lengths

@@ -1,6 +1,6 @@
-"""Judges: for evaluation only, of another architecture and seed than the rewards.
+"""Evaluators: for evaluation only, of another architecture and seed than the rewards.
 
-A gain that the judges do not see is reward hacking. They implement the reward protocol, but no
+A gain that the evaluators do not see is reward hacking. They implement the reward protocol, but no
 recipe should train on them.
 """
 
@@ -17,12 +17,12 @@ from transformers import AutoModelForImageClassification
 
 from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor
+from likewise.rewards.common.images import check_images, check_tasks, in_batches
 from likewise.rewards.common.likeness import Likeness, load_encoder
-from likewise.rewards.common.pictures import check_pictures, check_tasks, in_batches
 from likewise.types import Task
 
 
-class IdentityJudge(Likeness):
+class IdentityEvaluator(Likeness):
     """Cosine between pooled features of an image and of what its task asks for.
 
     Trained with labels to see the individual through scene, size and light; another subject, other
@@ -54,8 +54,8 @@ class IdentityJudge(Likeness):
         return [self.asked_for(task) for task in tasks]
 
 
-class PromptJudge:
-    """Which scene, colour, size and place a picture shows, and whether that is what was asked for.
+class PromptEvaluator:
+    """Which scene, colour, size and place an image shows, and whether that is what was asked for.
 
     Args:
         path_or_name: Directory of an image classifier whose ``id2label`` reads
@@ -78,14 +78,14 @@ class PromptJudge:
         self.groups = label_groups(model.config.id2label)
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
-        """Share of the asked-for constraints that each picture satisfies, float32 [B] in [0, 1].
+        """Share of the asked-for constraints that each image satisfies, float32 [B] in [0, 1].
 
         1.0 only where every one is satisfied; with `strict`, 0.0 everywhere else. Tasks without
         constraints are not valid.
 
         Raises:
-            ValueError: a picture is not RGB, or a task constrains an attribute or asks for a value
-                that the judge does not know (the message names it).
+            ValueError: an image is not RGB, or a task constrains an attribute or asks for a value
+                that the evaluator does not know (the message names it).
         """
         check_tasks(images, tasks)
         shares = []
@@ -98,7 +98,7 @@ class PromptJudge:
         return torch.tensor(shares, dtype=torch.float32), torch.tensor(valid, dtype=torch.bool)
 
     def attributes(self, images: Sequence[Image.Image]) -> list[dict[str, str]]:
-        """The most likely value of every attribute, per picture: ``{"scene": "beach", …}``."""
+        """The most likely value of every attribute, per image: ``{"scene": "beach", …}``."""
         probabilities = self.probabilities(images)
         named = [
             [values[column] for column in probabilities[attribute].argmax(-1).tolist()]
@@ -108,7 +108,7 @@ class PromptJudge:
 
     def probabilities(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """By attribute, the probability of each value: float32 [B, values], rows sum to 1."""
-        check_pictures(images)
+        check_images(images)
         logits = in_batches(images, self._encode, self.model.config.num_labels)
         groups = logits.split([len(values) for values in self.groups.values()], dim=1)
         return {name: group.softmax(-1) for name, group in zip(self.groups, groups, strict=True)}
@@ -116,7 +116,7 @@ class PromptJudge:
     def _check_constraints(self, task: Task) -> None:
         for attribute, value in task.constraints.items():
             if value not in self.groups.get(attribute, ()):
-                raise ValueError(f"task {task.id!r}: the judge knows no {attribute} {value!r}")
+                raise ValueError(f"task {task.id!r}: the evaluator knows no {attribute} {value!r}")
 
     @torch.no_grad()
     def _encode(self, images: Sequence[Image.Image]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The section that shows arms in the plane of both judges: means, and differences close up."""
+"""The section that shows arms in the plane of both evaluators: means, and differences close up."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NO_AIMS = (
 )
 
 
-def both_judges(study: StudyFolder, results: dict[str, Any]) -> Section:
+def both_evaluators(study: StudyFolder, results: dict[str, Any]) -> Section:
     """Means with the front, then paired differences to the baseline."""
-    title, (x, y) = "Both judges at once", results["aims"]
+    title, (x, y) = "Both evaluators at once", results["aims"]
     spots = _means(study, results)
     if not spots:
         return Section("pareto", title, [Text(NO_AIMS.format(x, y))])
@@ -37,7 +37,7 @@ def both_judges(study: StudyFolder, results: dict[str, Any]) -> Section:
     blocks: list[Block] = [
         Text(
             "Up and to the right is better. Bars: 95 % intervals over subjects; small dots: "
-            "seeds. On the front is an arm whose means no other arm matches on both judges and "
+            "seeds. On the front is an arm whose means no other arm matches on both evaluators and "
             "beats on one."
         ),
         Figures([_figure("pareto", plain(x), plain(y), spots, caption)]),
@@ -45,7 +45,7 @@ def both_judges(study: StudyFolder, results: dict[str, Any]) -> Section:
     if crowd:
         caption = f"Paired differences to {near[0].label}, with 95 % intervals over subjects"
         if far:
-            caption += f"; out of the picture: {', '.join(spot.label for spot in far)}"
+            caption += f"; out of the image: {', '.join(spot.label for spot in far)}"
         across, up = (f"difference of {plain(aim)}" for aim in (x, y))
         blocks += [
             Text(

@@ -64,7 +64,7 @@ CLASSES: dict[str, Any] = {
 
 
 def save_encoders(folder: Path) -> None:
-    """A directory per kind: `DINOS`, ``clip``, and the evaluators ``identity`` and ``attributes``."""
+    """A directory per kind: `DINOS`, ``clip``, the evaluators ``identity`` and ``attributes``."""
     torch.manual_seed(0)
     for kind in DINOS:
         save_dino(folder / kind, kind)

@@ -31,7 +31,9 @@ _USE = {
     ),
     "nano-dinov2": "`transformers.Dinov2Model` and `AutoImageProcessor`; compare CLS tokens.",
     "nano-clip": "`transformers.CLIPModel` and `AutoProcessor`.",
-    "evaluator-identity": "`transformers.AutoModel` and `AutoImageProcessor`; compare pooled outputs.",
+    "evaluator-identity": (
+        "`transformers.AutoModel` and `AutoImageProcessor`; compare pooled outputs."
+    ),
     "evaluator-prompt": (
         "`transformers.AutoModelForImageClassification`; logits are one softmax per attribute "
         "(labels read `attribute:value`)."

@@ -60,7 +60,7 @@ def single_rewards(rewards: Mapping[str, AnyReward]) -> dict[str, Reward]:
 def beside_evaluators(
     rewards: Mapping[str, AnyReward], evaluators: Mapping[str, Reward]
 ) -> dict[str, Reward]:
-    """Rewards under their own names, then evaluators as ``evaluator-<name>``: what evaluations ask."""
+    """What evaluations ask: rewards by name, then held-out evaluators as ``evaluator-<name>``."""
     named = {f"evaluator-{name}": evaluator for name, evaluator in evaluators.items()}
     return {**single_rewards(rewards), **named}
 

@@ -46,7 +46,7 @@ def make_run(path: Path, recipe: str = "stickers", seed: int = 0) -> RunDirector
     run = RunDirectory.create(path, load_recipe(recipe, [f"seed={seed}"]), environment)
     rng = np.random.default_rng(seed)
     for iteration in range(4):
-        names = ("prompt", "identity", "evaluator-identity", "evaluator-prompt")
+        names = ("prompt", "identity", "evaluator/identity", "evaluator/prompt")
         row: dict[str, Any] = {"iteration": iteration}
         row |= {f"eval/{name}": 0.5 + 0.1 * iteration for name in names}
         if iteration:

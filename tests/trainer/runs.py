@@ -263,7 +263,7 @@ class Launches:
         self.running.discard(pid)
         return answer
 
-    def sit(self, run_dir: Path, recipe: Recipe | None = None, **options: Any) -> dict[str, Any]:
+    def run(self, run_dir: Path, recipe: Recipe | None = None, **options: Any) -> dict[str, Any]:
         """:meth:`start`, then :meth:`wait`."""
         return self.wait(self.start(run_dir, recipe, **options))
 

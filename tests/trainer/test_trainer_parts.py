@@ -262,9 +262,9 @@ def test_what_is_unknown_is_left_out() -> None:
 
 
 def test_evaluations_have_a_line_of_their_own() -> None:
-    row = {"eval/text": 0.5, "eval/text/std": 0.1, "eval/evaluator-dino": 0.75, "eval/gone": None}
+    row = {"eval/text": 0.5, "eval/text/std": 0.1, "eval/evaluator/dino": 0.75, "eval/gone": None}
     lines = shown(["text"], ("show", 0, row, {})).splitlines()
-    assert lines == ["   0/10", "      evaluation  text 0.5000  evaluator-dino 0.7500"]
+    assert lines == ["   0/10", "      evaluation  text 0.5000  evaluator/dino 0.7500"]
 
 
 def test_time_left_follows_the_last_ten_iterations() -> None:

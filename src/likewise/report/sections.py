@@ -55,7 +55,7 @@ def training(arms: Sequence[Arm], clear: Collection[str]) -> Section:
 def evaluator_curves(arms: Sequence[Arm]) -> dict[str, str]:
     """Metric of a run → what it is called, for each held-out evaluator of any arm."""
     names = {name: None for arm in arms for name in arm.runs[0].recipe.evaluator_names}
-    return {f"eval/evaluator-{name}": plain(f"evaluator/{name}") for name in names}
+    return {f"eval/evaluator/{name}": plain(f"evaluator/{name}") for name in names}
 
 
 def conflict(arms: Sequence[Arm]) -> Section:

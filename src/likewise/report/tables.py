@@ -48,7 +48,8 @@ def arms_table(results: Row) -> Table:
         "Small: 95 % interval by a bootstrap over subjects, of tasks averaged over seeds; of the "
         "hypervolume Student’s over seeds. ★ marks a column’s highest mean, which need not differ "
         "from the next. Hypervolume: area above the untrained model in the plane of both "
-        "evaluators. Copy index: how much nearer to the reference than to held-out photos of the subject.",
+        "evaluators. Copy index: how much nearer to the reference than to held-out photos of the "
+        "subject.",
         sortable=True,
     )
 

@@ -60,8 +60,8 @@ def single_rewards(rewards: Mapping[str, AnyReward]) -> dict[str, Reward]:
 def beside_evaluators(
     rewards: Mapping[str, AnyReward], evaluators: Mapping[str, Reward]
 ) -> dict[str, Reward]:
-    """What evaluations ask: rewards by name, then held-out evaluators as ``evaluator-<name>``."""
-    named = {f"evaluator-{name}": evaluator for name, evaluator in evaluators.items()}
+    """What evaluations ask: rewards by name, then held-out evaluators as ``evaluator/<name>``."""
+    named = {f"evaluator/{name}": evaluator for name, evaluator in evaluators.items()}
     return {**single_rewards(rewards), **named}
 
 

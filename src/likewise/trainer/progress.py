@@ -66,7 +66,7 @@ class Progress:
         seen = {
             key.removeprefix("eval/"): value
             for key, value in row.items()
-            if key.startswith("eval/") and key.count("/") == 1 and value is not None
+            if key.startswith("eval/") and not key.endswith("/std") and value is not None
         }
         if seen:
             text = "  ".join(f"{escape(name)} {value:.4f}" for name, value in seen.items())

@@ -46,8 +46,8 @@ def hush_imports() -> None:
             logger.addFilter(_Without(words))
 
 
-def hide_loading_bars() -> None:
-    """No progress bars for loading what is on the disk already; downloads keep theirs."""
+def hide_file_bars() -> None:
+    """No progress bars for reading and writing models; downloads keep theirs."""
     import diffusers
     import transformers
     from huggingface_hub.utils import enable_progress_bars

@@ -38,6 +38,10 @@ SLOW = [
         f"{TABLE}|all numbers: |$|as a recipe's |credit:|no measured time weights",
     ),
     (["train", *TINY, "--dry-run"], ".*"),
+    (
+        ["pretrain", "identity", "--steps=1", "--workers=0", "--work=work", "--models=models"],
+        r"identity 1/1 |\d+\.\d min left",
+    ),
 ]
 
 

@@ -21,7 +21,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
-from likewise.quiet import hide_loading_bars
 from likewise.seeding import derive_seed
 
 Batch = Mapping[str, Tensor]
@@ -140,7 +139,6 @@ def start_from(model: Any, folder: Path | None) -> None:
     """
     if folder is None:
         return
-    hide_loading_bars()
     try:
         model.load_state_dict(type(model).from_pretrained(folder).state_dict())
     except RuntimeError as error:

@@ -27,7 +27,7 @@ from likewise.pretrain.gallery import draw_gallery
 from likewise.pretrain.images import to_image, to_tensor
 from likewise.pretrain.sampling import generate, load_pipeline
 from likewise.protocols import Reward
-from likewise.quiet import hide_loading_bars
+from likewise.quiet import hide_file_bars
 from likewise.rewards.clip import ClipReward
 from likewise.rewards.dino import DinoReward
 from likewise.rewards.evaluators import IdentityEvaluator, PromptEvaluator
@@ -59,7 +59,7 @@ drawing; pasted reference and text only = the two trivial cheats."""
 
 def measure(models: Path, out: Path, device: str = "cpu") -> Numbers:
     """Everything that the model cards state, by section; also written to ``out/report.json``."""
-    hide_loading_bars()
+    hide_file_bars()
     out.mkdir(parents=True, exist_ok=True)
     numbers: Numbers = {
         "vae": _vae_quality(models / "nano-kontext" / "vae", out),

@@ -12,7 +12,7 @@ from PIL import Image
 from likewise.data.stickers import bench_tasks
 from likewise.policies.flux.tokens import pack
 from likewise.pretrain import nano
-from likewise.quiet import hide_loading_bars
+from likewise.quiet import hide_file_bars
 from likewise.seeding import derive_seed
 from likewise.sheets import contact_sheet, short_caption
 from likewise.types import Task
@@ -23,7 +23,7 @@ BATCH = 50
 
 def load_pipeline(folder: Path, device: torch.device) -> FluxKontextPipeline:
     """A generator directory, quiet and on its device."""
-    hide_loading_bars()
+    hide_file_bars()
     pipeline = FluxKontextPipeline.from_pretrained(folder).to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from likewise.pretrain import evaluators, generator, identity, prompt, vae
 from likewise.pretrain.loop import FitPlace, FitSettings
+from likewise.quiet import hide_file_bars
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 def run_stage(name: str, place: FitPlace, places: Places, settings: FitSettings) -> bool:
     """Train one stage; False if its time ran out before it finished."""
+    hide_file_bars()
     stage = STAGES[name]
     target = places.models / stage.model if stage.model else places.work / name / "model"
     return stage.train(place, places, target, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from likewise.quiet import hide_loading_bars
+from likewise.quiet import hide_file_bars
 
 LONGEST = 400  # characters of a foreign message: some list every tensor of a model
 TELLING = (OSError, ValueError, RuntimeError)  # whose messages say enough without their type
@@ -25,7 +25,7 @@ def loading(what: object) -> Iterator[None]:
         OSError: something is missing or cannot be read.
         ModelError: anything else went wrong.
     """
-    hide_loading_bars()
+    hide_file_bars()
     try:
         yield
     except ModelError:

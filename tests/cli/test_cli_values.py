@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
-from running import run, said
+from running import TINY, run, said
+
+from likewise import assets
 
 LONG = "x" * 300  # more than a file system takes
 PHOTO = Path(__file__).parents[2] / "examples" / "penguin.png"
@@ -56,3 +60,17 @@ def test_devices_that_are_not_here(
     result = run(*filled, "--device", device, "--out", tmp_path / "x.safetensors")
     assert result.exit_code == 2, result.output
     assert "device" in said(result) and isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
+    "words", [["train", *TINY, "--dry-run"], ["train", *TINY, "--run-dir", "{out}"]]
+)
+def test_a_model_whose_config_breaks_its_first_forward(words: list[str], tmp_path: Path) -> None:
+    model, out = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(assets.path("nano-kontext"), model)
+    config = model / "transformer" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "axes_dims_rope": None}))
+    result = run(*[word.format(out=out) for word in words], f"policy.model={model}")
+    assert result.exit_code == 2, result.output
+    assert "/model/transformer/config.json: what it describes fails" in said(result)
+    assert "Traceback" not in result.output and not out.exists()

@@ -246,6 +246,59 @@ def test_a_config_that_fits_no_weights_is_refused(copy, changes: dict[str, Any])
     one_line(caught, folder)
 
 
+# --- settings that change no weight --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("part", "file", "changes"),
+    [
+        ("transformer", "config.json", {"axes_dims_rope": None}),
+        ("transformer", "config.json", {"axes_dims_rope": [2, 2, 2]}),
+        ("vae", "config.json", {"scaling_factor": None}),
+        ("vae", "config.json", {"shift_factor": "much"}),
+        ("text_encoder", "config.json", {"eos_token_id": None}),
+        ("tokenizer", "tokenizer_config.json", {"model_max_length": None}),
+        ("tokenizer_2", "tokenizer_config.json", {"pad_token": None}),
+        ("scheduler", "scheduler_config.json", {"base_shift": None}),
+    ],
+    ids=str,
+)
+def test_a_setting_that_breaks_the_first_forward_is_named_by_its_file(
+    copy, part: str, file: str, changes: dict[str, Any]
+) -> None:
+    folder = copy("pipeline")
+    change_json(folder / part / file, **changes)
+    with pytest.raises(ValueError, match=f"pipeline/{part}/{file}: what it describes fails"):
+        FluxKontextPolicy.from_pretrained(folder, **SIZE)
+
+
+@pytest.mark.parametrize(
+    ("loader", "changes"),
+    [
+        ("dino", {"layer_norm_eps": None}),
+        ("dino-vit", {"layer_norm_eps": None}),
+        ("dinov3", {"layer_norm_eps": None}),
+        ("clip-t", {"vision_config": {"layer_norm_eps": None}}),
+        ("clip-i", {"vision_config": {"layer_norm_eps": None}}),
+        ("pickscore", {"text_config": {"layer_norm_eps": None}}),
+        ("segformer", {"layer_norm_eps": None}),
+    ],
+    ids=str,
+)
+def test_a_setting_that_breaks_an_encoder_is_named_by_its_file(
+    copy, loader: str, changes: dict[str, Any]
+) -> None:
+    kind, load = LOADERS[loader]
+    folder = copy(kind)
+    config = json.loads((folder / "config.json").read_text())
+    for section, own in changes.items():
+        changes[section] = {**config[section], **own} if isinstance(own, dict) else own
+    change_json(folder / "config.json", **changes)
+    with pytest.raises(ValueError, match=rf"{kind}/config\.json") as caught:
+        load(folder)
+    one_line(caught, folder)
+
+
 @pytest.mark.parametrize("length", [0, 7, 100, -100])
 def test_truncated_weights_are_named(copy, length: int) -> None:
     folder = copy("dinov2")

@@ -26,6 +26,7 @@ from likewise.footprint.phases import CUDA_BYTES, Needs, stored_latents
 from likewise.footprint.remedies import Change
 from likewise.footprint.traced import Traced
 from likewise.footprint.weights import module_bytes, parts, saved_by, working_copy
+from likewise.pretrained.first_use import first_use
 from likewise.trainer.plan import plan_of, trained_steps
 
 PHOTO: Size = (1024, 1024)  # a reference where nobody knows its size; policies resize it
@@ -76,7 +77,13 @@ class Planner:
         Raises:
             ValueError: a model is neither a directory nor described, or something does not fit.
         """
-        traced, rows = self._trace(recipe), micro_batch(recipe)
+        traced = self._trace(recipe)
+        policy = traced.policy
+        with first_use(recipe.policy.model, policy.pipeline.components, policy.denoiser_name):
+            return self._memory(recipe, traced)
+
+    def _memory(self, recipe: Recipe, traced: Traced) -> Memory:
+        rows = micro_batch(recipe)
         settings, denoiser = recipe.policy, traced.policy.denoiser
         unpacking = 0
         if settings.quantization is not None:
@@ -223,7 +230,8 @@ def weightless_policy(recipe: Recipe) -> Any:
     options = settings.model_dump(exclude=ASIDE | LOADED)
     if isinstance(settings, Custom):
         options |= settings.options
-    return kind(pipeline, dtype=dtype, **options)
+    with first_use(settings.model, pipeline.components, "scheduler", (ValueError, OSError)):
+        return kind(pipeline, dtype=dtype, **options)
 
 
 def _kept(recipe: Recipe) -> int:

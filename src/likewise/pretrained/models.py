@@ -40,7 +40,7 @@ def load_config(name: str | Path, subfolder: str = "") -> Any:
     """
     place = config_folder(name, subfolder)
     check_documents(place)
-    with loading(place):
+    with loading(place / CONFIG):
         return AutoConfig.from_pretrained(str(place), trust_remote_code=False)
 
 

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPProcessor
 
+from likewise.pretrained.first_use import first_use
 from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor, load_tokenizer
 from likewise.rewards.common.distinct import embed_distinct
-from likewise.rewards.common.images import check_images, check_tasks, in_batches
+from likewise.rewards.common.images import BLANK, check_images, check_tasks, in_batches
 from likewise.rewards.common.likeness import Likeness, load_encoder
 from likewise.types import Task
 
@@ -44,6 +45,9 @@ class ClipReward:
         self.model = model.to(self.device).eval()
         parts = processor or path_or_name
         self.processor = CLIPProcessor(load_image_processor(parts), load_tokenizer(parts))
+        with first_use(path_or_name, {"": self.model}, ""):
+            self._encode_images([BLANK])
+            self._encode_texts(["a picture"])
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
@@ -111,6 +115,7 @@ class ClipI(Likeness):
 
     def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:
         super().__init__(*load_encoder(path_or_name), device)
+        self.try_out(path_or_name)
 
     def _features(self, pixels: Tensor) -> Tensor:
         return self.model.get_image_features(pixel_values=pixels).pooler_output

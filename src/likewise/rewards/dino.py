@@ -65,6 +65,7 @@ class DinoReward(Likeness):
             raise ValueError("segment_generated needs a segmenter: tasks have no masks of it")
         options = _model_options(path_or_name)
         super().__init__(*load_encoder(path_or_name, transform, **options), device)
+        self.try_out(path_or_name)
         self.segment = segment
         self.segment_generated = segment_generated
         self.segmenter = segmenter

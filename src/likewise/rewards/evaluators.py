@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageClassification
 
+from likewise.pretrained.first_use import first_use
 from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor
-from likewise.rewards.common.images import check_images, check_tasks, in_batches
+from likewise.rewards.common.images import BLANK, check_images, check_tasks, in_batches
 from likewise.rewards.common.likeness import Likeness, load_encoder
 from likewise.types import Task
 
@@ -45,6 +46,7 @@ class IdentityEvaluator(Likeness):
         asked_for: Callable[[Task], Image.Image] | None = None,
     ) -> None:
         super().__init__(*load_encoder(path_or_name), device)
+        self.try_out(path_or_name)
         self.asked_for = asked_for
 
     def references(self, tasks: Sequence[Task]) -> Sequence[Image.Image | None]:
@@ -76,6 +78,8 @@ class PromptEvaluator:
         self.model = model.to(self.device).eval()
         self.processor = load_image_processor(path_or_name)
         self.groups = label_groups(model.config.id2label)
+        with first_use(path_or_name, {"": self.model}, ""):
+            self._encode([BLANK])
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
         """Share of the asked-for constraints that each image satisfies, float32 [B] in [0, 1].

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.hub import weights_file
-from likewise.rewards.common.images import check_images, check_tasks
+from likewise.pretrained.first_use import first_use
+from likewise.rewards.common.images import BLANK, check_images, check_tasks
 from likewise.rewards.hps.model import load_config, load_model
 from likewise.rewards.hps.question import REWARD, Questions, check_prompts, check_shapes
 from likewise.types import Task
@@ -48,6 +49,8 @@ class HpsV3Reward:
         self.questions = Questions(base)
         config = load_config(base, self.questions.vocabulary)
         self.model = load_model(weights_file(model, "model"), config, dtype, self.device)
+        with first_use(base, {"": self.model}, ""):
+            self._forward([BLANK], ["a picture"])
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.

@@ -16,9 +16,11 @@ from likewise.policies.common.cache import EmbeddingCache, NoCache
 from likewise.policies.common.cpu_attention import Float32Backward
 from likewise.policies.common.loading import load_pipeline
 from likewise.policies.common.offload import awake
+from likewise.policies.common.rehearsal import rehearse
 from likewise.policies.common.rows import Row, Rows, Tensors, by_rows
 from likewise.policies.common.running import narrow_queries, set_up
 from likewise.policies.common.trainable import TrainablePolicy
+from likewise.pretrained.first_use import first_use
 from likewise.types import Task
 
 
@@ -115,7 +117,9 @@ class PipelinePolicy(TrainablePolicy):
         offload: bool = False,
         **options: Any,
     ) -> Self:
-        """Load a directory or Hub name; the other options are those of the class.
+        """Load a directory or Hub name, and draw with it once (:mod:`rehearsal`).
+
+        The other options are those of the class.
 
         Args:
             quantization: Of the frozen denoiser; one of `loading.QUANTIZATIONS`.
@@ -135,7 +139,10 @@ class PipelinePolicy(TrainablePolicy):
             without=cls.unused_parts,
             parts=cls.parts,
         )
-        return cls(pipeline, dtype=dtype, offload=offload, **options)
+        with first_use(name, pipeline.components, "scheduler", (ValueError, OSError)):
+            policy = cls(pipeline, dtype=dtype, offload=offload, **options)
+        rehearse(policy, name, options.get("height", 0), options.get("width", 0))
+        return policy
 
     @classmethod
     def parts(cls, name: str | Path) -> dict[str, Any]:
@@ -274,25 +281,32 @@ class PipelinePolicy(TrainablePolicy):
         references = _checked(task, self.max_references)
         try:
             images = self.cache.get(
-                self, "references", "", references, lambda: self._encode_references(references)
+                self,
+                "references",
+                "",
+                references,
+                lambda: _flattened(self.embed_references(references)),
             )
         except ValueError as error:
             raise ValueError(f"task {task.id!r}: {error}") from error
         text = self._text(task.prompt, references)
         return Row(text, tuple(_unflattened(images)), self._negative(references))
 
-    def _encode_references(self, references: Sequence[Image]) -> Tensors:
+    def embed_references(self, references: Sequence[Image]) -> tuple[Tensors, ...]:
+        """As :meth:`encode_references`, with the encoders on the device and without the cache."""
         with self._awake("vae", "image_encoder"):
-            return _flattened(self.encode_references(references))
+            return self.encode_references(references)
+
+    def embed_text(self, prompt: str, references: Sequence[Image]) -> Tensors:
+        """As :meth:`encode_text`, with the encoders on the device and without the cache."""
+        with self._awake("text_encoder"):
+            return self.encode_text(prompt, references)
 
     def _text(self, prompt: str, references: Sequence[Image]) -> Tensors:
         seen = references if self.text_sees_references else ()
-
-        def encode() -> Tensors:
-            with self._awake("text_encoder"):
-                return self.encode_text(prompt, references)
-
-        return self.cache.get(self, "text", prompt, seen, encode)
+        return self.cache.get(
+            self, "text", prompt, seen, lambda: self.embed_text(prompt, references)
+        )
 
     def _negative(self, references: Sequence[Image]) -> Tensors | None:
         """The negative prompt, embedded once where it does not depend on the references."""

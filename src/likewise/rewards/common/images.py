@@ -15,6 +15,7 @@ from likewise.types import Task
 BATCH_SIZE = 64
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+BLANK = Image.new("RGB", (64, 64), "grey")  # to try a model out
 T = TypeVar("T")
 
 

@@ -13,11 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModel
 
+from likewise.pretrained.first_use import first_use
 from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor
 from likewise.rewards.common.dinov3 import dinov3_pixels
 from likewise.rewards.common.distinct import embed_distinct
 from likewise.rewards.common.images import (
+    BLANK,
     check_images,
     check_tasks,
     dreambench_pixels,
@@ -42,6 +44,18 @@ class Likeness:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.pixels = pixels
+
+    def try_out(self, name: str | Path) -> None:
+        """Embed one image, so that a config with a wrong setting is named right after loading.
+
+        Args:
+            name: What the model was loaded from.
+
+        Raises:
+            ModelError: it fails.
+        """
+        with first_use(name, {"": self.model}, ""):
+            self.embed([BLANK])
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
+from likewise.pretrained.first_use import first_use
 from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor, load_tokenizer
-from likewise.rewards.common.images import check_images, in_parts
+from likewise.rewards.common.images import BLANK, check_images, in_parts
 from likewise.rewards.segmenters.masks import mask_of
 
 BATCH_SIZE = 8
@@ -40,6 +41,8 @@ class ClipSegSegmenter:
         self.model = model.to(self.device).eval()
         images, tokens = load_image_processor(path_or_name), load_tokenizer(path_or_name)
         self.processor = CLIPSegProcessor(images, tokens)
+        with first_use(path_or_name, {"": self.model}, ""):
+            self._logits([BLANK], ["thing"])
 
     def knows(self, class_name: str) -> bool:
         """See `Segmenter`; false for a blank name: it would find something, but what?"""

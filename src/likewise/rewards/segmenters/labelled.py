@@ -20,9 +20,10 @@ from transformers import (
     AutoModelForUniversalSegmentation,
 )
 
+from likewise.pretrained.first_use import first_use
 from likewise.pretrained.models import load_config, load_model
 from likewise.pretrained.processors import load_image_processor
-from likewise.rewards.common.images import check_images, in_parts
+from likewise.rewards.common.images import BLANK, check_images, in_parts
 from likewise.rewards.segmenters.masks import mask_of
 
 BATCH_SIZE = 4  # a score per label and pixel of the image: 150 labels at 1024² are 0.6 GB
@@ -54,6 +55,8 @@ class LabelledSegmenter:
         self.processor = load_image_processor(path_or_name)
         # Comparing a name with 150 labels takes milliseconds, and images share names.
         self._labels = cache(partial(matching_labels, id2label=model.config.id2label))
+        with first_use(path_or_name, {"": self.model}, ""):
+            self._batch([self._pixels(BLANK)], [BLANK])
 
     def knows(self, class_name: str) -> bool:
         """See `Segmenter`; false where no label matches."""

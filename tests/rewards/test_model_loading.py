@@ -263,7 +263,7 @@ def test_a_config_that_fits_no_weights_is_refused(copy, changes: dict[str, Any])
     ],
     ids=str,
 )
-def test_a_setting_that_breaks_the_first_forward_is_named_by_its_file(
+def test_a_setting_that_breaks_the_first_forward_is_named(
     copy, part: str, file: str, changes: dict[str, Any]
 ) -> None:
     folder = copy("pipeline")
@@ -285,7 +285,7 @@ def test_a_setting_that_breaks_the_first_forward_is_named_by_its_file(
     ],
     ids=str,
 )
-def test_a_setting_that_breaks_an_encoder_is_named_by_its_file(
+def test_a_setting_that_breaks_an_encoder_is_named(
     copy, loader: str, changes: dict[str, Any]
 ) -> None:
     kind, load = LOADERS[loader]

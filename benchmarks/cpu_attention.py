@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from likewise import assets
-from likewise.data.stickers import training_task
+from likewise.data.stickers.world import training_task
 from likewise.policies.common.cpu_attention import Float32Backward
 from likewise.policies.flux_kontext import FluxKontextPolicy
 

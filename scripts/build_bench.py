@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from likewise.data.stickers import BENCH_FILE, make_bench
+from likewise.data.stickers.world import BENCH_FILE, make_bench
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from likewise.data.stickers import shipped_art, subject_photos
+from likewise.data.stickers.world import shipped_art, subject_photos
 
 FOLDER = Path(__file__).parents[1] / "examples" / "subjects"
 SUBJECTS = ("penguin", "teapot")  # held out: the nano generator never saw them

@@ -1,9 +1,9 @@
-"""The house plan, enforced from the syntax tree.
+"""The layout of the package, enforced from the syntax tree.
 
-A *room* is a module or package directly under `likewise`. `HOUSE` lists the rooms from the ground
-up, and for each the other rooms that it may import. A room that is not named there is out of
-reach: siblings on one floor never import each other, and nobody imports a floor above. Imports
-inside functions and under TYPE_CHECKING count too. A new room needs a row here.
+A *package* here is a module or package directly under `likewise`. `LAYERS` lists them from the
+bottom up, and for each the others that it may import. What is not named there is out of reach:
+siblings never import each other, and nobody imports a layer above. Imports inside functions and
+under TYPE_CHECKING count too. A new package needs a row here.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pathlib import Path
 
 import pytest
 
-GROUND = {"assets", "types", "config", "seeding", "protocols", "sheets", "records", "quiet"}
-GROUND |= {"images", "fingerprints", "imports", "hub", "tensors", "printable", "terminal"}
-GROUND |= {"pretrained", "cores", "devices"}
+BASE = {"assets", "types", "config", "seeding", "protocols", "sheets", "records", "quiet"}
+BASE |= {"images", "fingerprints", "imports", "hub", "tensors", "printable", "terminal"}
+BASE |= {"pretrained", "cores", "devices"}
 PLUG_INS = {"policies", "rewards", "data"}
 MATHS = {"algorithm"}
 PAPERS = {"assets", "types", "config", "sheets", "records", "printable"}  # read without torch
 PAPERS |= {"cores"}
 SIBLINGS = {"trainer", "evaluation", "study", "report", "pretrain"}
 
-HOUSE: dict[str, set[str]] = {
+LAYERS: dict[str, set[str]] = {
     "__init__": set(),
-    # Ground floor: what everybody may know.
+    # The bottom layer: what everybody may know.
     "assets": set(),
     "types": set(),
     "config": {"assets"},
@@ -52,33 +52,33 @@ HOUSE: dict[str, set[str]] = {
     # Pure maths on tensors.
     "algorithm": {"types", "config", "seeding", "protocols"},
     # Plug-ins: each behind a protocol, none aware of another.
-    "policies": GROUND | MATHS,
-    "rewards": GROUND | MATHS,
-    "data": GROUND | MATHS,
+    "policies": BASE | MATHS,
+    "rewards": BASE | MATHS,
+    "data": BASE | MATHS,
     # Policy → trajectories → images → reward table, through protocols only.
-    "rollout": GROUND | MATHS,
-    # The reward service: the reward is handed in by the door, and so is everything it needs.
+    "rollout": BASE | MATHS,
+    # The reward service: the reward is handed in by the command, and so is everything it needs.
     "serve": {"types"},
     # How much memory a policy needs, without its weights.
-    "footprint": GROUND | MATHS,
+    "footprint": BASE | MATHS,
     # Siblings. Training and evaluation know plug-ins only by protocol; a study starts runs as
     # processes of their own, and a report reads what runs and studies wrote, so that neither knows
     # torch; pretraining builds the plug-ins' nano models, so it knows them.
-    "trainer": GROUND | MATHS | {"rollout"},
-    "evaluation": GROUND | MATHS | {"rollout", "analysis"},
+    "trainer": BASE | MATHS | {"rollout"},
+    "evaluation": BASE | MATHS | {"rollout", "analysis"},
     "study": PAPERS | {"analysis"},
     "report": PAPERS | {"analysis", "images"},
-    "pretrain": GROUND | MATHS | PLUG_INS,
-    # The only room that puts concrete plug-ins together by name.
-    "build": GROUND | MATHS | PLUG_INS | {"rollout", "analysis"} | SIBLINGS,
-    # The doors. They ask `build` for parts; the web app reads run directories and nothing else.
-    "api": GROUND | MATHS | {"rollout", "analysis"} | SIBLINGS | {"build", "footprint"},
-    "app": GROUND | {"analysis", "report"},
-    "cli": GROUND
+    "pretrain": BASE | MATHS | PLUG_INS,
+    # The only package that puts concrete plug-ins together by name.
+    "builders": BASE | MATHS | PLUG_INS | {"rollout", "analysis"} | SIBLINGS,
+    # Entry points. They ask `builders` for parts; the web app only reads run directories.
+    "api": BASE | MATHS | {"rollout", "analysis"} | SIBLINGS | {"builders", "footprint"},
+    "app": BASE | {"analysis", "report"},
+    "cli": BASE
     | MATHS
     | {"rollout", "analysis"}
     | SIBLINGS
-    | {"build", "footprint", "serve", "api", "app"},
+    | {"builders", "footprint", "serve", "api", "app"},
     "__main__": {"cli"},
 }
 
@@ -112,7 +112,7 @@ def imports(module: str, source: str) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
-            if base == "likewise":  # `from likewise import data` names a room
+            if base == "likewise":  # `from likewise import data` names a package
                 yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
             else:
                 yield node.lineno, base
@@ -120,16 +120,18 @@ def imports(module: str, source: str) -> Iterator[tuple[int, str]]:
 
 def violations(module: str, source: str) -> list[str]:
     """What `module` (dotted; a package ends in `__init__`) imports against the plan."""
-    room = module.split(".")[1]
-    if room not in HOUSE:
-        return [f"{module} is in no room of HOUSE: give it a row"]
+    package = module.split(".")[1]
+    if package not in LAYERS:
+        return [f"{module} is in no package of LAYERS: give it a row"]
     found = []
     for line, name in imports(module, source):
         top, other = [*name.split("."), ""][:2]
         if top == "likewise":
-            wrong = other in HOUSE and other not in HOUSE[room] | {room}
+            wrong = other in LAYERS and other not in LAYERS[package] | {package}
         else:
-            wrong = (room in TORCH_FREE and top in TORCH) or (room in MATHS and top not in PURE)
+            wrong = (package in TORCH_FREE and top in TORCH) or (
+                package in MATHS and top not in PURE
+            )
         if wrong:
             found.append(f"{module}:{line} imports {name}")
     return found
@@ -146,15 +148,17 @@ def test_all_modules_keep_to_the_plan() -> None:
     assert_kept_everywhere(violations)
 
 
-def test_every_room_stands_on_rooms_listed_before_it() -> None:
+def test_every_package_stands_on_packages_listed_before_it() -> None:
     below: set[str] = set()
-    for room, may_import in HOUSE.items():
-        assert may_import <= below, f"{room} would import {sorted(may_import - below)} from above"
-        below.add(room)
+    for package, may_import in LAYERS.items():
+        assert may_import <= below, (
+            f"{package} would import {sorted(may_import - below)} from above"
+        )
+        below.add(package)
 
 
-def test_torch_free_rooms_stand_on_torch_free_rooms() -> None:
-    assert all(HOUSE[room] <= TORCH_FREE for room in TORCH_FREE)
+def test_torch_free_packages_stand_on_torch_free_packages() -> None:
+    assert all(LAYERS[package] <= TORCH_FREE for package in TORCH_FREE)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +168,7 @@ def test_torch_free_rooms_stand_on_torch_free_rooms() -> None:
         ("likewise.trainer.loop", "import likewise.policies.flux"),
         ("likewise.policies.flux", "from ..rewards.identity import score"),
         ("likewise.policies.flux", "from .. import data"),
-        ("likewise.data.__init__", "from ..build import policy"),
+        ("likewise.data.__init__", "from ..builders import policy"),
         ("likewise.rollout", "from .rewards import identity"),
         ("likewise.rollout", "from likewise import cli"),
         ("likewise.report.html", "def late():\n    from likewise.trainer import loop"),
@@ -182,7 +186,7 @@ def test_a_forbidden_import_is_detected(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("likewise.cli", "from likewise import __version__, build"),
+        ("likewise.cli", "from likewise import __version__, builders"),
         ("likewise.policies.flux", "import torch\nfrom . import lora\nfrom ..types import Task"),
         (
             "likewise.pretrain.evaluators",
@@ -199,9 +203,9 @@ def test_a_permitted_import_passes(module: str, source: str) -> None:
 TORCH_FREE_HERE = TORCH_FREE & {module.split(".")[1] for module in MODULES}
 
 
-@pytest.mark.parametrize("room", sorted(TORCH_FREE_HERE | TORCH_LATER))
-def test_torch_free_room_really_loads_without_torch(room: str) -> None:
-    name = "likewise" if room == "__init__" else f"likewise.{room}"
+@pytest.mark.parametrize("package", sorted(TORCH_FREE_HERE | TORCH_LATER))
+def test_torch_free_package_really_loads_without_torch(package: str) -> None:
+    name = "likewise" if package == "__init__" else f"likewise.{package}"
     code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
@@ -231,7 +235,7 @@ def test_nothing_is_unpickled() -> None:
 
 # Modules that may call Image.open: the reader of people's files, the service's (of two formats,
 # from strangers), and those that read what likewise itself ships or has just written.
-READERS = {"images", "serve.images", "data.sticker_art", "pretrain.views"}
+READERS = {"images", "serve.decoding", "data.stickers.art", "pretrain.views"}
 
 
 def opening(module: str, source: str) -> Iterator[str]:
@@ -251,7 +255,7 @@ MODEL_READERS = {
     "likewise.pretrained.models",
     "likewise.pretrained.processors",
     "likewise.policies.common.loading",  # a pipeline around parts that are loaded already
-    "likewise.build.policies",  # our own policies' method of that name
+    "likewise.builders.policies",  # our own policies' method of that name
     "likewise.footprint.meta",  # configs, without weights
 }
 READING = {"from_pretrained", "from_single_file", "get_image_processor_dict"}
@@ -276,7 +280,7 @@ def reads(module: str, source: str) -> Iterator[str]:
             yield f"{module}:{call.lineno} calls {name}"
 
 
-def test_models_are_read_through_one_room() -> None:
+def test_models_are_read_through_one_package() -> None:
     assert_kept_everywhere(reads)
 
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from likewise.api.evaluation import _chosen_on
 from likewise.api.targets import Target
-from likewise.build.benchmarks import STICKER_BENCH, load_benchmark, same_tasks
+from likewise.builders.benchmarks import STICKER_BENCH, load_benchmark, same_tasks
 from likewise.config import load_recipe
-from likewise.data.stickers import bench_subset
+from likewise.data.stickers.world import bench_subset
 
 RECIPE = load_recipe("stickers", ["run.evaluation.tasks=8"])
 

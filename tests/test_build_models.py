@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from likewise.build.policies import build_policy
+from likewise.builders.policies import build_policy
 from likewise.config.loading import load_recipe
 
 

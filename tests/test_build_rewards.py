@@ -14,7 +14,7 @@ from rewards.hpsv3_tiny import write_base, write_checkpoint
 from tiny import a_task, photo
 
 from likewise import assets
-from likewise.build.rewards import REWARDS, build_evaluators, build_reward, build_rewards
+from likewise.builders.rewards import REWARDS, build_evaluators, build_reward, build_rewards
 from likewise.config import Recipe, RecipeError
 from likewise.protocols import GroupReward
 

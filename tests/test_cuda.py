@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from likewise.algorithm.transitions import ode
 from likewise.api import train
-from likewise.build.policies import build_policy
-from likewise.build.rewards import build_rewards
+from likewise.builders.policies import build_policy
+from likewise.builders.rewards import build_rewards
 from likewise.config import load_recipe
-from likewise.data.stickers import bench_tasks, truth
+from likewise.data.stickers.world import bench_tasks, truth
 from likewise.policies.flux_kontext import FluxKontextPolicy
 from likewise.pretrain.loop import STATE_FILE, FitPlace, FitSettings, fit, stored_step
 from likewise.protocols import Policy

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from likewise import load_recipe, train
-from likewise.build.rewards import REWARDS
+from likewise.builders.rewards import REWARDS
 from likewise.config import Recipe
 from likewise.config.loading import shipped_recipes
 

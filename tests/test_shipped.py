@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from likewise import assets
-from likewise.data.rendering import Spec, render
-from likewise.data.sticker_art import shipped_art
-from likewise.data.stickers import asked_for, bench_tasks, individual, truth
+from likewise.data.stickers.art import shipped_art
+from likewise.data.stickers.rendering import Spec, render
+from likewise.data.stickers.world import asked_for, bench_tasks, individual, truth
 from likewise.pretrain.samples import rival
 from likewise.pretrain.sampling import generate, load_pipeline
 from likewise.rewards.clip import ClipReward

@@ -1,6 +1,6 @@
 """Tiny, randomly initialised pipelines of the real diffusers and transformers classes.
 
-For tests of every room: ``from tiny import make_policy, a_task``.
+For tests of every package: ``from tiny import make_policy, a_task``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plain records that travel between rooms. This module does not import torch."""
+"""Plain records that travel between packages. This module does not import torch."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from likewise.analysis.conflict import conflicts, most_conflicted
-from likewise.analysis.credit import gradient_norms, linear_credit, pressure
+from likewise.analysis.credit_shares import gradient_norms, linear_credit, pressure
 from likewise.records import RunDirectory
-from likewise.trainer.credit import Assignment
+from likewise.trainer.assignment import Assignment
 from likewise.trainer.metrics import conflict_numbers
 
 

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from likewise.api.generation import find_adapter
-from likewise.build.data import fit_reference
+from likewise.builders.data import fit_reference
 from likewise.config import load_recipe
-from likewise.data.stickers import bench_tasks
+from likewise.data.stickers.world import bench_tasks
 from likewise.images import open_image
 
 LORA = "pytorch_lora_weights.safetensors"

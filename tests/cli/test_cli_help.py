@@ -15,8 +15,8 @@ from running import run, said
 from typer.main import get_command
 
 from likewise import __version__
-from likewise.build.data import SOURCES
-from likewise.build.policies import FORMATS
+from likewise.builders.data import SOURCES
+from likewise.builders.policies import FORMATS
 from likewise.cli import DATA, LOOK, MODELS, RUN, SERVE, app, data, evaluate, export
 from likewise.config import shipped_studies
 from likewise.evaluation.protocols import PROTOCOLS

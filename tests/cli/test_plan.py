@@ -9,7 +9,7 @@ from statistics import mean
 import pytest
 from running import TINY, run, said
 
-from likewise.api.plan import Planner, changed, for_gpus, micro_batch, missing
+from likewise.api.dry_run import Planner, changed, for_gpus, micro_batch, missing
 from likewise.cli.estimate import _work_rows
 from likewise.cli.memory import GB
 from likewise.config import Recipe, load_recipe, shipped_recipes

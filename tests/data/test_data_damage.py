@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from likewise.build.data import check_source, guess_kind, open_source
+from likewise.builders.data import check_source, guess_kind, open_source
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
 from likewise.data.checking import Report
-from likewise.data.entries import Problem
-from likewise.data.opening import open_row
+from likewise.data.sources.entries import Problem
+from likewise.data.sources.opening import open_row
 from likewise.types import Task
 
 POLICY = load_recipe("stickers").policy

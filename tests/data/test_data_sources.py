@@ -14,12 +14,12 @@ import pytest
 from photosets import colour, colour_of
 from PIL import Image
 
-from likewise.build.data import guess_kind, open_source
+from likewise.builders.data import guess_kind, open_source
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
-from likewise.data.entries import Problem, Source
-from likewise.data.opening import open_row
-from likewise.data.spans import array_spans, read_spans
+from likewise.data.sources.entries import Problem, Source
+from likewise.data.sources.opening import open_row
+from likewise.data.sources.spans import array_spans, read_spans
 from likewise.types import Task
 
 POLICY = load_recipe("stickers").policy

@@ -14,11 +14,11 @@ import numpy as np
 import photosets
 import pytest
 
-from likewise.build.data import build_evaluation_tasks, build_stream, open_source, prompts_of
+from likewise.builders.data import build_evaluation_tasks, build_stream, open_source, prompts_of
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
 from likewise.config.recipe import Recipe
-from likewise.data.index import index_rows
+from likewise.data.sources.index import index_rows
 from likewise.types import Task
 
 
@@ -183,8 +183,8 @@ def test_images_stay_closed_until_a_task_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_processes_that_open_images_do_without_torch() -> None:
-    rooms = "likewise.data.opener, likewise.data.checking"
-    code = f"import sys, {rooms}; sys.exit('torch' in sys.modules)"
+    modules = "likewise.data.sources.opener, likewise.data.checking"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

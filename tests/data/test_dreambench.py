@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from likewise.build.benchmarks import load_benchmark
-from likewise.data.dreambench import dreambench_tasks, kind_and_complexity
-from likewise.data.dreambench_files import OBJECT, fill
+from likewise.builders.benchmarks import load_benchmark
+from likewise.data.sources.dreambench import dreambench_tasks, kind_and_complexity
+from likewise.data.sources.dreambench_files import OBJECT, fill
 from likewise.data.subsets import spread
 from likewise.types import KINDS
 

@@ -12,23 +12,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from likewise.data import stickers
-from likewise.data.marks import SHAPES, Mark, other_mark, random_mark
-from likewise.data.prompts import constraints_of, hard_negatives, kind_and_complexity, write_prompt
-from likewise.data.rendering import COLOURS, SIDE, SIZES, Spec, Variant, render
-from likewise.data.scenes import SCENES, draw_scene
-from likewise.data.sticker_art import StickerArt, shipped_art
+from likewise.data.stickers import world
+from likewise.data.stickers.art import StickerArt, shipped_art
+from likewise.data.stickers.marks import SHAPES, Mark, other_mark, random_mark
+from likewise.data.stickers.prompts import (
+    constraints_of,
+    hard_negatives,
+    kind_and_complexity,
+    write_prompt,
+)
+from likewise.data.stickers.rendering import COLOURS, SIDE, SIZES, Spec, Variant, render
+from likewise.data.stickers.scenes import SCENES, draw_scene
 from likewise.seeding import derive_seed, numpy_rng
 
 
 def some_images(count: int) -> list[bytes]:
     parts = []
     for index in range(count):
-        task = stickers.training_task(index, seed=3)
+        task = world.training_task(index, seed=3)
         parts += [
             task.prompt.encode(),
             task.reference.tobytes(),
-            stickers.truth(task).image.tobytes(),
+            world.truth(task).image.tobytes(),
         ]
         parts += [photo.tobytes() for photo in task.other_photos]
         assert task.reference_mask is not None
@@ -38,7 +43,7 @@ def some_images(count: int) -> list[bytes]:
 
 def test_200_tasks_rendered_twice_are_the_same_bytes() -> None:
     first = some_images(200)
-    stickers.subject_photos.cache_clear()
+    world.subject_photos.cache_clear()
     assert some_images(200) == first
     assert len(set(first)) > 1000  # and they are not all the same image
 
@@ -56,14 +61,14 @@ def test_the_set_has_30_held_out_subjects_over_all_categories() -> None:
 
 def test_no_training_task_shows_a_held_out_subject() -> None:
     held_out = set(shipped_art().subjects(held_out=True))
-    seen = {stickers.training_task(index, seed=1).subject for index in range(400)}
+    seen = {world.training_task(index, seed=1).subject for index in range(400)}
     assert seen and not seen & held_out
 
 
 def test_bench_is_30_by_25_and_as_the_code_makes_it() -> None:
-    rows = json.loads(stickers.BENCH_FILE.read_text(encoding="utf-8"))
-    assert rows == stickers.make_bench()
-    tasks = stickers.bench_tasks()
+    rows = json.loads(world.BENCH_FILE.read_text(encoding="utf-8"))
+    assert rows == world.make_bench()
+    tasks = world.bench_tasks()
     assert Counter(task.subject for task in tasks) == dict.fromkeys(
         shipped_art().subjects(held_out=True), 25
     )
@@ -170,14 +175,14 @@ def test_a_mark_keeps_its_colour_when_the_subject_is_recoloured() -> None:
 
 
 def test_a_task_and_its_truth_show_one_individual() -> None:
-    for task in (stickers.bench_tasks()[0], stickers.training_task(5)):
+    for task in (world.bench_tasks()[0], world.training_task(5)):
         plain = dataclasses.replace(task, constraints={})
         assert task.reference_mask is not None
         inside = np.asarray(task.reference_mask) > 250
         reference = np.asarray(task.reference, float)[inside]
-        same = np.asarray(stickers.asked_for(plain), float)[inside]
+        same = np.asarray(world.asked_for(plain), float)[inside]
         assert np.corrcoef(reference.ravel(), same.ravel())[0, 1] > 0.99
-    marks = {stickers.individual(f"train-0-{index}").mark for index in range(50)}
+    marks = {world.individual(f"train-0-{index}").mark for index in range(50)}
     assert len(marks) > 30
     for index in range(50):
         mark = random_mark(numpy_rng("a", index))

@@ -10,11 +10,11 @@ import photosets
 import pytest
 from photosets import compressed, scene
 
-from likewise.build.data import check_source, open_source
+from likewise.builders.data import check_source, open_source
 from likewise.config.data import KINDS
 from likewise.data import checking
-from likewise.data.entries import Entry, Source
-from likewise.data.index import index_rows
+from likewise.data.sources.entries import Entry, Source
+from likewise.data.sources.index import index_rows
 from likewise.data.twins import BANDS, Look, find_twins
 from likewise.fingerprints import NEAR, fingerprint
 

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny import a_task
 
 from likewise.config.policies import FluxKontext
-from likewise.data.fitting import fit_held_out, fit_reference
+from likewise.data.sources.fitting import fit_held_out, fit_reference
 from likewise.evaluation.overlap import label, seen_subjects, trained_album
 from likewise.fingerprints import Album, fingerprint
 from likewise.types import Task

@@ -8,14 +8,14 @@ import torch
 from accelerate import Accelerator
 from torch.profiler import ProfilerActivity, profile
 
-from likewise.build.data import build_stream
-from likewise.build.policies import build_policy, build_sampler
-from likewise.build.rewards import build_rewards
+from likewise.builders.data import build_stream
+from likewise.builders.policies import build_policy, build_sampler
+from likewise.builders.rewards import build_rewards
 from likewise.config import Recipe
 from likewise.records import RunDirectory
 from likewise.rollout.steps import plan_steps
+from likewise.trainer.assignment import assign_credit
 from likewise.trainer.clock import Clock
-from likewise.trainer.credit import assign_credit
 from likewise.trainer.processes import Processes
 from likewise.trainer.session import Parts, Session
 

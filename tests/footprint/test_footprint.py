@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "policies"))
 from measuring import measured_peak
 from shapes import SHAPES, recipe_of
 
-from likewise.api.plan import Planner, reference_sizes, weightless_policy
-from likewise.build.policies import add_adapter, build_policy
+from likewise.api.dry_run import Planner, reference_sizes, weightless_policy
+from likewise.builders.policies import add_adapter, build_policy
 from likewise.config import Recipe
 from likewise.footprint.fake import Weightless
 from likewise.footprint.peaks import Peaks

@@ -11,7 +11,7 @@ from policies.families import Family
 from policies.ledger import Ledger
 from torch import Tensor
 
-from likewise.build.policies import FORMATS, Facts, export_adapter
+from likewise.builders.policies import FORMATS, Facts, export_adapter
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

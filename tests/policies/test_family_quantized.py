@@ -11,7 +11,7 @@ from policies.families import Family
 from policies.ledger import Ledger
 
 from likewise import load_recipe
-from likewise.build.policies import build_policy
+from likewise.builders.policies import build_policy
 from likewise.policies.common.loading import QUANTIZATIONS
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 

@@ -12,8 +12,8 @@ import torch
 from diffusers import AutoencoderKL, FluxKontextPipeline
 from torch import Tensor, nn
 
-from likewise.data.sticker_art import shipped_art
-from likewise.data.stickers import bench_tasks
+from likewise.data.stickers.art import shipped_art
+from likewise.data.stickers.world import bench_tasks
 from likewise.policies.flux.tokens import pack
 from likewise.pretrain import evaluators, generator, identity, nano, pacing, pool, prompt, samples
 from likewise.pretrain.device_batches import DeviceBatches

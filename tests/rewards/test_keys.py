@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from pydantic import SecretStr
 
-from likewise.rewards.requests.keys import HEAD, safe_head
+from likewise.rewards.common.keys import HEAD, safe_head
 
 KEYS = ["sk-proj-9fQx7LmZ2vTn4RbW8yKd", "0123456789abcdef-a-secret", "hf_abcdefghijklmnopqrst"]
 CODES = {

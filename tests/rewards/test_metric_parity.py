@@ -31,7 +31,7 @@ from transformers import (
     ViTModel,
 )
 
-from likewise.build.metrics import build_metrics
+from likewise.builders.metrics import build_metrics
 from likewise.rewards.clip import ClipI, ClipReward, ClipT
 from likewise.rewards.dino import DinoReward
 from likewise.types import Task
@@ -216,7 +216,7 @@ def test_clip_t_clips_negative_cosines_only(models: Path) -> None:
 def test_rows_do_not_depend_on_each_other(
     kind: str, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("likewise.rewards.common.images.BATCH_SIZE", 3)
+    monkeypatch.setattr("likewise.rewards.common.inputs.BATCH_SIZE", 3)
     images = [smooth(60 + 40 * seed, 180, seed) for seed in range(5)]
     metric, order = load(kind, models), [3, 0, 4, 1, 2]
     together = metric.embed(images)

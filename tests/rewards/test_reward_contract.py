@@ -19,7 +19,7 @@ from transformers import AutoModel
 
 from likewise.protocols import Reward
 from likewise.rewards.clip import ClipI, ClipReward
-from likewise.rewards.common.images import BATCH_SIZE
+from likewise.rewards.common.inputs import BATCH_SIZE
 from likewise.rewards.dino import DinoReward
 from likewise.rewards.evaluators import IdentityEvaluator, PromptEvaluator
 from likewise.rewards.pickscore import PickScoreReward
@@ -71,7 +71,7 @@ def test_scores_have_the_promised_shape(kind: str, encoders: Path) -> None:
 def test_a_batch_scores_like_its_images_one_by_one(
     kind: str, encoders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("likewise.rewards.common.images.BATCH_SIZE", 3)  # 7 images: 3 + 3 + 1
+    monkeypatch.setattr("likewise.rewards.common.inputs.BATCH_SIZE", 3)  # 7 images: 3 + 3 + 1
     reward = build(kind, encoders)
     together, _ = reward.score(IMAGES, TASKS)
     alone = [reward.score([image], [one])[0] for image, one in zip(IMAGES, TASKS, strict=True)]

@@ -22,9 +22,9 @@ from vlm_server import Behaviour, Server, Told, chat, error, says, sound, verdic
 from likewise.config import Recipe, load_recipe
 from likewise.config.problems import RecipeError
 from likewise.config.rewards import VlmJudge
-from likewise.rewards.requests.waiting import backoff, retry_after
-from likewise.rewards.vlm.errors import JudgeError
+from likewise.rewards.common.retries import backoff, retry_after
 from likewise.rewards.vlm.judge import Answer, Judge
+from likewise.rewards.vlm.outcomes import JudgeError
 from likewise.rewards.vlm.question import FORMATS, RULES, Question
 from likewise.rewards.vlm.verdict import SCHEMA, Verdict, parse_verdict
 
@@ -43,7 +43,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def make(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Judges of the server, with waits of milliseconds."""
-    monkeypatch.setattr("likewise.rewards.requests.waiting.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("likewise.rewards.common.retries.FIRST_WAIT", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("JUDGE_KEY", KEY)
     made = []

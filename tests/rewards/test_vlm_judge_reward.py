@@ -15,7 +15,7 @@ from PIL import Image
 from vlm_server import Server, Told, chat, error, verdict
 
 from likewise.api import train
-from likewise.build.rewards import build_rewards
+from likewise.builders.rewards import build_rewards
 from likewise.config import Recipe
 from likewise.protocols import SlowReward
 from likewise.rewards.vlm_judge import VlmJudgeReward
@@ -26,7 +26,7 @@ KEY = "sk-very-SECRET/0123456789+abc=="
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr("likewise.rewards.requests.waiting.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("likewise.rewards.common.retries.FIRST_WAIT", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("JUDGE_KEY", KEY)
     monkeypatch.chdir(tmp_path)

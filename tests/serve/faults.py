@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from likewise.rewards.requests.background import Background
+from likewise.rewards.common.background import Background
 
 HANG = 5.0  # seconds
 # Of twenty requests six fail (30 %), four are spoiled otherwise, one hangs.

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from serving import free_port, full_task, make_image, mean, served
 
 from likewise.api import train
-from likewise.build.rewards import check_reachable
+from likewise.builders.rewards import check_reachable
 from likewise.config.rewards import Remote
 from likewise.protocols import Reward, SlowReward
 from likewise.records.run_directory import RunDirectory

@@ -25,7 +25,7 @@ from likewise.serve.answers import plain_numbers
 from likewise.serve.app import create_app
 from likewise.serve.batching import Batcher
 from likewise.serve.counters import Counters
-from likewise.serve.images import header_size
+from likewise.serve.decoding import header_size
 from likewise.serve.limits import Limits
 from likewise.serve.running import is_loopback, read_token
 from likewise.types import Task

@@ -12,8 +12,8 @@ from likewise.config import Study, load_recipe, load_study
 from likewise.config.study import unit_recipe
 from likewise.records import CheckpointStore, RunDirectory, RunDirectoryError
 from likewise.study.journal import Journal
-from likewise.study.plan import BASE_UNIT, Plan, Unit
 from likewise.study.taking_over import check_folder
+from likewise.study.units import BASE_UNIT, Plan, Unit
 
 TRAIN, EVALUATE = Unit("train", "ours", 7), Unit("evaluate", "ours", 7)
 

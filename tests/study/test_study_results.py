@@ -14,9 +14,9 @@ import pytest
 from likewise.config import Study
 from likewise.printable import markdown
 from likewise.records import CheckpointStore, RunDirectory
-from likewise.study.plan import BASE_UNIT, Plan, Unit
 from likewise.study.results import compute_results
 from likewise.study.tables import results_markdown
+from likewise.study.units import BASE_UNIT, Plan, Unit
 
 SUBJECTS = ("cat", "dog", "kite")
 TASKS = [(subject, kind) for subject in SUBJECTS for kind in ("scene", "layout")]

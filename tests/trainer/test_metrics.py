@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from likewise.trainer.credit import Assignment
+from likewise.trainer.assignment import Assignment
 from likewise.trainer.metrics import (
     conflict_numbers,
     credit_numbers,

@@ -1,4 +1,4 @@
-"""The door from Python, one file per verb: `train`, `resume` and `extend`, `generate`,
+"""The Python API, one file per verb: `train`, `resume` and `extend`, `generate`,
 `evaluate`, `attribute`, `export`.
 
 ``from likewise import load_recipe, train`` is the short way in. Names load when first used: looking

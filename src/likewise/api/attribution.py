@@ -13,9 +13,9 @@ import torch
 
 from likewise.analysis.intervals import Estimate
 from likewise.api.targets import Target, find_target
-from likewise.build.data import build_stream
-from likewise.build.policies import build_policy, build_sampler
-from likewise.build.rewards import build_evaluators, build_rewards
+from likewise.builders.data import build_stream
+from likewise.builders.policies import build_policy, build_sampler
+from likewise.builders.rewards import build_evaluators, build_rewards
 from likewise.config.credit import Measured
 from likewise.config.data import Stickers
 from likewise.config.recipe import Recipe
@@ -23,8 +23,8 @@ from likewise.config.rollout import AllSteps
 from likewise.devices import find_device
 from likewise.evaluation.attribution import Profile, attribute_steps, find_unable
 from likewise.protocols import Policy, Reward
+from likewise.records.atomic import write_atomically
 from likewise.records.checkpoints import NAME
-from likewise.records.files import write_atomically
 from likewise.rollout.scoring import single_rewards
 from likewise.rollout.steps import plan_steps
 from likewise.types import Task

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from likewise.api.jobs import Job, Progress, carry_out
 from likewise.api.targets import Target, find_target
-from likewise.build.benchmarks import STICKER_BENCH, load_benchmark, same_tasks
-from likewise.build.data import build_evaluation_tasks
-from likewise.build.metrics import default_encoders
+from likewise.builders.benchmarks import STICKER_BENCH, load_benchmark, same_tasks
+from likewise.builders.data import build_evaluation_tasks
+from likewise.builders.metrics import default_encoders
 from likewise.config.evaluation_settings import EvaluationSettings
 from likewise.config.problems import nearest
 from likewise.config.recipe import Recipe

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from likewise.build.data import fit_reference
-from likewise.build.policies import build_policy, build_sampler, long_prompts
+from likewise.builders.data import fit_reference
+from likewise.builders.policies import build_policy, build_sampler, long_prompts
 from likewise.config.code import require_trust
 from likewise.config.json_text import check_text
 from likewise.config.loading import load_recipe

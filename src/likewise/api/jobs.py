@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 
 from likewise.api.targets import REAL, Target
-from likewise.build.benchmarks import STICKER_BENCH, load_benchmark
-from likewise.build.data import fit_held_out, fit_reference
-from likewise.build.metrics import build_metric_rewards, build_metrics, check_metrics
-from likewise.build.policies import build_policy, build_sampler
-from likewise.build.rewards import build_evaluators, build_rewards
+from likewise.builders.benchmarks import STICKER_BENCH, load_benchmark
+from likewise.builders.data import fit_held_out, fit_reference
+from likewise.builders.metrics import build_metric_rewards, build_metrics, check_metrics
+from likewise.builders.policies import build_policy, build_sampler
+from likewise.builders.rewards import build_evaluators, build_rewards
 from likewise.config.data import Stickers
 from likewise.config.evaluation_settings import EvaluationSettings
 from likewise.devices import auto_threads
@@ -49,7 +49,7 @@ from likewise.evaluation.scoring import (
 from likewise.evaluation.settings import SETTINGS, Settings, claim_folder
 from likewise.evaluation.summary import AFTER, BEFORE, Summary, summarise, write_summary
 from likewise.protocols import Reward
-from likewise.records.files import write_atomically
+from likewise.records.atomic import write_atomically
 from likewise.records.locks import exclusive
 from likewise.records.run_directory import RunDirectory
 from likewise.rollout.scoring import single_rewards

@@ -19,7 +19,7 @@ from accelerate.utils import (
     broadcast_object_list,
 )
 
-from likewise.build.parts import build_parts
+from likewise.builders.parts import build_parts
 from likewise.config.comparing import leaves
 from likewise.config.loading import load_recipe
 from likewise.config.places import with_absolute_paths

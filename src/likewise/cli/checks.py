@@ -158,7 +158,7 @@ def check_models() -> Iterator[Finding]:
         return
     import torch
 
-    from likewise.build.parts import build_parts
+    from likewise.builders.parts import build_parts
     from likewise.config import load_recipe
 
     started = time.perf_counter()

@@ -10,16 +10,16 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from likewise.cli.errors import FAILED, fail
+from likewise.cli.messages import FAILED, fail
 from likewise.cli.units import UnitProgress, estimate, minutes
 from likewise.config import load_study
 from likewise.records import RunDirectoryError
-from likewise.records.files import write_atomically
+from likewise.records.atomic import write_atomically
 from likewise.records.locks import exclusive
 from likewise.study.journal import Journal
-from likewise.study.plan import BASE_UNIT, Plan, State, Unit
 from likewise.study.runner import Runner
 from likewise.study.taking_over import check_folder
+from likewise.study.units import BASE_UNIT, Plan, State, Unit
 from likewise.study.workers import Worker, find_workers
 from likewise.terminal import SafeConsole, say, shown
 from likewise.trainer.interrupts import Interrupts

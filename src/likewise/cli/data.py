@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from likewise.cli.errors import FAILED, readable_errors
+from likewise.cli.messages import FAILED, readable_errors
 from likewise.terminal import SafeConsole, shown
 
 app = typer.Typer(no_args_is_help=True)
@@ -20,7 +20,7 @@ def data() -> None:
 
 
 class Kind(StrEnum):
-    """Those of `likewise.build.data`, which takes longer to import."""
+    """Those of `likewise.builders.data`, which takes longer to import."""
 
     folder = "folder"
     jsonl = "jsonl"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.table import Table
 
-from likewise.cli.errors import FAILED
+from likewise.cli.messages import FAILED
 from likewise.terminal import SafeConsole, shown
 
 LOOKS = {"ok": "[green]OK[/]", "warning": "[yellow]warning[/]", "problem": "[bold red]problem[/]"}

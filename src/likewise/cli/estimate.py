@@ -11,9 +11,9 @@ import torch
 from accelerate import Accelerator
 from psutil import virtual_memory
 
-from likewise.api.plan import Memory, Planner, for_gpus, missing
+from likewise.api.dry_run import Memory, Planner, for_gpus, missing
 from likewise.api.training import settle
-from likewise.build.parts import build_parts
+from likewise.builders.parts import build_parts
 from likewise.cli.memory import print_fit, print_memory, rows_table
 from likewise.cli.recipes import print_recipe
 from likewise.config import Recipe, load_recipe, to_yaml

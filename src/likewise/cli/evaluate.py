@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from likewise.cli.errors import readable_errors
+from likewise.cli.messages import readable_errors
 from likewise.cli.options import DeviceOption, TrustCodeOption, recipe_names
 from likewise.terminal import SafeConsole, say, shown
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from likewise.cli.errors import readable_errors
+from likewise.cli.messages import readable_errors
 from likewise.cli.options import BestOption, DeviceOption, RecipeOption, TrustCodeOption
 from likewise.terminal import say
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from likewise.cli.errors import readable_errors
+from likewise.cli.messages import readable_errors
 from likewise.cli.options import BestOption, DeviceOption, RecipeOption, TrustCodeOption
 from likewise.terminal import say
 
@@ -57,7 +57,7 @@ def _save(image: Image.Image, file: Path) -> None:
     Raises:
         OSError: it cannot be written, as on a full disk; whatever was there stays.
     """
-    from likewise.records.files import write_atomically
+    from likewise.records.atomic import write_atomically
 
     content = BytesIO()
     image.save(content, format=_format(file))

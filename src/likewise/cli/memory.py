@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from likewise.api.plan import Memory, Planner
+from likewise.api.dry_run import Memory, Planner
 from likewise.config import Recipe
 from likewise.footprint.phases import GB
 from likewise.terminal import shown

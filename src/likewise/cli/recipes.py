@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from likewise.cli.errors import readable_errors
+from likewise.cli.messages import readable_errors
 from likewise.cli.options import recipe_names
 from likewise.printable import printable
 from likewise.terminal import SafeConsole

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from likewise.cli.errors import readable_errors
+from likewise.cli.messages import readable_errors
 from likewise.terminal import say
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def report(
 
 def _references(benchmark: str) -> Mapping[str, Image.Image]:
     """Task → reference of a benchmark; none for one that is not here any more."""
-    from likewise.build.benchmarks import load_benchmark
+    from likewise.builders.benchmarks import load_benchmark
 
     try:
         return {task.id: task.reference for task in load_benchmark(benchmark)}

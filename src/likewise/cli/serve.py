@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from likewise.cli.errors import USAGE, fail, readable_errors
+from likewise.cli.messages import USAGE, fail, readable_errors
 
 
 def serve_reward(
@@ -127,7 +127,7 @@ def _reward(target: str, words: Sequence[str], device: str | None) -> Callable[.
 
     settings = apply([parse_override(word) for word in words], {})
     try:
-        from likewise.build.rewards import build_reward
+        from likewise.builders.rewards import build_reward
     except ImportError as error:
         fail(f"rewards of likewise need all that likewise depends on: {error}", USAGE)
     return build_reward(target, settings, device).score

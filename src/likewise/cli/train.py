@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from likewise.cli.errors import USAGE, fail, readable_errors
+from likewise.cli.messages import USAGE, fail, readable_errors
 from likewise.cli.options import recipe_names
 from likewise.terminal import SafeConsole, shown
 

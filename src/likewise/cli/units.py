@@ -8,8 +8,8 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from likewise.study.journal import Journal
-from likewise.study.plan import Plan, Unit
 from likewise.study.runner import Launch
+from likewise.study.units import Plan, Unit
 from likewise.study.workers import Worker
 from likewise.terminal import SafeConsole, shown
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from likewise.config import problems
-from likewise.config.files import Shelf
 from likewise.config.layers import Layer, apply, merge, parse_override, sources
 from likewise.config.problems import RecipeError
 from likewise.config.recipe import Recipe
+from likewise.config.yaml_files import Shelf
 from likewise.config.yaml_text import dump
 
 RECIPES = Shelf(

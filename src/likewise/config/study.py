@@ -18,11 +18,11 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model
 from likewise.config import problems
 from likewise.config.comparing import differences
 from likewise.config.evaluation_settings import EvaluationSettings
-from likewise.config.files import SUFFIXES, Shelf
 from likewise.config.loading import load_recipe
 from likewise.config.problems import RecipeError
 from likewise.config.recipe import STICKER_EVALUATORS, Recipe
 from likewise.config.section import Section
+from likewise.config.yaml_files import SUFFIXES, Shelf
 from likewise.config.yaml_text import dump
 
 STUDIES = Shelf(

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from likewise.data.entries import DamageError, Entry, Problem, Source
-from likewise.data.index import Problems, index_rows
-from likewise.data.opening import check_entry
 from likewise.data.pool import start_pool, state
+from likewise.data.sources.entries import DamageError, Entry, Problem, Source
+from likewise.data.sources.index import Problems, index_rows
+from likewise.data.sources.opening import check_entry
 from likewise.data.twins import Look, find_twins, looks_of
 
 CHUNK = 500  # rows that a process takes at a time

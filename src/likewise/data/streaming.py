@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from shlex import quote
 
 from likewise.config.data import Photos
-from likewise.data.entries import Problem
 from likewise.data.epochs import Epochs
-from likewise.data.index import Problems
-from likewise.data.opener import Opener
+from likewise.data.sources.entries import Problem
+from likewise.data.sources.index import Problems
+from likewise.data.sources.opener import Opener
 from likewise.types import Task
 
 LOG = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from likewise.evaluation.batches import Share, Told, silent
 from likewise.evaluation.items import Item
 from likewise.evaluation.manifest import MANIFEST, Row, read_manifest, write_manifest
 from likewise.protocols import Policy
-from likewise.records.files import remove_leftovers, write_atomically
+from likewise.records.atomic import remove_leftovers, write_atomically
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.spoilt import MARK, to_marked_pil
 from likewise.rollout.trajectories import draw_images

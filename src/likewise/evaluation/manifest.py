@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from likewise.config import json_text
 from likewise.config.problems import describe
-from likewise.records.files import write_atomically
+from likewise.records.atomic import write_atomically
 
 MANIFEST = "manifest.jsonl"
 

@@ -26,7 +26,7 @@ from likewise.evaluation.measures import TRUNCATED, Measures, diversity
 from likewise.evaluation.protocols import PHOTOS
 from likewise.printable import printable
 from likewise.protocols import Reward
-from likewise.records.files import remove, write_atomically
+from likewise.records.atomic import remove, write_atomically
 from likewise.rollout.scoring import score_images
 from likewise.rollout.spoilt import why_spoilt
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from likewise.records.files import write_atomically
+from likewise.records.atomic import write_atomically
 
 SETTINGS = "settings.json"
 # In these, systems of one table may differ.

@@ -18,7 +18,7 @@ from likewise.evaluation.protocols import (
     protocol_mean,
 )
 from likewise.evaluation.settings import OF_DRAWING, Settings
-from likewise.records.files import write_atomically
+from likewise.records.atomic import write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa

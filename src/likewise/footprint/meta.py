@@ -20,7 +20,7 @@ from transformers import CLIPVisionModelWithProjection, PreTrainedModel
 from likewise.assets import architectures
 from likewise.footprint.placing import into_fake_mode, on_meta, replace_tensors
 from likewise.pretrained.errors import loading
-from likewise.pretrained.files import read_document, tensor_shapes
+from likewise.pretrained.weights import read_document, tensor_shapes
 
 
 def weightless_pipeline(model: str | Path, dtype: torch.dtype = torch.float32) -> DiffusionPipeline:

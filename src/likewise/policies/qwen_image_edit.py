@@ -25,9 +25,8 @@ from likewise.policies.common.inputs import check_size, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.common.rows import Row, Tensors, stacked
 from likewise.policies.flux.tokens import Grid, pack, pipeline_sigmas, unpack
-from likewise.policies.qwen.positions import mark_images
-from likewise.policies.qwen.processor import load_processor
 from likewise.policies.qwen.sizes import STEP, Size, fitted, text_tokens
+from likewise.policies.qwen.text_encoder import load_processor, mark_images
 
 BLANK = " "  # the negative prompt of the model card
 PROMPT_TOKENS = 64  # of a prompt of some 50 words, for planning

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import BitImageProcessorPil
 
-from likewise.data.rendering import SIDE
+from likewise.data.stickers.rendering import SIDE
 
-# Pixels to [-1, 1], as likewise.pretrain.images.to_tensor does.
+# Pixels to [-1, 1], as likewise.pretrain.conversion.to_tensor does.
 NORMALISATION: dict[str, Any] = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 
-from likewise.data.prompts import ATTRIBUTES
-from likewise.data.rendering import COLOURS, Spec
+from likewise.data.stickers.prompts import ATTRIBUTES
+from likewise.data.stickers.rendering import COLOURS, Spec
 from likewise.pretrain import held_out
 from likewise.pretrain.contrastive import image_processor, info_nce
-from likewise.pretrain.images import to_tensor
+from likewise.pretrain.conversion import to_tensor
 from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
 from likewise.pretrain.samples import (
     draw,

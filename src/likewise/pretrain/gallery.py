@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from likewise.data.stickers import bench_tasks
+from likewise.data.stickers.world import bench_tasks
 from likewise.pretrain.sampling import generate, load_pipeline
 from likewise.sheets import contact_sheet, short_caption
 from likewise.types import Task

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTokenizer, T5TokenizerFast
 
-from likewise.data.prompts import ATTRIBUTES, write_prompt
+from likewise.data.stickers.prompts import ATTRIBUTES, write_prompt
 from likewise.pretrain import nano
 from likewise.pretrain.device_batches import DeviceBatches
 from likewise.pretrain.loop import (

@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from likewise.data.prompts import constraints_of
-from likewise.data.rendering import COLOURS, Drawing, Spec
-from likewise.data.scenes import SCENES
-from likewise.data.sticker_art import shipped_art
-from likewise.data.stickers import individual
+from likewise.data.stickers.art import shipped_art
+from likewise.data.stickers.prompts import constraints_of
+from likewise.data.stickers.rendering import COLOURS, Drawing, Spec
+from likewise.data.stickers.scenes import SCENES
+from likewise.data.stickers.world import individual
 from likewise.pretrain.samples import draw, random_look, rival
 from likewise.rewards.dino import segmented as segment
 from likewise.seeding import numpy_rng

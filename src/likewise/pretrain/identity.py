@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Dinov2Config, Dinov2Model
 
-from likewise.data.rendering import SIDE, Spec, Variant
+from likewise.data.stickers.rendering import SIDE, Spec, Variant
 from likewise.pretrain import held_out
 from likewise.pretrain.contrastive import image_processor, info_nce
-from likewise.pretrain.images import to_tensor
+from likewise.pretrain.conversion import to_tensor
 from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
 from likewise.pretrain.samples import draw, random_look, random_subject, random_variant, rival
 from likewise.pretrain.views import degrade, random_crop, random_look_in, relight

@@ -24,9 +24,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from likewise.data.rendering import Drawing, Spec
-from likewise.data.scenes import SCENES
-from likewise.data.sticker_art import shipped_art
+from likewise.data.stickers.art import shipped_art
+from likewise.data.stickers.rendering import Drawing, Spec
+from likewise.data.stickers.scenes import SCENES
 from likewise.policies.flux.tokens import pack
 from likewise.pretrain.samples import draw, random_look, random_subject, random_variant
 from likewise.seeding import numpy_rng

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from likewise.data.prompts import ATTRIBUTES, constraints_of, hard_negatives, write_prompt
-from likewise.data.rendering import SIDE, Spec
-from likewise.data.sticker_art import shipped_art
+from likewise.data.stickers.art import shipped_art
+from likewise.data.stickers.prompts import ATTRIBUTES, constraints_of, hard_negatives, write_prompt
+from likewise.data.stickers.rendering import SIDE, Spec
 from likewise.pretrain import held_out
 from likewise.pretrain.contrastive import NORMALISATION, info_nce
-from likewise.pretrain.images import to_tensor
+from likewise.pretrain.conversion import to_tensor
 from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
 from likewise.pretrain.nano import CLIP_LENGTH, kept_clip_tokenizer
 from likewise.pretrain.samples import (

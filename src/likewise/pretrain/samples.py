@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.data.marks import other_mark, random_mark
-from likewise.data.prompts import write_prompt
-from likewise.data.rendering import COLOURS, Drawing, Spec, Variant, render
-from likewise.data.scenes import SCENES
-from likewise.data.sticker_art import shipped_art
-from likewise.pretrain.images import to_tensor
+from likewise.data.stickers.art import shipped_art
+from likewise.data.stickers.marks import other_mark, random_mark
+from likewise.data.stickers.prompts import write_prompt
+from likewise.data.stickers.rendering import COLOURS, Drawing, Spec, Variant, render
+from likewise.data.stickers.scenes import SCENES
+from likewise.pretrain.conversion import to_tensor
 from likewise.seeding import numpy_rng
 
 _SCENES, _COLOURS = tuple(SCENES), tuple(COLOURS)

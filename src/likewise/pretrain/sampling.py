@@ -9,7 +9,7 @@ import torch
 from diffusers import FluxKontextPipeline
 from PIL import Image
 
-from likewise.data.stickers import bench_tasks
+from likewise.data.stickers.world import bench_tasks
 from likewise.policies.flux.tokens import pack
 from likewise.pretrain import nano
 from likewise.quiet import hide_file_bars

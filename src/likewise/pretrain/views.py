@@ -8,7 +8,7 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-from likewise.data.rendering import SIDE
+from likewise.data.stickers.rendering import SIDE
 from likewise.pretrain.samples import random_look
 
 

@@ -13,7 +13,7 @@ from diffusers import SchedulerMixin
 from torch import nn
 
 from likewise.pretrained.errors import ModelError, one_line
-from likewise.pretrained.files import CONFIG
+from likewise.pretrained.weights import CONFIG
 
 
 @contextmanager

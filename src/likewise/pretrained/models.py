@@ -12,7 +12,8 @@ from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from likewise.pretrained.errors import ModelError, loading
-from likewise.pretrained.files import (
+from likewise.pretrained.places import config_folder, model_folder
+from likewise.pretrained.weights import (
     CONFIG,
     STEMS,
     Weights,
@@ -21,7 +22,6 @@ from likewise.pretrained.files import (
     find_weights,
     read_document,
 )
-from likewise.pretrained.places import config_folder, model_folder
 from likewise.tensors import check_finite
 
 NAMED = 3  # keys at most, in a message

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from likewise.hub import UnreachableError, converted, hub_file
 from likewise.pretrained.errors import ModelError
-from likewise.pretrained.files import CONFIG, indexed_names
+from likewise.pretrained.weights import CONFIG, indexed_names
 
 
 def config_folder(name: str | Path, subfolder: str = "") -> Path:

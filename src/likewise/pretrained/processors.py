@@ -13,7 +13,7 @@ from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.image_processing_backends import PilBackend
 
 from likewise.pretrained.errors import ModelError, loading
-from likewise.pretrained.files import check_documents
+from likewise.pretrained.weights import check_documents
 
 MOST_PIXELS = 16_384  # along a side of what a processor makes
 

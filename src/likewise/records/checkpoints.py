@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from likewise.printable import printable
-from likewise.records.files import (
+from likewise.records.atomic import (
     TEMPORARY,
     fsync_path,
     fsync_tree,

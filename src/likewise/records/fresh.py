@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from likewise.records.files import TEMPORARY, remove
+from likewise.records.atomic import TEMPORARY, remove
 from likewise.records.lines import read_rows
 
 LOCK = ".lock"

@@ -16,7 +16,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from likewise.records.files import fsync_path, naming, write_atomically
+from likewise.records.atomic import fsync_path, naming, write_atomically
 
 Number = float | int | None
 

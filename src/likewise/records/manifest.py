@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from likewise.records.files import sha256
+from likewise.records.atomic import sha256
 
 MANIFEST = "manifest.json"
 

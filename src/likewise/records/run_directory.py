@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from likewise.records.files import fsync_path, remove, remove_leftovers, write_atomically
+from likewise.records.atomic import fsync_path, remove, remove_leftovers, write_atomically
 from likewise.records.fresh import FOLDERS, LOCK, clear, holds_nothing_learned
 from likewise.records.gaps import lacking
 from likewise.records.lines import Number, append_row, drop_rows_after, extend_row, read_rows

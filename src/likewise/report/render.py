@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from likewise.records.files import write_atomically
+from likewise.records.atomic import write_atomically
 from likewise.report.document import Section
 from likewise.report.gallery import References
 from likewise.report.reading import StudyFolder, read_paths

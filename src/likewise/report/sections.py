@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from likewise.analysis.conflict import conflicts, having_both, most_conflicted
-from likewise.analysis.credit import gradient_norms, linear_credit, pressure
+from likewise.analysis.credit_shares import gradient_norms, linear_credit, pressure
 from likewise.analysis.curves import curve
 from likewise.report import plots, tables
 from likewise.report.document import Block, Cell, Code, Figure, Figures, Section, Table, Text

@@ -11,7 +11,7 @@ from torch import Tensor
 from likewise.algorithm.embeddings import copy_index
 from likewise.protocols import Encoder
 from likewise.rewards.common.distinct import embed_distinct
-from likewise.rewards.common.images import check_images, check_tasks
+from likewise.rewards.common.inputs import check_images, check_tasks
 from likewise.types import Task
 
 

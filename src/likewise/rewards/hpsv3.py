@@ -15,7 +15,7 @@ from torch import Tensor
 
 from likewise.hub import weights_file
 from likewise.pretrained.first_use import first_use
-from likewise.rewards.common.images import BLANK, check_images, check_tasks
+from likewise.rewards.common.inputs import BLANK, check_images, check_tasks
 from likewise.rewards.hps.model import load_config, load_model
 from likewise.rewards.hps.question import REWARD, Questions, check_prompts, check_shapes
 from likewise.types import Task

@@ -21,7 +21,7 @@ import torch
 from transformers import MobileNetV2Config, MobileNetV2Model
 
 from likewise.pretrained.errors import loading
-from likewise.rewards.common.images import dreambench_pixels
+from likewise.rewards.common.inputs import dreambench_pixels
 from likewise.rewards.common.likeness import Likeness
 from likewise.tensors import check_finite
 

@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.config.rewards import Remote
-from likewise.rewards.common.images import check_images, check_tasks
-from likewise.rewards.requests.background import Background
-from likewise.rewards.requests.keys import read_key
-from likewise.rewards.requests.waiting import backoff
+from likewise.rewards.common.background import Background
+from likewise.rewards.common.inputs import check_images, check_tasks
+from likewise.rewards.common.keys import read_key
+from likewise.rewards.common.retries import backoff
 from likewise.rewards.service.breaker import Breaker
 from likewise.rewards.service.exchange import KINDS, Service, ServiceError
 from likewise.rewards.service.wire import pack

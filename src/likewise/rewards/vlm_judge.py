@@ -15,10 +15,9 @@ from torch import Tensor
 
 from likewise.config.rewards import VlmJudge
 from likewise.config.rewards.section import Side
-from likewise.rewards.common.images import check_images, check_tasks
-from likewise.rewards.vlm.counts import Counts
-from likewise.rewards.vlm.errors import JudgeError
+from likewise.rewards.common.inputs import check_images, check_tasks
 from likewise.rewards.vlm.judge import Answer, Judge
+from likewise.rewards.vlm.outcomes import Counts, JudgeError
 from likewise.rewards.vlm.question import Question
 from likewise.rewards.vlm.verdict import Verdict
 from likewise.types import Task

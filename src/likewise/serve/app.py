@@ -20,8 +20,8 @@ from likewise.serve.answers import RewardFunction
 from likewise.serve.batching import Batcher, RewardError
 from likewise.serve.bodies import BoundedBodies
 from likewise.serve.counters import Counters
+from likewise.serve.decoding import decode, header_size
 from likewise.serve.documents import Document, images_and_tasks, parse_document
-from likewise.serve.images import decode, header_size
 from likewise.serve.limits import DOCUMENT_BYTES, KNOWN, Limits, Room
 
 DEFAULT_LIMITS = Limits()

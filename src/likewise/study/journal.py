@@ -7,8 +7,8 @@ from statistics import median
 from typing import Any
 
 from likewise.records import RunDirectory
-from likewise.records.files import naming
-from likewise.study.plan import Plan, Unit
+from likewise.records.atomic import naming
+from likewise.study.units import Plan, Unit
 
 
 class Journal:

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from likewise.study.plan import Plan, Unit
+from likewise.study.units import Plan, Unit
 from likewise.study.workers import Worker
 
 LIKEWISE = (sys.executable, "-m", "likewise")  # what a unit's words are given to

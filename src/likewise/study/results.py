@@ -23,7 +23,6 @@ from likewise.analysis.robustness import cells
 from likewise.analysis.spoilt import count_spoilt, in_words
 from likewise.records import RunDirectory, collect_environment
 from likewise.records.environment import command_line
-from likewise.study.plan import BASE_UNIT, Plan, Unit
 from likewise.study.scores import (
     FIRST,
     column,
@@ -32,6 +31,7 @@ from likewise.study.scores import (
     read_scores,
     read_trained_on,
 )
+from likewise.study.units import BASE_UNIT, Plan, Unit
 
 Row = dict[str, Any]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from likewise.study.journal import Journal
-from likewise.study.plan import Plan, Unit
 from likewise.study.process import Process, tail
+from likewise.study.units import Plan, Unit
 from likewise.study.workers import Worker
 
 POLL = 0.1  # seconds between looks at the processes

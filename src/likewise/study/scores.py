@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from likewise.study.plan import SUMMARY, Plan, Unit
+from likewise.study.units import SUMMARY, Plan, Unit
 
 LABELS = ("subject", "task", "category", "kind", "complexity")  # of a task
 FIRST = ("evaluator/", "reward/")  # metrics in this order, then all others as they come

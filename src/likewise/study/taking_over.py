@@ -11,7 +11,7 @@ from likewise.config.comparing import differences, leaves
 from likewise.config.places import with_absolute_paths
 from likewise.records import RunDirectoryError
 from likewise.records.run_directory import RECIPE
-from likewise.study.plan import SETTINGS, Plan, Unit, is_unborn
+from likewise.study.units import SETTINGS, Plan, Unit, is_unborn
 
 # A run may have been made elsewhere, under another name.
 FREE = ("name", "description", "run.device", "run.processes", "run.threads", "run.trackers")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from likewise.rollout.steps import plan_steps
 from likewise.trainer import metrics
+from likewise.trainer.assignment import assign_credit
 from likewise.trainer.clock import Clock
-from likewise.trainer.credit import assign_credit
 from likewise.trainer.interrupts import Interrupts, Stop, never
 from likewise.trainer.recorder import Recorder
 from likewise.trainer.session import Session

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from likewise.trainer.credit import Assignment
+from likewise.trainer.assignment import Assignment
 from likewise.trainer.update import UpdateSums
 
 Numbers = dict[str, float | None]

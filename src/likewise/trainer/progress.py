@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from likewise.printable import printable
-from likewise.records.files import naming
+from likewise.records.atomic import naming
 from likewise.trainer.metrics import Numbers
 
 
@@ -78,9 +78,9 @@ class Progress:
         self._print(f"[yellow]warning:[/] {escape(text)}", always=True)
 
     @contextmanager
-    def heeding(self, room: str) -> Iterator[None]:
-        """Within this context, what a room logs as a warning is one here too."""
-        logger, handler = logging.getLogger(room), logging.Handler(logging.WARNING)
+    def heeding(self, package: str) -> Iterator[None]:
+        """Within this context, what a package logs as a warning is one here too."""
+        logger, handler = logging.getLogger(package), logging.Handler(logging.WARNING)
         handler.emit = lambda record: self.warn(record.getMessage())  # type: ignore[method-assign]
         logger.addHandler(handler)
         try:

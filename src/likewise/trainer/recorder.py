@@ -13,8 +13,8 @@ from likewise.records.run_directory import RunDirectory
 from likewise.rollout.scoring import Scores
 from likewise.rollout.steps import StepPlan
 from likewise.trainer import metrics
+from likewise.trainer.assignment import Assignment
 from likewise.trainer.clock import Clock
-from likewise.trainer.credit import Assignment
 from likewise.trainer.origin import Changes
 from likewise.trainer.processes import Processes
 from likewise.trainer.progress import Progress

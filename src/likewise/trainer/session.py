@@ -12,8 +12,8 @@ from pathlib import Path
 
 from likewise.config.recipe import Recipe
 from likewise.protocols import AnyReward, Policy, Reward, TaskStream
+from likewise.records.atomic import write_atomically
 from likewise.records.checkpoints import CheckpointStore
-from likewise.records.files import write_atomically
 from likewise.records.run_directory import RunDirectory
 from likewise.rollout.groups import compare_groups
 from likewise.rollout.layout import Rows, micro_batches
@@ -29,9 +29,9 @@ from likewise.rollout.spoilt import AskedUsable
 from likewise.rollout.steps import StepPlan, plan_steps
 from likewise.rollout.trajectories import Roller, Trajectory, iteration_seed
 from likewise.trainer import metrics, origin, state
+from likewise.trainer.assignment import Assignment
 from likewise.trainer.checks import Patience, check_ratio, not_finite
 from likewise.trainer.clock import Clock
-from likewise.trainer.credit import Assignment
 from likewise.trainer.evaluation import evaluate, gain, grid
 from likewise.trainer.interrupts import Stop, never, unless_stopped
 from likewise.trainer.learner import Learner

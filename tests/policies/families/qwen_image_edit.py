@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from likewise.policies.qwen.processor import Qwen2VLProcessor
+from likewise.policies.qwen.text_encoder import Qwen2VLProcessor
 from likewise.policies.qwen_image_edit import QwenImageEditPolicy
 from likewise.types import Task
 

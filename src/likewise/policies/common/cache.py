@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from likewise.policies.common.rows import Tensors
-from likewise.records.files import write_atomically
+from likewise.records.atomic import write_atomically
 
 SAMPLES = 32  # of each weight, for the fingerprint of an encoder
 Encode = Callable[[], Tensors]

@@ -16,9 +16,9 @@ from transformers.image_processing_utils import ImageProcessingMixin
 
 from likewise.hub import hub_file
 from likewise.pretrained.errors import ModelError, loading
-from likewise.pretrained.files import PIPELINE, check_documents, read_document
 from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor
+from likewise.pretrained.weights import PIPELINE, check_documents, read_document
 
 # Name → settings of diffusers' configuration, and the package that must be there.
 QUANTIZATIONS: dict[str, tuple[dict[str, Any], str]] = {

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from likewise.policies.common.full_tuning import FullTuning
 from likewise.policies.common.pipeline_policy import PipelinePolicy
-from likewise.policies.formats.files import Facts
 from likewise.policies.formats.full_weights import FullWeightsExport
 from likewise.policies.formats.lora_files import DIFFUSERS, LoraExport
-from likewise.records.files import TEMPORARY, remove
+from likewise.policies.formats.reading import Facts
+from likewise.records.atomic import TEMPORARY, remove
 
 TOLERANCE = 1e-5  # relative, in float32: the order of a product's factors changes the last bits
 TOLERANCE_16_BIT = 2e-2  # diffusers rounds what it loads to the base's 8 (bfloat16) or 11 bits

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from likewise.policies.formats.family import Config, Family
-from likewise.policies.formats.layouts import Layout, Place
+from likewise.policies.formats.layouts import Config, Family, Layout, Place
 
 Table = Mapping[str, Place]  # module inside a block → its place inside a block of BFL's
 
@@ -73,3 +72,29 @@ def kohya(module: str, double: Table, single: Table) -> Place:
         raise ValueError(f"kohya's layout has no name for {module}")
     place = table[inside]
     return Place(f"{name}.{number}.{place.name}".replace(".", "_"), place.slot, place.rows)
+
+
+DOUBLE2: Table = {
+    **ATTENTION,
+    "ff.linear_in": Place("img_mlp.0"),
+    "ff.linear_out": Place("img_mlp.2"),
+    "ff_context.linear_in": Place("txt_mlp.0"),
+    "ff_context.linear_out": Place("txt_mlp.2"),
+}
+SINGLE2: Table = {
+    "attn.to_qkv_mlp_proj": Place("linear1"),
+    "attn.to_out": Place("linear2"),
+}
+MODELS = {3072: "flux_2_klein_4b", 4096: "flux_2_klein_9b"}  # by width
+
+
+def family2(config: Config) -> Family:
+    """FLUX.2: BFL's layout fuses q, k and v in double blocks; single blocks are fused anyway.
+
+    ComfyUI's file is kohya's: it is the one layout with alphas that ComfyUI, musubi-tuner and
+    diffusers all read. (diffusers refuses alphas beside its own names, and beside
+    ``diffusion_model.``.)
+    """
+    layout = Layout("lora_unet_", lambda name: kohya(name, DOUBLE2, SINGLE2))
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    return Family(layout, layout, "networks.lora_flux_2", MODELS.get(width))

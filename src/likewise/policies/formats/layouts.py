@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -129,3 +130,25 @@ def part_rows(place: Place, down: Tensor) -> slice:
     width = down.shape[1]
     start = sum(place.rows[: place.slot]) * width
     return slice(start, start + place.rows[place.slot] * width if place.rows else None)
+
+
+Config = Mapping[str, Any]  # of the denoiser, as diffusers keeps it
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family.
+
+    Attributes:
+        kohya: As sd-scripts or musubi-tuner write it.
+        comfyui: As ComfyUI reads it.
+        network_module: kohya's name of the code that trains such a LoRA.
+        base_model: kohya's name of the base model; None where there is none that is surely right.
+        architecture: ModelSpec's name of the base model; None likewise.
+    """
+
+    kohya: Layout
+    comfyui: Layout
+    network_module: str
+    base_model: str | None = None
+    architecture: str | None = None

@@ -16,14 +16,13 @@ from torch import Tensor
 from likewise.policies.common.lora import NAME
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.common.stored_lora import METADATA_KEY, read_lora
-from likewise.policies.formats import flux, flux2, qwen, unet
-from likewise.policies.formats.family import Config, Family
-from likewise.policies.formats.files import Facts, kohya_header, own_header, write
-from likewise.policies.formats.layouts import Layout, by_module, convert, restore
+from likewise.policies.formats import flux, qwen, unet
+from likewise.policies.formats.layouts import Config, Family, Layout, by_module, convert, restore
+from likewise.policies.formats.reading import Facts, kohya_header, own_header, write
 
 FAMILIES: dict[str, Callable[[Config], Family]] = {
     "flux": flux.family,
-    "flux2": flux2.family,
+    "flux2": flux.family2,
     "qwen": qwen.family,
     "unet": unet.family,
 }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from likewise.policies.formats.family import Config, Family
-from likewise.policies.formats.layouts import Layout, Place
+from likewise.policies.formats.layouts import Config, Family, Layout, Place
 
 
 def family(_: Config) -> Family:

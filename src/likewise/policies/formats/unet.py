@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 
-from likewise.policies.formats.family import Config, Family
-from likewise.policies.formats.layouts import Layout, Place
+from likewise.policies.formats.layouts import Config, Family, Layout, Place
 
 _BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.(.+)")
 _MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from likewise.analysis.credit import Pressure
+from likewise.analysis.credit_shares import Pressure
 from likewise.report.plots.style import (
     BLUE,
     GREEN,

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from transformers.image_processing_utils import ImageProcessingMixin
 
 from likewise.pretrained.errors import loading
-from likewise.rewards.common.images import IMAGENET_MEAN, IMAGENET_STD
+from likewise.rewards.common.inputs import IMAGENET_MEAN, IMAGENET_STD
 
 MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
 FOLLOWED: Mapping[str, bool] = {

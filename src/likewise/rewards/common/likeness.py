@@ -18,7 +18,7 @@ from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor
 from likewise.rewards.common.dinov3 import dinov3_pixels
 from likewise.rewards.common.distinct import embed_distinct
-from likewise.rewards.common.images import (
+from likewise.rewards.common.inputs import (
     BLANK,
     check_images,
     check_tasks,

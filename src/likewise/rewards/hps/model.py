@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from transformers import Qwen2VLConfig, Qwen2VLModel
 
 from likewise.pretrained.errors import ModelError, loading
-from likewise.pretrained.files import check_counts, tensor_shapes
 from likewise.pretrained.models import load_config as load_any
+from likewise.pretrained.weights import check_counts, tensor_shapes
 from likewise.rewards.hps.layout import UNUSED, Shape, our_name, placed
 from likewise.tensors import check_finite
 

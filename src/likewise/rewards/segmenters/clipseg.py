@@ -17,7 +17,7 @@ from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 from likewise.pretrained.first_use import first_use
 from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor, load_tokenizer
-from likewise.rewards.common.images import BLANK, check_images, in_parts
+from likewise.rewards.common.inputs import BLANK, check_images, in_parts
 from likewise.rewards.segmenters.masks import mask_of
 
 BATCH_SIZE = 8

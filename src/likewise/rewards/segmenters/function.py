@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from likewise.rewards.common.images import check_images
+from likewise.rewards.common.inputs import check_images
 from likewise.rewards.segmenters.masks import check_mask, is_empty
 
 

@@ -23,7 +23,7 @@ from transformers import (
 from likewise.pretrained.first_use import first_use
 from likewise.pretrained.models import load_config, load_model
 from likewise.pretrained.processors import load_image_processor
-from likewise.rewards.common.images import BLANK, check_images, in_parts
+from likewise.rewards.common.inputs import BLANK, check_images, in_parts
 from likewise.rewards.segmenters.masks import mask_of
 
 BATCH_SIZE = 4  # a score per label and pixel of the image: 150 labels at 1024² are 0.6 GB

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from likewise.rewards.common.images import IMAGENET_MEAN, IMAGENET_STD, check_images
+from likewise.rewards.common.inputs import IMAGENET_MEAN, IMAGENET_STD, check_images
 
 SIDE = 320
 FOUND = 0.5  # the network's probability of the most salient pixel, at least, to have found one

@@ -11,8 +11,8 @@ import httpx2
 from pydantic import SecretStr
 
 from likewise.config.rewards import Remote
-from likewise.rewards.requests.keys import safe_head
-from likewise.rewards.requests.waiting import retry_after
+from likewise.rewards.common.keys import safe_head
+from likewise.rewards.common.retries import retry_after
 from likewise.rewards.service.wire import Part
 
 ANSWER_BYTES = 2**20

@@ -6,7 +6,7 @@ import logging
 import threading
 from pathlib import Path
 
-from likewise.records.files import write_atomically
+from likewise.records.atomic import write_atomically
 from likewise.rewards.vlm.verdict import Verdict, parse_verdict
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 from pydantic import SecretStr
 
-from likewise.rewards.requests.keys import hide, safe_head
-from likewise.rewards.requests.waiting import retry_after
-from likewise.rewards.vlm.errors import JudgeError, TransientError, UnknownFormatError
+from likewise.rewards.common.keys import hide, safe_head
+from likewise.rewards.common.retries import retry_after
+from likewise.rewards.vlm.outcomes import JudgeError, TransientError, UnknownFormatError
 
 LARGEST_ANSWER = 2**20  # bytes; a verdict has a few hundred
 PASSING = {408, 409, 425, 429}  # beside all from 500

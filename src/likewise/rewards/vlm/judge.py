@@ -11,12 +11,11 @@ from concurrent.futures import Future
 from dataclasses import asdict
 
 from likewise.config.rewards import VlmJudge
-from likewise.rewards.requests.background import Background
-from likewise.rewards.requests.keys import read_key
+from likewise.rewards.common.background import Background
+from likewise.rewards.common.keys import read_key
+from likewise.rewards.vlm.attempts import Exchange
 from likewise.rewards.vlm.cache import VerdictCache
-from likewise.rewards.vlm.counts import Counts
-from likewise.rewards.vlm.errors import JudgeError
-from likewise.rewards.vlm.exchange import Exchange
+from likewise.rewards.vlm.outcomes import Counts, JudgeError
 from likewise.rewards.vlm.question import Question
 from likewise.rewards.vlm.verdict import Verdict
 

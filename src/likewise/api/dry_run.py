@@ -1,0 +1,271 @@
+"""What a run will need on each GPU, worked out on any machine and without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from likewise.builders.data import build_stream
+from likewise.builders.models import model_path
+from likewise.builders.policies import add_adapter, policy_class
+from likewise.config.adapters import Lora
+from likewise.config.data import Stickers
+from likewise.config.layers import apply, parse_override
+from likewise.config.policies import Custom, SdIpAdapter
+from likewise.config.recipe import Recipe
+from likewise.config.rewards import Remote, Reward, VlmJudge
+from likewise.devices import dtype_of
+from likewise.footprint import remedies
+from likewise.footprint.meta import add_ip_adapter, weightless_encoder, weightless_pipeline
+from likewise.footprint.peaks import Size
+from likewise.footprint.phases import CUDA_BYTES, Needs, stored_latents
+from likewise.footprint.remedies import Change
+from likewise.footprint.traced import Traced
+from likewise.footprint.weights import module_bytes, parts, saved_by, working_copy
+from likewise.pretrained.first_use import first_use
+from likewise.trainer.plan import plan_of, trained_steps
+
+PHOTO: Size = (1024, 1024)  # a reference where nobody knows its size; policies resize it
+# Settings of a policy that nothing traced depends on; and what its class does not take.
+ASIDE = {"gradient_checkpointing", "compile", "attention", "offload", "cache", "quantization"}
+ASIDE |= {"uno_lora", "merge_uno"}
+LOADED = {"kind", "model", "dtype", "target", "options"}
+LOADED |= {"ip_adapter", "ip_adapter_weights", "image_encoder"}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a recipe needs.
+
+    Attributes:
+        needs: Bytes of one process.
+        rows: Images of a micro-batch.
+        plain, checkpointed: Bytes of an update's activations, without and with checkpointing.
+        parameters: How many numbers each part of the pipeline has.
+        trained: How many numbers are trained.
+        uncounted: Rewards and evaluators whose size is not known.
+    """
+
+    needs: Needs
+    rows: int
+    plain: int
+    checkpointed: int
+    parameters: dict[str, int]
+    trained: int
+    uncounted: tuple[str, ...]
+
+
+class Planner:
+    """Works out recipes that differ little; what was traced for one serves the others.
+
+    Args:
+        gpu: Whether it is for GPUs; else for the CPU of this machine.
+    """
+
+    def __init__(self, gpu: bool = True) -> None:
+        self.gpu = gpu
+        self._traced: dict[str, Traced] = {}
+        self._rewards: dict[tuple[str, torch.dtype], int] = {}
+
+    def memory(self, recipe: Recipe) -> Memory:
+        """Of a recipe whose `run.processes` is a number.
+
+        Raises:
+            ValueError: a model is neither a directory nor described, or something does not fit.
+        """
+        traced = self._trace(recipe)
+        policy = traced.policy
+        with first_use(recipe.policy.model, policy.pipeline.components, policy.denoiser_name):
+            return self._memory(recipe, traced)
+
+    def _memory(self, recipe: Recipe, traced: Traced) -> Memory:
+        rows = micro_batch(recipe)
+        settings, denoiser = recipe.policy, traced.policy.denoiser
+        unpacking = 0
+        if settings.quantization is not None:
+            unpacking = working_copy(denoiser, traced.policy.dtype)
+        plain = traced.at("update", rows) + unpacking
+        checkpointed = traced.at("checkpointed", rows) + unpacking
+        rewards = self._reward_bytes(recipe)
+        sizes = parts(traced.policy)
+        frozen = sizes.pop(traced.policy.denoiser_name)
+        if settings.quantization is not None:
+            frozen -= saved_by(settings.quantization, denoiser)
+        needs = Needs(
+            denoiser=frozen,
+            reference=traced.reference,
+            encoders=sizes,
+            rewards={name: size for name, size in rewards.items() if size is not None},
+            trained=traced.trained,
+            averaged=recipe.optimizer.ema_decay is not None,
+            conditions=plan_of(recipe).busiest.tasks * traced.condition,
+            trajectories=_kept(recipe) * traced.latents,
+            encode=traced.encode,
+            rollout=traced.at("rollout", rows) + unpacking,
+            decode=traced.at("decode", rows),
+            update=checkpointed if settings.gradient_checkpointing else plain,
+            offload=settings.offload and self.gpu,
+            extra=CUDA_BYTES if self.gpu else 0,
+        )
+        unknown = tuple(name for name, size in rewards.items() if size is None)
+        return Memory(needs, rows, plain, checkpointed, *_numbers(traced.policy), unknown)
+
+    def remedies(self, recipe: Recipe, limit: int) -> list[tuple[Change, int]]:
+        """Changes with which it needs no more than `limit` bytes, and how many it needs then."""
+
+        def needed(change: Change) -> int:
+            try:
+                return self.memory(changed(recipe, change)).needs.peak
+            except ValueError:
+                return limit + 1  # not possible with this recipe
+
+        return remedies.fitting(_choices(recipe), needed, limit)
+
+    def _trace(self, recipe: Recipe) -> Traced:
+        settings, references = recipe.policy.model_dump(exclude=ASIDE), reference_sizes(recipe)
+        against_reference = recipe.objective.kl > 0
+        key = repr((settings, recipe.adapter, references, against_reference))
+        known = self._traced.get(key)
+        if known is None or known.rows < micro_batch(recipe):
+            self._traced[key] = Traced(
+                lambda: weightless_policy(recipe),
+                lambda policy: add_adapter(recipe, policy),
+                references,
+                micro_batch(recipe),
+                against_reference,
+                self.gpu,
+            )
+        return self._traced[key]
+
+    def _reward_bytes(self, recipe: Recipe) -> dict[str, int | None]:
+        """By name; None where nobody knows."""
+        found: dict[str, int | None] = {}
+        evaluates = recipe.run.evaluation.every > 0
+        held_out = (recipe.evaluators or {}) if evaluates else {}
+        scorers = {**recipe.rewards, **{f"evaluator {n}": one for n, one in held_out.items()}}
+        for name, settings in scorers.items():
+            if isinstance(settings, Remote | VlmJudge):
+                continue  # its memory is elsewhere
+            sizes = [self._model_bytes(*one) for one in models_of(settings)]
+            known = [size for size in sizes if size is not None]
+            found[name] = sum(known) if known and len(known) == len(sizes) else None
+        return found
+
+    def _model_bytes(self, model: str, dtype: torch.dtype) -> int | None:
+        if (model, dtype) not in self._rewards:
+            try:
+                self._rewards[model, dtype] = module_bytes(weightless_encoder(model, "", dtype))
+            except ValueError:
+                return None
+        return self._rewards[model, dtype]
+
+
+def models_of(settings: Reward) -> list[tuple[str, torch.dtype]]:
+    """The models that a reward holds in memory, and in which dtype; segmenters are in float32."""
+    model = getattr(settings, "base", None) or getattr(settings, "model", None)
+    own = getattr(torch, getattr(settings, "dtype", "float32"))
+    segmenter = getattr(settings, "segmenter", None)
+    pairs = [(model, own), (segmenter, torch.float32)]
+    return [(name, dtype) for name, dtype in pairs if name is not None]
+
+
+def for_gpus(recipe: Recipe, count: int | None) -> Recipe:
+    """The recipe on so many GPUs; without a number, on as many as it says, else on one."""
+    said = recipe.run.processes
+    processes = count or (said if isinstance(said, int) else 1)
+    run = recipe.run.model_copy(update={"device": "cuda", "processes": processes, "threads": 1})
+    dtype = "bfloat16" if recipe.policy.dtype == "auto" else recipe.policy.dtype
+    policy = recipe.policy.model_copy(update={"dtype": dtype})
+    return recipe.model_copy(update={"policy": policy, "run": run})
+
+
+def changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Raises ValueError where the result is no valid recipe."""
+    changes = [parse_override(text) for text in overrides]
+    return Recipe.model_validate(apply(changes, recipe.model_dump()))
+
+
+def missing(recipe: Recipe) -> list[str]:
+    """Models and data that a recipe names and this machine does not have in a folder."""
+    policy, data = recipe.policy, recipe.data
+    models = [policy.model, *(getattr(policy, name, None) for name in ("uno_lora", "ip_adapter"))]
+    for reward in (*recipe.rewards.values(), *(recipe.evaluators or {}).values()):
+        if not isinstance(reward, VlmJudge):  # its model is at the endpoint
+            fields = ("model", "base", "processor", "segmenter")
+            models += [getattr(reward, name, None) for name in fields]
+    named = [name for name in models if name and ":" not in name]  # module:function is no file
+    gone = [name for name in named if not Path(model_path(name)).exists()]
+    if not isinstance(data, Stickers) and not Path(data.path).exists():
+        gone.append(data.path)
+    return list(dict.fromkeys(gone))
+
+
+def micro_batch(recipe: Recipe) -> int:
+    """Images that the busiest process works on at a time."""
+    share = plan_of(recipe).busiest.images // recipe.optimizer.updates_per_iteration
+    return max(1, min(recipe.rollout.micro_batch, share))
+
+
+def reference_sizes(recipe: Recipe) -> list[Size]:
+    """Height and width of each reference of a task."""
+    if isinstance(recipe.data, Stickers):
+        return [(one.height, one.width) for one in build_stream(recipe)(0).references]
+    policy = recipe.policy
+    return [PHOTO if policy.resizes_references else (policy.height, policy.width)]
+
+
+def weightless_policy(recipe: Recipe) -> Any:
+    """The recipe's policy without weights and adapter; on the meta device, or fake."""
+    settings, kind = recipe.policy, policy_class(recipe.policy)
+    dtype = dtype_of(settings.dtype, recipe.run.device)
+    pipeline = weightless_pipeline(model_path(settings.model), dtype)
+    if isinstance(settings, SdIpAdapter) and settings.ip_adapter is not None:
+        add_ip_adapter(
+            pipeline, settings.ip_adapter, settings.ip_adapter_weights, settings.image_encoder
+        )
+    options = settings.model_dump(exclude=ASIDE | LOADED)
+    if isinstance(settings, Custom):
+        options |= settings.options
+    with first_use(settings.model, pipeline.components, "scheduler", (ValueError, OSError)):
+        return kind(pipeline, dtype=dtype, **options)
+
+
+def _kept(recipe: Recipe) -> int:
+    """Latents that the busiest process keeps for its updates."""
+    work, settings = plan_of(recipe).busiest, recipe.rollout
+    trained, guard = trained_steps(settings), recipe.objective.guard
+    starts = work.tasks if settings.shared_noise else 0
+    return starts + stored_latents(work.images, trained, settings.num_steps, guard)
+
+
+def _numbers(policy: Any) -> tuple[dict[str, int], int]:
+    """How many numbers each part of a pipeline has, and how many are trained."""
+    trained = policy.trainable_parameters()
+    own = {id(one) for one in trained}
+    counts = {
+        name: sum(one.numel() for one in part.parameters() if id(one) not in own)
+        for name, part in policy.pipeline.components.items()
+        if isinstance(part, torch.nn.Module)
+    }
+    return counts, sum(one.numel() for one in trained)
+
+
+def _choices(recipe: Recipe) -> list[list[Change]]:
+    """Remedies that are still open to a recipe, the cheapest first."""
+    policy, choices = recipe.policy, []
+    if not policy.gradient_checkpointing:
+        choices.append([remedies.CHECKPOINTING])
+    choices.append(remedies.micro_batches(micro_batch(recipe)))
+    if not policy.offload:
+        choices.append([remedies.OFFLOAD])
+    if policy.dtype == "float32":
+        choices.append([remedies.NARROW])
+    if policy.quantization is None and isinstance(recipe.adapter, Lora):
+        beside = ("policy.merge_uno=false",) if getattr(policy, "uno_lora", None) else ()
+        names = ("bitsandbytes-8bit", "bitsandbytes-4bit")
+        choices.append([(f"policy.quantization={name}", *beside) for name in names])
+    return [choice for choice in choices if choice]

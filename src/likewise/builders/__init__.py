@@ -1,0 +1,1 @@
+"""The only package that knows concrete plug-ins by name: recipes → parts → runs."""

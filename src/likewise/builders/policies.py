@@ -1,0 +1,142 @@
+"""Generators, with what is trained of them and how they draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from likewise.builders.models import model_path, require_model
+from likewise.config.adapters import Full, Lora
+from likewise.config.policies import Custom, PolicySection
+from likewise.config.recipe import Recipe
+from likewise.devices import dtype_of
+from likewise.imports import load_target
+from likewise.policies.common.pipeline_policy import PipelinePolicy
+from likewise.policies.flux2_klein import Flux2KleinPolicy
+from likewise.policies.flux_kontext import FluxKontextPolicy
+from likewise.policies.flux_uno import FluxUnoPolicy
+from likewise.policies.formats.exporting import export_adapter as export_adapter
+from likewise.policies.formats.lora_files import FORMATS as FORMATS
+from likewise.policies.formats.reading import Facts as Facts
+from likewise.policies.formats.starting import start_from
+from likewise.policies.qwen_image_edit import QwenImageEditPolicy
+from likewise.policies.sd_ip_adapter import SdIpAdapterPolicy
+from likewise.protocols import Policy
+from likewise.records.checkpoints import CheckpointStore
+from likewise.records.run_directory import RECIPE, RunDirectory
+from likewise.rollout.sampler import Sampler
+from likewise.seeding import derive_seed
+from likewise.trainer.state import adapter_folder
+
+# Policies by `kind`. A new one is a file in policies/ and a line here.
+POLICIES: dict[str, type[PipelinePolicy]] = {
+    "flux-kontext": FluxKontextPolicy,
+    "sd-ip-adapter": SdIpAdapterPolicy,
+    "flux-uno": FluxUnoPolicy,
+    "flux2-klein": Flux2KleinPolicy,
+    "qwen-image-edit": QwenImageEditPolicy,
+}
+
+
+def build_policy(recipe: Recipe, device: torch.device, trainable: bool = True) -> Policy:
+    """The recipe's generator; if `trainable` with a fresh adapter, or the one to start from."""
+    policy = _policy(recipe.policy, device)
+    if trainable:
+        add_adapter(recipe, policy)
+        _start_adapter(recipe.adapter, policy)
+    return policy
+
+
+def add_adapter(recipe: Recipe, policy: PipelinePolicy) -> None:
+    """Make trainable what the recipe says: a fresh LoRA, or all."""
+    adapter = recipe.adapter
+    if isinstance(adapter, Lora):
+        seed = derive_seed("adapter", recipe.seed)
+        policy.add_lora(adapter.rank, adapter.alpha, adapter.targets, seed)
+    else:
+        policy.train_all(keep_reference=recipe.objective.kl > 0)
+
+
+def long_prompts(policy: Policy, prompts: Sequence[str]) -> list[str]:
+    """A message about prompts that are cut, if there are any; see `PipelinePolicy.cut_prompts`."""
+    limit = policy.text_limit() if isinstance(policy, PipelinePolicy) else None
+    if limit is None:
+        return []
+    cut = policy.cut_prompts(prompts)  # type: ignore[attr-defined]
+    if not cut:
+        return []
+    return [
+        f"{len(cut):,} of {len(prompts):,} prompts are longer than the {limit[1]} tokens that the "
+        f"text encoder reads: the rest has no effect, as in {cut[0]!r:.60}"
+    ]
+
+
+def _start_adapter(adapter: Lora | Full, policy: PipelinePolicy) -> None:
+    """Raises ValueError where the adapter to start from is missing or does not fit."""
+    if not isinstance(adapter, Lora) or adapter.start is None:
+        return
+    try:
+        start_from(policy, start_place(adapter.start), adapter.reference == "start")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"adapter.start: {error}") from error
+
+
+def start_place(start: str) -> Path:
+    """The file or folder of an adapter: of a run its newest intact checkpoint, else as it is named.
+
+    Raises:
+        ValueError: a run has no intact checkpoint yet.
+    """
+    place = Path(start).expanduser()
+    if (place / RECIPE).is_file():
+        newest = CheckpointStore(RunDirectory.open(place).checkpoints, 1).newest()
+        if newest is None:
+            raise ValueError(f"the run {place} has no intact checkpoint yet")
+        place = newest.folder
+    inner = adapter_folder(place)
+    return inner if inner.is_dir() else place
+
+
+def policy_class(settings: PolicySection) -> type[PipelinePolicy]:
+    """The class that a recipe's policy section names.
+
+    Raises:
+        ValueError: it is a custom one, and there is no such class.
+    """
+    if not isinstance(settings, Custom):
+        return POLICIES[settings.kind]  # type: ignore[attr-defined]
+    try:
+        found = load_target(settings.target)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"policy.target: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, PipelinePolicy)):
+        raise ValueError(f"policy.target: {settings.target} is no subclass of PipelinePolicy")
+    return found
+
+
+def build_sampler(recipe: Recipe, policy: Policy) -> Sampler:
+    """The recipe's schedule and transition, for this policy."""
+    settings = recipe.rollout
+    sigmas = policy.sigmas(settings.num_steps, settings.shift)
+    return Sampler(sigmas, settings.transition, settings.noise_level, policy.parameterization)
+
+
+def _policy(settings: PolicySection, device: torch.device) -> PipelinePolicy:
+    apart = {"kind", "model", "dtype", "target", "options"}
+    options = settings.model_dump(exclude=apart)
+    if isinstance(settings, Custom):
+        options |= settings.options
+    chosen = policy_class(settings)
+    if not isinstance(settings, Custom):  # a custom policy may name its models as it likes
+        require_model(settings.model, "policy.model")
+    try:
+        return chosen.from_pretrained(
+            model_path(settings.model),
+            dtype=dtype_of(settings.dtype, device.type),
+            device=device,
+            **options,
+        )
+    except OSError as error:
+        raise ValueError(f"policy.model: cannot load {settings.model!r}: {error}") from error

@@ -1,0 +1,1 @@
+"""Datasets on disk: a module for each kind, and what they share."""

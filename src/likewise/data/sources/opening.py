@@ -1,0 +1,55 @@
+"""Entries → tasks: where the images of a row are opened, or only looked at."""
+
+from __future__ import annotations
+
+from likewise.config.policies import PolicySection
+from likewise.data.sources.entries import DamageError, Entry, Problem, Source
+from likewise.data.sources.fitting import fit_held_out, fit_mask, fit_reference
+from likewise.data.sources.reading import check_image, check_mask, read_image, read_mask
+from likewise.types import Task
+
+
+def open_row(source: Source, row: int, policy: PolicySection) -> Task | Problem:
+    """The task of a row, or why there is none."""
+    (entry,) = source.entries(row, row + 1, content=True)
+    if isinstance(entry, Problem):
+        return entry
+    try:
+        return open_task(entry, policy)
+    except DamageError as damage:
+        return Problem(row, entry.where, damage.what, damage.detail)
+
+
+def open_task(entry: Entry, policy: PolicySection) -> Task:
+    """The task with its images; references, and the first one's mask, fit the policy.
+
+    Raises:
+        DamageError: an image cannot be used.
+    """
+    first, *more = [read_image(stored) for stored in entry.references]
+    mask = read_mask(entry.masks[0], first.size) if entry.masks and entry.masks[0] else None
+    return Task(
+        id=entry.id,
+        prompt=entry.prompt,
+        class_name=entry.class_name,
+        subject=entry.subject,
+        category=entry.category,
+        kind=entry.kind,
+        complexity=entry.complexity,
+        reference=fit_reference(first, policy),
+        reference_mask=None if mask is None else fit_mask(mask, first.size, policy),
+        other_photos=tuple(fit_held_out(read_image(stored)) for stored in entry.others),
+        more_references=tuple(fit_reference(image, policy) for image in more),
+    )
+
+
+def check_entry(entry: Entry, decode: bool) -> None:
+    """Look at the headers of all images, or at every pixel if `decode`.
+
+    Raises:
+        DamageError: the first that cannot be used.
+    """
+    sizes = [check_image(stored, decode) for stored in entry.images]
+    for mask, size in zip(entry.masks, sizes, strict=False):
+        if mask is not None:
+            check_mask(mask, size, decode)

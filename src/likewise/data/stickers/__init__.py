@@ -1,0 +1,1 @@
+"""The sticker world: subjects, marks, scenes, prompts, tasks, and its benchmark."""

@@ -1,4 +1,4 @@
-"""A reward of one's own: how vivid an image is, from 0 (grey) to 1."""
+"""A custom reward: how vivid an image is, from 0 (grey) to 1."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Data sets of every layout, small and whole, for tests that then damage them.
+"""Datasets of every layout, small and whole, for tests that then damage them.
 
 Each function takes a folder that exists and returns what `data.path` would be. Images are plain,
 each of a colour of its own, so that a test can tell which is which.

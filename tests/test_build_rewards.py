@@ -23,7 +23,7 @@ KEY = "sk-a-secret-key"
 
 
 def subject_on_the_left(images: list[Image.Image], class_names: list[str]) -> list[Image.Image]:
-    """A segmenter of one's own."""
+    """A custom segmenter."""
     masks = [Image.new("L", image.size, 0) for image in images]
     for mask in masks:
         mask.paste(255, (0, 0, mask.width // 2, mask.height))

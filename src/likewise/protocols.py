@@ -103,7 +103,7 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class TaskStream(Protocol):
-    """Training tasks, as many as wanted: a data set repeats itself, a made-up world need not."""
+    """Training tasks, as many as wanted: a dataset repeats itself, a made-up world need not."""
 
     def __call__(self, index: int) -> Task:
         """Task `index` ≥ 0; the same one whenever and wherever it is asked for."""

@@ -15,7 +15,7 @@ class Task:
     """One thing to draw: *this* subject (reference) as the prompt says.
 
     Attributes:
-        id: Unique within its data set.
+        id: Unique within its dataset.
         prompt: What the image should show, in natural English.
         class_name: Plain name of the subject's class, as in the prompt ("turtle"); "" if unknown.
         subject: Identifier of the individual subject; several tasks share one.

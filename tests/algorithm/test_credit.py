@@ -138,7 +138,7 @@ def test_members_that_are_not_valid_get_zero() -> None:
 
 
 def test_a_member_missing_one_reward_pulls_nobody() -> None:
-    """The whole way from rewards to A equals that of a group without the member."""
+    """The whole way from rewards to A equals that of a group without the sample."""
     rewards = torch.tensor([[1.0, 2, 9, 4, 3], [0.9, 0.1, NAN, 0.5, 0.2]])
     valid = torch.ones(2, 5, dtype=torch.bool)
 

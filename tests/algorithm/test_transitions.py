@@ -241,7 +241,7 @@ def test_cps_keeps_exactly_the_next_level_of_noise(sigma_next: float) -> None:
     torch.testing.assert_close(kept, (sigma_next**2 - std**2).sqrt() * noise)
 
 
-# ── forms: shapes, dtypes, members ──
+# ── forms: shapes, dtypes, samples ──
 
 
 @SHAPED
@@ -275,7 +275,7 @@ def test_levels_that_do_not_fall_are_refused(transition: Callable, levels: tuple
 def test_shapes_that_do_not_fit_are_refused(transition: Callable) -> None:
     with pytest.raises(ValueError, match="shapes differ"):
         transition(torch.zeros(2, 3), torch.zeros(1, 3), 0.5, 0.25)
-    with pytest.raises(ValueError, match="3 numbers for 2 members"):
+    with pytest.raises(ValueError, match="3 numbers for 2 samples"):
         transition(torch.zeros(2, 3), torch.zeros(2, 3), torch.full((3,), 0.5), 0.25)
 
 

@@ -1,4 +1,4 @@
-"""`likewise data check`, and training on data of one's own, from the command line."""
+"""`likewise data check`, and training on custom data, from the command line."""
 
 from __future__ import annotations
 

@@ -171,8 +171,8 @@ def test_a_dry_run_prints_recipe_and_plan_and_writes_nothing(
     assert result.exit_code == 0, result.output
     for text in (
         "group_size: 2",
-        "1 tasks × 2 members = 2; 6 in all",
-        "6 in the rollout",
+        "1 tasks × 2 samples = 2; 6 in all",
+        "5 in the rollout",
         "of the frozen reference",
         "114,688",
         "time of the run about",

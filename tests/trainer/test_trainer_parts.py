@@ -54,7 +54,7 @@ def test_any_other_ratio_ends_the_run(deviation: float) -> None:
 def test_patience_counts_iterations_in_a_row() -> None:
     patience = Patience(3)
     credited = (False, False, True, False, False, False)
-    assert [patience.ends(one) for one in credited] == [False] * 5 + [True]
+    assert [patience.should_stop(one) for one in credited] == [False] * 5 + [True]
     message = str(patience.error({"a": "down", "b": "timeout"}))
     assert "in 3 iterations in a row (run.patience = 3). a: down; b: timeout" in message
     assert "Rewards are missing or equal inside every group" in str(patience.error({}))

@@ -10,7 +10,7 @@
 - `objective`: ratio, clipping, GRPO-Guard, KL (docs/method.md §3).
 
 Symbols: x latents [B, …], v velocity (noise − image), σ noise level (1 noise, 0 image), G group
-size, K rewards, B members, T steps. A group is G neighbours among the B members. Arithmetic is in
+size, K rewards, B samples, T steps. A group is G neighbours among the B samples. Arithmetic is in
 float32 whatever the inputs' lower precision; float64 stays float64. `docs/method.md` maps every
 equation to its function and its test.
 """

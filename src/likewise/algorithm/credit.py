@@ -3,13 +3,13 @@
 A reward that is missing (failed evaluator, timeout, NaN) is *missing*, never 0. How that is
 carried, for rewards that are credited (diagnostics never come here):
 
-1. :func:`complete` says which members have every reward. A member that lacks one is left out
+1. :func:`complete` says which samples have every reward. A sample that lacks one is left out
    altogether, because credit for the others alone would teach one side of the conflict.
-2. :func:`group_zscore`, given that mask for *every* reward, gives those members z = 0 and computes
-   all rewards' statistics over the same members.
+2. :func:`group_zscore`, given that mask for *every* reward, gives those samples z = 0 and computes
+   all rewards' statistics over the same samples.
 3. Shaping functions map z = 0 to 0; :func:`advantages` gives 0 to all that is not valid.
 
-So a missing member costs its group one sample, and pulls nobody anywhere.
+So a missing sample costs its group one sample, and pulls nobody anywhere.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EPSILON = 1e-8
 
 
 def complete(rewards: Tensor, valid: Tensor) -> Tensor:
-    """Which members have every reward: bool [B].
+    """Which samples have every reward: bool [B].
 
     Args:
         rewards: [K, B], any values where not valid.
@@ -40,22 +40,22 @@ def complete(rewards: Tensor, valid: Tensor) -> Tensor:
 def group_zscore(
     rewards: Tensor, valid: Tensor, group_size: int, floor: float = STD_FLOOR
 ) -> Tensor:
-    """How far each member's reward is from its group's mean, in the group's std: float32 [B].
+    """How far each sample's reward is from its group's mean, in the group's std: float32 [B].
 
-        z[b] = (r[b] − mean)/(std + 1e-8), over the group's valid members, std unbiased (n − 1)
+        z[b] = (r[b] − mean)/(std + 1e-8), over the group's valid samples, std unbiased (n − 1)
 
-    Missing members get 0 and do not enter the statistics; what `rewards` holds there is ignored. A
-    group with fewer than two valid members, or whose std is below `floor`, gets 0 throughout: a
+    Missing samples get 0 and do not enter the statistics; what `rewards` holds there is ignored. A
+    group with fewer than two valid samples, or whose std is below `floor`, gets 0 throughout: a
     difference that is only rounding must not be blown up to z = ±1.
 
     Args:
-        rewards: One reward of B = groups × G members [B]; each G neighbours are one group.
+        rewards: One reward of B = groups × G samples [B]; each G neighbours are one group.
         valid: bool [B]; a non-finite reward counts as missing even where this is true.
         group_size: G ≥ 2.
         floor: In units of the reward, ≥ 0.
 
     Raises:
-        ValueError: shapes differ, B is not a multiple of G, or G < 2 (no member could stand out).
+        ValueError: shapes differ, B is not a multiple of G, or G < 2 (no sample could stand out).
     """
     _check_same_shape("rewards", rewards, "valid", valid)
     if group_size < 2:
@@ -91,7 +91,7 @@ def standardise(values: Tensor, valid: Tensor, floor: float = STD_FLOOR) -> Tens
 def advantages(
     z: Tensor, weights: Tensor, bonus: Tensor, clip: float, valid: Tensor | None = None
 ) -> Tensor:
-    """The advantage of member b at step t, float32 [B, T].
+    """The advantage of sample b at step t, float32 [B, T].
 
         A[b, t] = clamp( Σ_k w_k(t)·z_k[b] + bonus[b], −clip, clip )
 
@@ -100,7 +100,7 @@ def advantages(
 
     Args:
         z: Scores [K, B] of :func:`group_zscore`, 0 where missing.
-        weights: [K, T], or [K, B, T] where members differ (`timeweights.tdw_as_released`). Column
+        weights: [K, T], or [K, B, T] where samples differ (`timeweights.tdw_as_released`). Column
             t belongs to the true step index t of the sampling schedule.
         bonus: [B].
         clip: > 0; the paper 5.

@@ -133,13 +133,13 @@ def gaussian_kl(mean: Tensor, mean_reference: Tensor, std: Level) -> Tensor:
         std: The transition's std *including* √(−dt): a number, [B] or [B, 1, …, 1].
 
     Raises:
-        ValueError: shapes differ, or `std` is not one number per member.
+        ValueError: shapes differ, or `std` is not one number per sample.
     """
     _check_same_shape(mean, mean_reference)
     difference = precise(mean) - precise(mean_reference)
     std = spread(std, difference).to(difference.device)  # levels of a schedule are on the CPU
     if std.numel() not in (1, len(difference)):
-        raise ValueError(f"wanted one std per member, got {list(std.shape)}")
+        raise ValueError(f"wanted one std per sample, got {list(std.shape)}")
     return difference.square().flatten(1).mean(1) / (2 * std.reshape(-1) ** 2)
 
 

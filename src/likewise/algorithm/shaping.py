@@ -1,7 +1,7 @@
-"""From several z-scores to one number per member: SARS, and its rivals (docs/method.md §2).
+"""From several z-scores to one number per sample: SARS, and its rivals (docs/method.md §2).
 
 One interface: a function takes z [K, B] and settings, and returns float32 [B] that is 0 where all
-z are 0 (an average member, or a missing one). What it is differs, and each docstring says which:
+z are 0 (an average sample, or a missing one). What it is differs, and each docstring says which:
 
 - a **bonus** is added to the weighted sum of z: `credit.advantages(z, weights, bonus=…)`;
 - a **total** stands alone: the same call with ``weights=torch.zeros(K, T)``. It does not depend on
@@ -111,7 +111,7 @@ def gdpo(z: Tensor, weights: Sequence[float], valid: Tensor | None = None) -> Te
 
         s = Σ_k w_k·z_k,    total = (s − mean_B s)/(std_B s + 1e-8)      (arXiv:2601.05242)
 
-    The batch is all members of all groups of one iteration, across processes: gather first.
+    The batch is all samples of all groups of one iteration, across processes: gather first.
 
     Args:
         valid: bool [B]; others leave the statistics and get 0. None: all are valid.

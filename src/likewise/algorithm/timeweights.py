@@ -116,7 +116,7 @@ def tdw_as_released(
 ) -> Tensor:
     """ABLATION, a known mistake: TDW as the paper's released code applies it.
 
-    That code trains each member's steps in shuffled order and looks TDW up by the loop counter n,
+    That code trains each sample's steps in shuffled order and looks TDW up by the loop counter n,
     not by the step that is trained:
 
         w_p(order[n]) = tdw(n)
@@ -127,7 +127,7 @@ def tdw_as_released(
     Args:
         num_steps: T of the whole schedule.
         order: Distinct step indices in the order in which they are trained, int [N] or, as every
-            member has its own, [B, N]; N ≤ T.
+            sample has its own, [B, N]; N ≤ T.
         high, low, final: As in :func:`tdw`.
 
     Returns:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from likewise.algorithm.schedule import variance_preserving_alpha
 
-Level = float | Tensor  # a number, or one number per member [B]
+Level = float | Tensor  # a number, or one number per sample [B]
 Parameterization = Literal["epsilon", "v_prediction"]
 
 ROUNDING = 1e-5  # by how much a shifted grid's first level may exceed 1
@@ -216,16 +216,16 @@ def gaussian_log_prob(sample: Tensor, mean: Tensor, std: Level) -> Tensor:
 
 
 def spread(value: Level, x: Tensor) -> Tensor:
-    """A number or [B] in x's dtype, shaped to broadcast along x's members; more dimensions pass.
+    """A number or [B] in x's dtype, shaped to broadcast along x's samples; more dimensions pass.
 
     Raises:
-        ValueError: one-dimensional, but not one number per member of x.
+        ValueError: one-dimensional, but not one number per sample of x.
     """
     value = torch.as_tensor(value, dtype=x.dtype)
     if value.ndim != 1:
         return value
     if len(value) != len(x):
-        raise ValueError(f"{len(value)} numbers for {len(x)} members: wanted one each, or a number")
+        raise ValueError(f"{len(value)} numbers for {len(x)} samples: wanted one each, or a number")
     return value.reshape(-1, *[1] * (x.ndim - 1))
 
 

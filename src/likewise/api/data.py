@@ -1,4 +1,4 @@
-"""Data sets of people's own, looked at before training does: ``likewise data check``."""
+"""Custom datasets, looked at before training does: ``likewise data check``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from likewise.cores import usable_cores
 
 @dataclass(frozen=True)
 class Checked:
-    """A data set's kind, given or guessed, and what was found in it."""
+    """A dataset's kind, given or guessed, and what was found in it."""
 
     kind: str
     report: Report
@@ -25,7 +25,7 @@ def check_data(
     decode: bool = False,
     examples: int = 3,
 ) -> Checked:
-    """Look at every row of a data set, on all cores.
+    """Look at every row of a dataset, on all cores.
 
     Args:
         path: What `data.path` of a recipe would be.
@@ -34,7 +34,7 @@ def check_data(
         examples: How many bad rows of each sort to name.
 
     Raises:
-        ValueError, OSError: there is no data set of that kind.
+        ValueError, OSError: there is no dataset of that kind.
     """
     kind = kind or guess_kind(Path(path))
     if kind not in SOURCES:

@@ -37,7 +37,7 @@ from likewise.types import Task
 
 PROMPTS_LOOKED_AT = 10_000  # to count those that are too long, within a second
 
-# Data sets of people's own by `kind`.
+# Custom datasets by `kind`.
 SOURCES: dict[str, Callable[[Any], Source]] = {
     "folder": FolderSource,
     "jsonl": JsonlSource,
@@ -178,7 +178,7 @@ def _evaluation_tasks(
 
 
 def open_source(data: Photos | DreamBench) -> Source:
-    """The rows of a data set of people's own.
+    """The rows of a custom dataset.
 
     Raises:
         ValueError, OSError: there is none at its path, or not one of its kind.

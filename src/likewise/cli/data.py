@@ -1,4 +1,4 @@
-"""`likewise data check`: are the rows and images of a data set fit for training?"""
+"""`likewise data check`: are the rows and images of a dataset fit for training?"""
 
 from __future__ import annotations
 

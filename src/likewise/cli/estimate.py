@@ -111,15 +111,15 @@ def _work_rows(recipe: Recipe, plan: Plan) -> list[tuple[str, str]]:
         ("iterations", f"{total}"),
         (
             "images per iteration",
-            f"{plan.tasks} tasks × {plan.group_size} members = {one.images}; "
+            f"{plan.tasks} tasks × {plan.group_size} samples = {one.images}; "
             f"{one.images * total:,} in all",
         ),
         ("trained steps", f"{plan.trained} of {plan.num_steps}"),
         ("forwards per iteration", f"{one.rollout:,.0f} in the rollout, without gradient"),
-        ("", f"{one.update:,} in the update, each with a backward"),
+        ("", f"{one.update:,.0f} in the update, each with a backward"),
     ]
     if one.reference:
-        rows.append(("", f"{one.reference:,} of the frozen reference, for the KL"))
+        rows.append(("", f"{one.reference:,.0f} of the frozen reference, for the KL"))
     rows.append(("optimiser steps", f"{plan.updates:,}"))
     if plan.evaluations:
         images = plan.evaluation.images

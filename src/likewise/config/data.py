@@ -26,7 +26,7 @@ class DreamBench(Section):
 
 
 class Photos(Section):
-    """What data sets of people's own have in common; layouts are in docs/data.md."""
+    """What custom datasets have in common; layouts are in docs/data.md."""
 
     kind: str
     path: str = Field(description="file or folder, as its kind has it")

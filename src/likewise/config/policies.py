@@ -160,7 +160,7 @@ class QwenImageEdit(PolicySection):
 
 
 class Custom(PolicySection):
-    """A policy of one's own: a class that is built like the shipped ones."""
+    """A custom policy: a class that is built like the shipped ones."""
 
     kind: Literal["custom"] = "custom"
     target: str = Field(pattern=r"^[\w.]+:\w+$", description="module:class")

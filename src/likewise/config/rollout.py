@@ -74,7 +74,7 @@ TrainedSteps = Annotated[AllSteps | RandomSteps | WindowSteps, Field(discriminat
 
 
 class Rollout(Section):
-    """One iteration's images: `tasks` groups of `group_size` members each."""
+    """One iteration's images: `tasks` groups of `group_size` samples each."""
 
     tasks: PositiveInt = Field(
         16, le=100_000, description="groups per iteration, over all processes"

@@ -15,7 +15,7 @@ SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class Shelf:
-    """Files of one sort: those that ship with the package, known by name, and people's own.
+    """Files of one sort: those that ship with the package, known by name, and custom ones.
 
     Attributes:
         noun: What such a file is called in messages.

@@ -1,1 +1,1 @@
-"""Where tasks come from: the embedded sticker world, and people's own folders."""
+"""Where tasks come from: the embedded sticker world, and custom datasets."""

@@ -1,4 +1,4 @@
-"""Every row of a data set looked at, by as many processes as there are cores."""
+"""Every row of a dataset looked at, by as many processes as there are cores."""
 
 from __future__ import annotations
 

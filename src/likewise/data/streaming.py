@@ -1,4 +1,4 @@
-"""Tasks of a data set as an endless stream, or as a fixed set; what to do about bad rows."""
+"""Tasks of a dataset as an endless stream, or as a fixed set; what to do about bad rows."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def log_notes(notes: Sequence[str]) -> None:
 
 
 def refuse_or_log(found: Problem | Problems, settings: Photos) -> None:
-    """Log what is wrong with a data set, if that is to be skipped.
+    """Log what is wrong with a dataset, if that is to be skipped.
 
     Raises:
         ValueError: it is not.

@@ -21,7 +21,7 @@ CROWD = 1000  # hashes with an equal part; more share it because it holds nothin
 
 @dataclass(frozen=True)
 class Look:
-    """An image of a data set: whose it is, what it is called, and its fingerprint."""
+    """An image of a dataset: whose it is, what it is called, and its fingerprint."""
 
     family: str
     subject: str

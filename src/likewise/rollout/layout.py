@@ -1,8 +1,8 @@
 """Which process draws which images, in which micro-batches.
 
-An iteration has B = tasks × G images; row = task·G + member. Updates share the tasks out among
-them, processes share the rows of each update, and micro-batches cut a process's share. Seeds go by
-row, so none of this changes what is drawn (beyond rounding).
+An iteration has B = tasks × G images; row = task·G + number in the group. Updates share the tasks
+out among them, processes share the rows of each update, and micro-batches cut a process's share.
+Seeds go by row, so none of this changes what is drawn (beyond rounding).
 """
 
 from __future__ import annotations

@@ -44,14 +44,14 @@ NO_CREDIT = "Rewards are missing or equal inside every group, or gradients are n
 
 
 class Patience:
-    """Gives up after too many iterations in a row that taught nothing."""
+    """Gives up after too many iterations in a row without progress."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.count = limit, 0
 
-    def ends(self, taught: bool) -> bool:
-        """Note whether an iteration taught anything. True once the limit is reached."""
-        self.count = 0 if taught else self.count + 1
+    def should_stop(self, progress: bool) -> bool:
+        """Note whether an iteration made progress. True once the limit is reached."""
+        self.count = 0 if progress else self.count + 1
         return self.count >= self.limit
 
     def error(self, failures: Mapping[str, str], silent: Sequence[str] = ()) -> TrainingError:

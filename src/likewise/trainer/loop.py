@@ -55,17 +55,18 @@ def train(
         session.check_finite(iteration)
 
         last = iteration == recipe.run.iterations
-        looks = {}
+        evaluation = {}
         if session.evaluates_after(iteration):  # a signal puts it off until the run is resumed
             with clock.phase("evaluation"):
-                looks = session.evaluate(iteration, never if last else stop) or {}
-        recorder.iteration(iteration, tasks, scores, credit, plan, {**update, **looks}, clock)
+                evaluation = session.evaluate(iteration, never if last else stop) or {}
+        recorder.iteration(iteration, tasks, scores, credit, plan, {**update, **evaluation}, clock)
         session.iteration = iteration
         stopped = processes.any(stop())
-        hopeless = session.patience.ends(metrics.taught(update))
-        if looks or stopped or hopeless or last or iteration % recipe.run.checkpoints.every == 0:
-            session.save(iteration, session.gain(looks))
-        if hopeless:
+        stalled = session.patience.should_stop(metrics.made_progress(update))
+        due = last or iteration % recipe.run.checkpoints.every == 0
+        if evaluation or stopped or stalled or due:
+            session.save(iteration, session.gain(evaluation))
+        if stalled:
             raise session.patience.error(scores.problems, scores.silent(list(recipe.rewards)))
         if stopped:
             break
@@ -80,12 +81,12 @@ def _evaluate_start(session: Session, recorder: Recorder, stop: Stop) -> bool:
     iteration = session.iteration
     if not session.owes_evaluation:
         return True
-    looks = session.evaluate(iteration, stop)
-    if looks is None:
+    evaluation = session.evaluate(iteration, stop)
+    if evaluation is None:
         return False
     if iteration == 0:
-        recorder.base(looks)
+        recorder.base(evaluation)
     else:
-        recorder.late_evaluation(iteration, looks)
-        session.save(iteration, session.gain(looks))
+        recorder.late_evaluation(iteration, evaluation)
+        session.save(iteration, session.gain(evaluation))
     return True

@@ -132,7 +132,7 @@ def update_numbers(
     }
 
 
-def taught(update: Numbers) -> bool:
+def made_progress(update: Numbers) -> bool:
     """Whether any optimiser step of the iteration moved the weights."""
     return (update["update/skipped"] or 0) < (update["update/steps"] or 0)
 

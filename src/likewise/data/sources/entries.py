@@ -1,7 +1,7 @@
-"""Rows of a data set before their images are opened, and what can be wrong with one.
+"""Rows of a dataset before their images are opened, and what can be wrong with one.
 
 A source is an index of rows. It tells quickly what a row asks for and where its images are, so
-that data sets need not fit in memory.
+that datasets need not fit in memory.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Entry:
 
 
 class Source(Protocol):
-    """The rows of a data set, in an order of their own that never changes. Pickles small.
+    """The rows of a dataset, in an order of their own that never changes. Pickles small.
 
     Attributes:
         notes: What was left out on purpose, for people.
@@ -139,9 +139,9 @@ class Source(Protocol):
 
 
 def inside(root: str, name: str) -> str:
-    """The absolute path of a file that a data set names, relative to its root.
+    """The absolute path of a file that a dataset names, relative to its root.
 
-    Only names count: what a link in the data set points to may be anywhere.
+    Only names count: what a link in the dataset points to may be anywhere.
 
     Raises:
         DamageError: it leads out of `root`, which must be absolute and normal.

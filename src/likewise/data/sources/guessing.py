@@ -1,4 +1,4 @@
-"""Which kind of data set lies at a path, from the names of files."""
+"""Which kind of dataset lies at a path, from the names of files."""
 
 from __future__ import annotations
 

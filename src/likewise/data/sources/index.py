@@ -1,4 +1,4 @@
-"""Which rows of a data set are for training, which for evaluation, and which are bad.
+"""Which rows of a dataset are for training, which for evaluation, and which are bad.
 
 No image is opened: paths, texts and types are looked at, and whether files exist.
 """
@@ -67,7 +67,7 @@ def index_rows(source: Source, held_out: int | None, examples: int = 3) -> Index
     """Look at every row.
 
     Whether a row is held out follows from its subject's name (or family's) alone, so that a growing
-    data set keeps its split; but of two or more families, at least one is on either side.
+    dataset keeps its split; but of two or more families, at least one is on either side.
 
     Args:
         held_out: One in so many families; None for none.

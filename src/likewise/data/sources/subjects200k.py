@@ -1,6 +1,6 @@
 """Subjects200K (Tan et al., arXiv:2411.15098): pairs of generated images of one object.
 
-The published data set (Hugging Face, Yuanshi/Subjects200K) is ``data/train-*.parquet`` with
+The published dataset (Hugging Face, Yuanshi/Subjects200K) is ``data/train-*.parquet`` with
 
     image               {bytes, path}: both images side by side, 1056×528 pixels
     description         {item, description_0, description_1, category, description_valid}
@@ -10,7 +10,7 @@ The published data set (Hugging Face, Yuanshi/Subjects200K) is ``data/train-*.pa
 Its card recommends pairs with all three ratings 5. Halves are cut as OminiControl's own training
 does (src/train/data.py of github.com/Yuanshi9815/OminiControl): with padding p and side s,
 from (p, p) and from (s + 2p, p); p = 8 there. description_0 is of the left one. `collection_3`, a
-data set of its own with sides of 1024, is cut with padding 0 by others who use it.
+dataset of its own with sides of 1024, is cut with padding 0 by others who use it.
 
 Each half makes a task: its description, conditioned by the other half; the half itself is held
 out. Pairs about an item of the same name, however it is written, are held out together.

@@ -1,6 +1,6 @@
 """Embeddings on disk, by content: what was encoded once need not be encoded again.
 
-A second run, or the second epoch of a data set, then needs no text encoder.
+A second run, or the second epoch of a dataset, then needs no text encoder.
 """
 
 from __future__ import annotations

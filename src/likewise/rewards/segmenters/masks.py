@@ -32,7 +32,7 @@ class Segmenter(Protocol):
 
         Args:
             images: B RGB images, of any sizes.
-            class_names: B plain names ("dog"), or "" where a data set gives none; a segmenter of
+            class_names: B plain names ("dog"), or "" where a dataset gives none; a segmenter of
                 whatever stands out ignores them.
 
         Returns:

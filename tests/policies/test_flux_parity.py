@@ -115,6 +115,15 @@ def test_batched_cfg_equals_two_forwards(make_policy, task) -> None:
     assert difference.abs().max() < 1e-5
 
 
+def test_guidance_is_refused_by_a_model_without_that_input(make_policy) -> None:
+    make_policy(guidance=3.5)  # the default, which nobody chose
+    for guidance in (0.0, 1.0, 3.6):
+        with pytest.raises(
+            ValueError, match=rf"policy\.guidance {guidance:g} has no effect on this"
+        ):
+            make_policy(guidance=guidance)
+
+
 def test_guidance_and_cfg_change_the_velocity(make_policy, task) -> None:
     def velocity(**options: Any) -> Tensor:
         policy = make_policy(guidance_embeds=True, **options)
@@ -132,7 +141,7 @@ def test_a_saved_directory_draws_the_same(make_policy, task, tmp_path: Path) -> 
     loaded = FluxKontextPolicy.from_pretrained(tmp_path, height=16, width=24, max_sequence_length=8)
     assert torch.equal(drawn(policy, task()), drawn(loaded, task()))
     half = FluxKontextPolicy.from_pretrained(
-        tmp_path, dtype=torch.bfloat16, height=16, width=24, guidance=1.0
+        tmp_path, dtype=torch.bfloat16, height=16, width=24, true_cfg_scale=2.0
     )
     assert half.dtype == half.pipeline.vae.dtype == torch.bfloat16
 

@@ -64,7 +64,7 @@ class Flux(Guided):
 
     max_sequence_length: LongText = Field(512, description="T5 tokens")
     guidance: float = Field(
-        3.5, ge=0, le=1e3, description="embedded guidance, where the model takes it"
+        3.5, ge=0, le=1e3, description="embedded guidance; others are refused without that input"
     )
 
 

@@ -16,6 +16,7 @@ from likewise.policies.common.rows import Row, Tensors, stacked
 from likewise.policies.flux.tokens import Grid, pack, pipeline_sigmas, position_ids, unpack
 
 LONGEST_TEXT = 512  # T5 tokens, FLUX's limit
+USUAL_GUIDANCE = 3.5  # FLUX.1-dev's
 
 
 class FluxPolicy(PipelinePolicy):
@@ -29,11 +30,11 @@ class FluxPolicy(PipelinePolicy):
         height, width: Of the images to draw, pixels; multiples of 2 · VAE scale (16 for FLUX.1).
         max_sequence_length: T5 tokens, 1–512. Padding counts in FLUX: use what the model was
             trained with.
-        guidance: Embedded guidance; ignored by models without guidance embedding.
+        guidance: Embedded guidance, of models that have an input for it.
         common: See :class:`PipelinePolicy`.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a number is out of its range, or the model has no input for this guidance.
     """
 
     lora_layout = "flux"
@@ -52,12 +53,17 @@ class FluxPolicy(PipelinePolicy):
         width: int,
         max_sequence_length: int = LONGEST_TEXT,
         *,
-        guidance: float = 3.5,
+        guidance: float = USUAL_GUIDANCE,
         **common: Any,
     ) -> None:
         multiple = 2 * pipeline.vae_scale_factor
         check_size(height, width, multiple)
         check_text_length(max_sequence_length, LONGEST_TEXT)
+        if not pipeline.transformer.config.guidance_embeds and guidance != USUAL_GUIDANCE:
+            raise ValueError(
+                f"policy.guidance {guidance:g} has no effect on this model, which has no input for "
+                "embedded guidance: leave it out (policy.true_cfg_scale guides any model)"
+            )
         super().__init__(pipeline, **common)
         self.multiple = multiple
         self.grid: Grid = (height // multiple, width // multiple)

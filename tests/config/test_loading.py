@@ -421,6 +421,12 @@ def test_strings_survive_and_other_readers_agree(text: str) -> None:
     assert parse(written, "test")["same"] == [[1.0, 1e-6]] * 2
 
 
+def test_a_long_path_is_written_in_one_line() -> None:
+    path = "/home/somebody/" + "a folder with blanks/" * 20 + "my photos #2"
+    written = dump({"path": path})
+    assert written.count("\n") == 1 and path in written and parse(written, "x") == {"path": path}
+
+
 def test_to_yaml_is_complete_and_in_order() -> None:
     recipe = load_recipe("stickers-gdpo", ["description='1e3'"])
     content = yaml.safe_load(to_yaml(recipe))

@@ -10,6 +10,7 @@ with them a short text can stand for an endless structure, and recipes have `ext
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from typing import Any
 
@@ -113,7 +114,16 @@ def parse_value(text: str, label: str) -> Any:
 
 
 def dump(value: Any) -> str:
-    """YAML in the order of `value`; :func:`parse` gives it back, with tuples as lists."""
+    """YAML in the order of `value`; :func:`parse` gives it back, with tuples as lists.
+
+    Texts without line breaks are in one line however long they are, so that paths can be searched
+    for.
+    """
     return yaml.dump(
-        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=False,
+        width=math.inf,
     )

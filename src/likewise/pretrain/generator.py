@@ -31,7 +31,7 @@ from likewise.seeding import numpy_rng
 
 SETTINGS = FitSettings(
     name="generator",
-    steps=7800,
+    steps=22_800,
     batch_size=32,
     learning_rate=1.5e-3,
     muon_rate=3e-3,

@@ -68,10 +68,10 @@ def _card(model: str, stages: list[str], work: Path, numbers: Numbers) -> str:
     lines += ["| part | data | command | steps × batch | time |", "|---|---|---|---|---|"]
     for name in stages:
         stage = STAGES[name]
-        steps = f"{stage.settings.steps:,} × {stage.settings.batch_size}"
         command = _COMMANDS.get(name, f"likewise pretrain {name}")
-        time = _training_time(work / name / "metrics.jsonl")
-        lines.append(f"| {name} | {stage.about} | `{command}` | {steps} | {time} |")
+        steps, time = _effort(work / name / "metrics.jsonl", stage.settings.steps)
+        batch = stage.settings.batch_size
+        lines.append(f"| {name} | {stage.about} | `{command}` | {steps:,} × {batch} | {time} |")
     lines += [
         "",
         f"Hardware: {_hardware()}. Only the {len(training_subjects())} training stickers were "
@@ -104,13 +104,13 @@ def _bench_table(numbers: Numbers) -> list[str]:
     return [*lines, "", BENCH_LEGEND]
 
 
-def _training_time(log: Path) -> str:
-    """Minutes of training, from the speeds that the loop logged; they leave pauses out."""
+def _effort(log: Path, planned: int) -> tuple[int, str]:
+    """Steps and minutes of training, from what the loop logged; pauses are left out."""
     if not log.exists():
-        return "not logged"
+        return planned, "not logged"
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     seconds = sum(row["samples"] / row["samples_per_second"] for row in rows)
-    return f"{seconds / 60:.0f} min"
+    return rows[-1]["step"], f"{seconds / 60:.0f} min"
 
 
 def _hardware() -> str:

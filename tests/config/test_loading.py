@@ -432,7 +432,7 @@ def test_to_yaml_is_complete_and_in_order() -> None:
     content = yaml.safe_load(to_yaml(recipe))
     assert list(content) == list(Recipe.model_fields)
     assert list(content["rollout"]) == list(type(recipe.rollout).model_fields)
-    assert content["run"]["checkpoints"]["every"] == 8
+    assert content["run"]["checkpoints"]["every"] == 16
 
 
 # --- nothing is changed, nothing heavy is loaded -------------------------------------------------

@@ -107,4 +107,4 @@ def test_without_groups_a_group_reward_is_missing() -> None:
 def test_evaluations_of_single_images_leave_group_rewards_out() -> None:
     rewards = {"odd": Oddity(), "red": Red()}
     assert list(single_rewards(rewards)) == ["red"]
-    assert list(beside_evaluators(rewards, {"eye": Red()})) == ["red", "evaluator-eye"]
+    assert list(beside_evaluators(rewards, {"eye": Red()})) == ["red", "evaluator/eye"]

@@ -18,6 +18,7 @@ from likewise.config.layers import apply, parse_override
 from likewise.config.policies import Custom, SdIpAdapter
 from likewise.config.recipe import Recipe
 from likewise.config.rewards import Remote, Reward, VlmJudge
+from likewise.config.rollout import RandomSteps
 from likewise.devices import dtype_of
 from likewise.footprint import remedies
 from likewise.footprint.meta import add_ip_adapter, weightless_encoder, weightless_pipeline
@@ -88,8 +89,9 @@ class Planner:
         unpacking = 0
         if settings.quantization is not None:
             unpacking = working_copy(denoiser, traced.policy.dtype)
-        plain = traced.at("update", rows) + unpacking
-        checkpointed = traced.at("checkpointed", rows) + unpacking
+        learned = update_batch(recipe)
+        plain = traced.at("update", learned) + unpacking
+        checkpointed = traced.at("checkpointed", learned) + unpacking
         rewards = self._reward_bytes(recipe)
         sizes = parts(traced.policy)
         frozen = sizes.pop(traced.policy.denoiser_name)
@@ -208,6 +210,15 @@ def micro_batch(recipe: Recipe) -> int:
     """Images that the busiest process works on at a time."""
     share = plan_of(recipe).busiest.images // recipe.optimizer.updates_per_iteration
     return max(1, min(recipe.rollout.micro_batch, share))
+
+
+def update_batch(recipe: Recipe) -> int:
+    """Most latents of a forward with gradient: a group is one where its samples still are."""
+    settings = recipe.rollout
+    only_shared = settings.shared_noise and trained_steps(settings) == 1
+    if only_shared and not isinstance(settings.trained, RandomSteps):
+        return min(micro_batch(recipe), plan_of(recipe).busiest.tasks)
+    return micro_batch(recipe)
 
 
 def reference_sizes(recipe: Recipe) -> list[Size]:

@@ -30,7 +30,7 @@ def stock(policy: FluxKontextPolicy, task: Task, steps: int, seed: int) -> Tenso
 
 
 def save(folder: Path) -> list[str]:
-    tiny.tiny_pipeline().save_pretrained(folder / "pipeline")
+    tiny.tiny_pipeline(guidance_embeds=True).save_pretrained(folder / "pipeline")
     return [
         f"policy.model={folder / 'pipeline'}",
         f"policy.height={tiny.HEIGHT_PIXELS}",

@@ -284,9 +284,30 @@ def test_models_are_read_through_one_package() -> None:
     assert_kept_everywhere(reads)
 
 
+# safetensors makes files that only their owner may read, and its errors name no file: both are
+# mended in `likewise.tensors`. Pools are read by nobody but the training that makes them.
+WEIGHT_WRITERS = {"likewise.tensors", "likewise.pretrain.pool"}
+WRITING = {"save_file", "serialize_file", "save_pretrained"}
+
+
+def writes(module: str, source: str) -> Iterator[str]:
+    """Calls in `module` that write weights, though it is none of `WEIGHT_WRITERS`."""
+    own = "from likewise.tensors import" in source
+    for call, name in calls(source):
+        allowed = module in WEIGHT_WRITERS or (own and name == "save_pretrained")
+        if name.rpartition(".")[2] in WRITING and not allowed:
+            yield f"{module}:{call.lineno} calls {name}"
+
+
+def test_weights_are_written_in_one_place() -> None:
+    assert_kept_everywhere(writes)
+
+
 @pytest.mark.parametrize(
     ("rule", "source"),
     [
+        (writes, "save_file(tensors, file)"),
+        (writes, "model.to('cpu').save_pretrained(folder)"),
         (unpickling, "import pickle"),
         (unpickling, "def late():\n    from joblib import load"),
         (unpickling, "torch.load(file)"),
@@ -306,6 +327,7 @@ def test_a_planted_violation_is_listed(
         (unpickling, "rewards.x", "torch.load(file, weights_only=True)"),
         (unpickling, "rewards.x", "np.load(file, allow_pickle=False)"),
         (opening, "images", "Image.open(file)"),
+        (writes, "tensors", "model.save_pretrained(folder)"),
     ],
 )
 def test_what_is_allowed_is_not_listed(

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -70,6 +71,16 @@ def is_finite(tensor: Tensor) -> bool:
         return True
     # Both are NaN if any value is. Much faster than isfinite(), which makes a tensor as large.
     return all(bool(end.isfinite()) for end in torch.aminmax(tensor.detach()))
+
+
+def save_pretrained(model: Any, folder: Path, **options: Any) -> None:
+    """Write a model, pipeline, tokenizer or processor of diffusers or transformers to `folder`.
+
+    Raises:
+        OSError: it cannot be written, or the disk is full; the message names the folder.
+    """
+    with writing(folder):
+        model.save_pretrained(folder, **options)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from likewise.pretrain.samples import (
 from likewise.pretrain.views import degrade, random_look_in, relight
 from likewise.rewards.evaluators import IdentityEvaluator, PromptEvaluator
 from likewise.seeding import derive_seed, numpy_rng
+from likewise.tensors import save_pretrained
 
 IDENTITY_SETTINGS = FitSettings(
     name="evaluator-identity",
@@ -42,6 +43,7 @@ IDENTITY_SETTINGS = FitSettings(
     ema_decay=0.99,
     bf16=False,
 )
+
 PROMPT_SETTINGS = FitSettings(
     name="evaluator-prompt",
     steps=800,
@@ -104,8 +106,8 @@ def train_prompt(place: FitPlace, target: Path, settings: FitSettings = PROMPT_S
 
 
 def _save(model: ResNetModel | ResNetForImageClassification, target: Path) -> bool:
-    model.to("cpu", memory_format=torch.contiguous_format).save_pretrained(target)
-    image_processor().save_pretrained(target)
+    save_pretrained(model.to("cpu", memory_format=torch.contiguous_format), target)
+    save_pretrained(image_processor(), target)
     return True
 
 

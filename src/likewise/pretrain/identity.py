@@ -27,6 +27,7 @@ from likewise.pretrain.samples import draw, random_look, random_subject, random_
 from likewise.pretrain.views import degrade, random_crop, random_look_in, relight
 from likewise.rewards.dino import DinoReward
 from likewise.seeding import numpy_rng
+from likewise.tensors import save_pretrained
 
 SETTINGS = FitSettings(
     name="identity",
@@ -37,6 +38,7 @@ SETTINGS = FitSettings(
     ema_decay=0.99,
     bf16=True,
 )
+
 PAIR_SHARE = 0.5  # of samples show one individual in two scenes; the others are two views
 TEMPERATURE = 0.15  # lower: same-subject cosines nearer to 1, other subjects further apart
 
@@ -62,8 +64,8 @@ def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bo
     start_from(model, place.warm_start and place.warm_start / "nano-dinov2")
     if not fit(model, identity_sample, lambda batch, _: _loss(model, batch), settings, place):
         return False
-    model.to("cpu").save_pretrained(target)
-    image_processor().save_pretrained(target)
+    save_pretrained(model.to("cpu"), target)
+    save_pretrained(image_processor(), target)
     return True
 
 

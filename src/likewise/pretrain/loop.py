@@ -15,12 +15,13 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from rich.console import Console
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
+from likewise import tensors as tensor_files
+from likewise.records.atomic import write_atomically
 from likewise.seeding import derive_seed
 
 Batch = Mapping[str, Tensor]
@@ -282,7 +283,7 @@ class _Progress:
         if self.log.exists():
             lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if json.loads(line)["step"] <= step]
-            self.log.write_text("".join(kept), encoding="utf-8")
+            write_atomically(self.log, "".join(kept))
 
     def _write(self, step: int) -> None:
         means = {key: float(value) / self.window for key, value in self.totals.items()}
@@ -332,7 +333,7 @@ def save_state(
     # Tied weights share memory, which safetensors refuses: store independent copies.
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
     temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata={"step": str(step)})
+    tensor_files.save(tensors, temporary, {"step": str(step)})
     os.replace(temporary, path)
 
 

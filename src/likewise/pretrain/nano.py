@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from likewise.policies.flux.tokens import position_ids
+from likewise.tensors import save_pretrained
 
 LATENT_CHANNELS = 8
 TOKEN_CHANNELS = LATENT_CHANNELS * 4  # FLUX packs 2×2 latents into one token
@@ -101,7 +102,7 @@ def kept_clip_tokenizer(
     """
     if not (folder / "tokenizer.json").exists():
         new = CLIPTokenizer.from_pretrained(start) if start else build_clip_tokenizer(corpus)
-        new.save_pretrained(folder)
+        save_pretrained(new, folder)
     return CLIPTokenizer.from_pretrained(folder)
 
 
@@ -162,7 +163,7 @@ def kept_t5_tokenizer(
     """As :func:`kept_clip_tokenizer`."""
     if not (folder / "tokenizer.json").exists():
         new = T5TokenizerFast.from_pretrained(start) if start else build_t5_tokenizer(corpus)
-        new.save_pretrained(folder)
+        save_pretrained(new, folder)
     return T5TokenizerFast.from_pretrained(folder)
 
 
@@ -286,4 +287,4 @@ def save_pipeline(
         tokenizer_2=t5,
         transformer=generator.transformer,
     )
-    pipeline.to("cpu", torch.float32).save_pretrained(target, safe_serialization=True)
+    save_pretrained(pipeline.to("cpu", torch.float32), target, safe_serialization=True)

@@ -37,6 +37,7 @@ from likewise.pretrain.samples import (
 from likewise.pretrain.views import degrade, relight
 from likewise.rewards.clip import ClipReward
 from likewise.seeding import numpy_rng
+from likewise.tensors import save_pretrained
 
 SETTINGS = FitSettings(
     name="prompt",
@@ -47,6 +48,7 @@ SETTINGS = FitSettings(
     ema_decay=0.995,
     bf16=True,
 )
+
 NEGATIVES = 3  # per image in training
 OTHER_NAME_SHARE = 0.4  # how often the choices call the subject something else, or "thing"
 READ_OUT_SCALE = 10.0  # unit vectors are too short for a linear read-out
@@ -101,8 +103,8 @@ def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bo
     model, samples = PromptTrainee(clip), PromptSamples(tokenizer)
     if not fit(model, samples, lambda batch, _: _loss(model, batch), settings, place):
         return False
-    model.clip.to("cpu").save_pretrained(target)
-    processor(tokenizer).save_pretrained(target)
+    save_pretrained(model.clip.to("cpu"), target)
+    save_pretrained(processor(tokenizer), target)
     return True
 
 

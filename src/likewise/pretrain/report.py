@@ -28,6 +28,7 @@ from likewise.pretrain.gallery import draw_gallery
 from likewise.pretrain.sampling import generate, load_pipeline
 from likewise.protocols import Reward
 from likewise.quiet import hide_file_bars
+from likewise.records.atomic import write_atomically
 from likewise.rewards.clip import ClipReward
 from likewise.rewards.dino import DinoReward
 from likewise.rewards.evaluators import IdentityEvaluator, PromptEvaluator
@@ -69,7 +70,7 @@ def measure(models: Path, out: Path, device: str = "cpu") -> Numbers:
         "prompt evaluator": evaluators.prompt_quality(models / "evaluator-prompt"),
     }
     numbers |= _bench(models, out, device)
-    (out / "report.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    write_atomically(out / "report.json", json.dumps(numbers, indent=1) + "\n")
     return numbers
 
 

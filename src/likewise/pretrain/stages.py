@@ -9,6 +9,7 @@ from pathlib import Path
 from likewise.pretrain import evaluators, generator, identity, prompt, vae
 from likewise.pretrain.loop import FitPlace, FitSettings
 from likewise.quiet import hide_file_bars
+from likewise.records.locks import exclusive
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,18 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 def run_stage(name: str, place: FitPlace, places: Places, settings: FitSettings) -> bool:
-    """Train one stage; False if its time ran out before it finished."""
+    """Train one stage; False if its time ran out before it finished.
+
+    Raises:
+        ValueError: another process trains in its folder.
+    """
+
+    def busy(process: str) -> ValueError:
+        return ValueError(f"{place.folder} is in use: process {process} trains there")
+
     hide_file_bars()
     stage = STAGES[name]
     target = places.models / stage.model if stage.model else places.work / name / "model"
-    return stage.train(place, places, target, settings)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(place.folder / ".lock", busy):
+        return stage.train(place, places, target, settings)

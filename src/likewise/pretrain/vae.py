@@ -14,10 +14,12 @@ from torch.nn import functional as F
 from likewise.pretrain import nano
 from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
 from likewise.pretrain.samples import vae_sample
+from likewise.tensors import save_pretrained
 
 SETTINGS = FitSettings(
     name="vae", steps=2200, batch_size=16, learning_rate=2e-3, weight_decay=0.0, ema_decay=0.995
 )
+
 SUBJECT_WEIGHT = 3.0  # extra weight of pixels that show the subject: its marks are small
 KL_WEIGHT = 1e-4  # pulls latents towards unit scale and smoothness, at little cost in sharpness
 STATISTICS_SAMPLES = 1024
@@ -32,7 +34,7 @@ def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bo
         return False
     shift, scale = _latent_statistics(vae, place.device)
     vae.register_to_config(shift_factor=shift, scaling_factor=scale)
-    vae.to("cpu", memory_format=torch.contiguous_format).save_pretrained(target)
+    save_pretrained(vae.to("cpu", memory_format=torch.contiguous_format), target)
     return True
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.pretrained.models import load_model
-from likewise.tensors import writing
+from likewise.tensors import save_pretrained
 
 
 class FullTuning:
@@ -30,8 +30,7 @@ class FullTuning:
 
     def save(self, folder: Path, pipeline_class: Any) -> None:
         """Write the denoiser as diffusers does (safetensors), into a sub-folder."""
-        with writing(folder / self.name):
-            self.denoiser.save_pretrained(folder / self.name)
+        save_pretrained(self.denoiser, folder / self.name)
 
     def load(self, folder: Path) -> None:
         """Fill the denoiser in place from `folder`.

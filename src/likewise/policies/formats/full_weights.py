@@ -8,7 +8,7 @@ import torch
 
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.pretrained.models import load_model
-from likewise.tensors import writing
+from likewise.tensors import save_pretrained
 
 
 class FullWeightsExport:
@@ -20,8 +20,7 @@ class FullWeightsExport:
         self.denoiser = policy.denoiser
 
     def write(self, out: Path) -> None:
-        with writing(out):
-            self.denoiser.save_pretrained(out)
+        save_pretrained(self.denoiser, out)
 
     def read(self, out: Path) -> float:
         saved = load_model(type(self.denoiser), out, dtype=torch.float32).state_dict()

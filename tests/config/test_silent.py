@@ -60,6 +60,23 @@ def test_no_field_takes_a_number_that_is_no_number() -> None:
     assert LARGEST < 3e38
 
 
+WHOLE = [
+    file
+    for file in sorted((SOURCE / "config" / "recipes").glob("*.yaml"))
+    if "extends:" not in file.read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("file", WHOLE, ids=lambda file: file.stem)
+def test_a_recipe_says_where_the_final_stage_has_no_step(file: Path) -> None:
+    """Its level is at the default there, which is never refused."""
+    rollout = load_recipe(file).rollout
+    trained = range(rollout.num_steps - rollout.deterministic_tail)
+    in_stage = [step for step in trained if step >= 0.88 * rollout.num_steps]
+    (line,) = [line for line in file.read_text("utf-8").splitlines() if " final: " in line]
+    assert ("no trained step" in line) == (not in_stage)
+
+
 CONSTANT = "credit.time_weights.kind=constant"
 ONE_SIDE = ["rewards.identity={kind: clip, side: prompt}", "credit.shaping.kind=none"]
 DDIM = ["rollout.transition=ddim", "rollout.noise_level=1", "policy.kind=sd-ip-adapter"]

@@ -19,6 +19,8 @@ HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)?$", re.MULTILINE)
 CITED_PAGE = re.compile(r"(?<![\w/.-])(docs/[\w/-]+\.md)")
 CITED_SECTION = re.compile(r"(?<![\w/])(?:docs/)?([\w-]+\.md)[\s\"'#`]*§\s*(\d+)")
 BARE_SECTION = re.compile(r"\b(?!md\b)[A-Z]{3,} §")  # of a file that is not part of the project
+# A file or folder in backticks, perhaps with stars in its name.
+NAMED = re.compile(r"`((?:[\w*]+/)*[\w*]+(?:\.py|/))`")
 
 
 def anchors(text: str) -> set[str]:
@@ -96,6 +98,19 @@ def test_every_page_is_in_the_index_and_on_the_site() -> None:
     site = (ROOT / "zensical.toml").read_text(encoding="utf-8")
     assert pages - {"README.md"} - set(LINK.findall(index)) == set()
     assert pages - set(re.findall(r'"([\w-]+\.md)"', site)) == set()
+
+
+def test_files_of_tests_that_are_named_exist() -> None:
+    """In `tests/README.md` as seen from there, in the documentation with ``tests/`` in front."""
+    named = {
+        (document, name.removeprefix("tests/"))
+        for document in DOCUMENTS
+        for name in NAMED.findall(document.read_text(encoding="utf-8"))
+        if document.parent.name == "tests" or name.startswith("tests/")
+        if document.name != "extending.md"  # which says what to write
+    }
+    assert len(named) > 40
+    assert [one for one in named if not list((ROOT / "tests").glob(one[1]))] == []
 
 
 def test_a_broken_link_or_citation_is_found(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the package imports is what `pyproject.toml` declares, in versions that are recent enough."""
+"""What is imported is what `pyproject.toml` declares, in versions that are recent enough."""
 
 from __future__ import annotations
 

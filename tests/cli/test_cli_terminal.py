@@ -35,7 +35,8 @@ SLOW = [
     (["export", "RUN", "--out=lora.safetensors"], "lora.safetensors: "),
     (
         ["attribute", "RUN", "--tasks=2", "--resamples=2", "--out=shares.json"],
-        f"{TABLE}|all numbers: |$|as a recipe's |credit:|no measured time weights",
+        f"{TABLE}|(reward|evaluator)/.* (is decided|never varies)|all numbers: |$|as a recipe's "
+        "|credit:|no measured time weights",
     ),
     (["train", *TINY, "--dry-run"], ".*"),
     (

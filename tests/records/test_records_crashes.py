@@ -81,11 +81,16 @@ def newest_without_a_warning(folder: Path) -> tuple[Checkpoint, str]:
 def test_kill_at_random_moments(tmp_path: Path) -> None:
     generator = random.Random(0)
     reported = (0, 0)
+    errors = tmp_path.with_suffix(".txt")
     for _ in range(5):
         command = [sys.executable, "-c", SAVE + SAVE_ON_AND_ON, str(tmp_path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        with (
+            errors.open("w") as stderr,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as child,
+        ):
             assert child.stdout is not None
             lines = [child.stdout.readline()]
+            assert lines[0], errors.read_text()
             time.sleep(generator.uniform(0.01, 0.15))
             child.kill()
             lines += child.stdout.readlines()
@@ -99,6 +104,19 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
         assert len((found.folder / "big").read_bytes()) == 320_000
     CheckpointStore(tmp_path, keep=2).save(iteration, lambda folder: None)
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".old") or name[0] == "."]
+
+
+def test_a_crash_between_two_renames_leaves_no_odd_name(tmp_path: Path) -> None:
+    """However slowly the store goes on from there: the next save gives the old name back."""
+    store = CheckpointStore(tmp_path, keep=2)
+    for iteration in (1, 2):
+        store.save(iteration, lambda folder: None, score=-iteration)
+        folder = tmp_path / f"iteration-{iteration:06d}"
+        folder.rename(folder.with_name(f"{folder.name}.old"))  # its successor never came
+        found = store.newest()
+        assert found is not None and found.iteration == iteration
+    store.save(3, lambda folder: None, score=-3.0)
+    assert sorted(os.listdir(tmp_path)) == [f"iteration-00000{n}" for n in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("others", [0, 3])

@@ -77,6 +77,7 @@ class CheckpointStore:
             raise ValueError(f"iteration must not be negative: {iteration}")
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
+        self._rename_back()
         temporary = self.folder / f"{TEMPORARY}{iteration}-{os.getpid()}"
         temporary.mkdir()
         try:
@@ -153,6 +154,13 @@ class CheckpointStore:
         fsync_path(self.folder)
         fsync_path(self.folder.parent)  # the first save created the folder
         return target
+
+    def _rename_back(self) -> None:
+        """Give checkpoints whose replacement a crash prevented their own name again."""
+        for _, folder in self._listed():
+            own = folder.with_name(folder.name.removesuffix(REPLACED))
+            if own != folder and not own.exists():
+                os.rename(folder, own)
 
     def _make_way(self, target: Path, iteration: int) -> None:
         """A folder cannot be replaced in one step: until its successor is there, it stays."""

@@ -74,3 +74,35 @@ def test_a_model_whose_config_breaks_its_first_forward(words: list[str], tmp_pat
     assert result.exit_code == 2, result.output
     assert "/model/transformer/config.json: what it describes fails" in said(result)
     assert "Traceback" not in result.output and not out.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["report", "{run}", "--out", "{out}.html"],
+        ["evaluate", "{run}"],
+        ["attribute", "{run}"],
+        ["export", "{run}"],
+        [*DRAW, "--adapter", "{run}"],
+        ["train", "--resume", "{run}"],
+        ["train", "--extend", "{run}", "run.iterations=9"],
+    ],
+    ids=lambda words: words[0] + words[1].strip("{}"),
+)
+def test_a_run_with_a_setting_that_is_refused_by_now(
+    words: list[str | Path], finished_run: Path, tmp_path: Path
+) -> None:
+    """File, field and remedy in one line; what was said when it was accepted does not matter."""
+    folder = tmp_path / "old"
+    shutil.copytree(finished_run, folder)
+    recipe = folder / "recipe.yaml"
+    text = recipe.read_text("utf-8")
+    changed = text.replace("negative_prompt: ''", "negative_prompt: blurry")
+    assert changed != text
+    recipe.write_text(changed, "utf-8")
+    filled = [str(word).format(run=folder, out=tmp_path / "out") for word in words]
+    result = run(*filled)
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.stderr.splitlines() if "error: " in line]
+    assert len(lines) == 1 and str(recipe) in lines[0]
+    assert "policy.negative_prompt has no effect" in lines[0] and "leave it out" in lines[0]

@@ -8,7 +8,7 @@ What the claim can mean, measured on this configuration in float32:
 - Gradients then agree to 1e-6 of their norm, and so do Adam's first moments.
 - Adam divides by the size of each gradient, so elements whose gradient is close to rounding move
   by different parts of a learning rate: weights agree to 1e-3 of it at the worst element (below
-  1e-6 at the learning rate here), and to 2e-5 of the way that they went altogether.
+  5e-6 at the learning rate here), and to 2e-5 of the way that they went altogether.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def assert_same(one: Path, other: Path) -> None:
     weights, their_twins = flat(one, "lora_B.weight"), flat(other, "lora_B.weight")  # from 0 on
     assert weights.abs().max() > RATE
     assert (weights - their_twins).norm() < 1e-4 * weights.norm()
-    assert (weights - their_twins).abs().max() < 1e-6
+    # Adam's first steps divide rounding errors of small gradients by those gradients.
+    assert (weights - their_twins).abs().max() < 5e-3 * RATE
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 5])

@@ -7,8 +7,8 @@ What the claim can mean, measured on this configuration in float32:
   property of pixels and not of splits, so the rewards here are too coarse to notice.
 - Gradients then agree to 1e-6 of their norm, and so do Adam's first moments.
 - Adam divides by the size of each gradient, so elements whose gradient is close to rounding move
-  by different parts of a learning rate: weights agree to 1e-3 of it at the worst element (below
-  5e-6 at the learning rate here), and to 2e-5 of the way that they went altogether.
+  by different parts of a learning rate: weights agree to 5e-3 of it at the worst element (below
+  2.5e-6 at the learning rate here), and to 2e-5 of the way that they went altogether.
 """
 
 from __future__ import annotations

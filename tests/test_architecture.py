@@ -286,7 +286,7 @@ def test_models_are_read_through_one_package() -> None:
 
 # safetensors makes files that only their owner may read, and its errors name no file: both are
 # mended in `likewise.tensors`. Pools are read by nobody but the training that makes them.
-WEIGHT_WRITERS = {"likewise.tensors", "likewise.pretrain.pool"}
+WEIGHT_WRITERS = {"likewise.tensors"}
 WRITING = {"save_file", "serialize_file", "save_pretrained"}
 
 

@@ -1,6 +1,6 @@
 """Who gets credit for what: raw rewards → z per group → advantages A[b, t] (docs/method.md §2).
 
-A reward that is missing (failed evaluator, timeout, NaN) is *missing*, never 0. How that is
+A reward that is missing (failed reward model, timeout, NaN) is *missing*, never 0. How that is
 carried, for rewards that are credited (diagnostics never come here):
 
 1. :func:`complete` says which samples have every reward. A sample that lacks one is left out

@@ -87,7 +87,7 @@ def clipped_loss(
 
         loss  = mean( max(−A·ratio, −A·clip(ratio, 1 − ε, 1 + ε)) )
 
-    At ratio 1 the loss is −mean(A). Members with A = 0 (missing rewards) count in the mean, so
+    At ratio 1 the loss is −mean(A). Samples with A = 0 (missing rewards) count in the mean, so
     that the loss of a batch is the mean of its equal parts' losses.
 
     Args:

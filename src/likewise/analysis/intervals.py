@@ -7,7 +7,7 @@ draws have a fixed seed, so that equal numbers give equal intervals.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,16 +73,7 @@ def ratio_interval(
     The interval of :func:`cluster_bootstrap`, for any ratio of sums; a ratio whose denominator is
     0 counts as 0.
     """
-    drawn = stats.bootstrap(
-        (parts, wholes),
-        sums_ratio,
-        paired=True,
-        n_resamples=resamples,
-        confidence_level=_widened(len(parts)),
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(drawn.low), float(drawn.high)
+    return _interval((parts, wholes), sums_ratio, resamples)
 
 
 def ratio_difference(
@@ -108,16 +99,7 @@ def ratio_difference(
     mean, n = float(difference(*columns)), len(columns[0])
     if n < 2:
         return Estimate(mean, None, None, n)
-    drawn = stats.bootstrap(
-        columns,
-        difference,
-        paired=True,
-        n_resamples=resamples,
-        confidence_level=_widened(n),
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Estimate(mean, float(drawn.low), float(drawn.high), n)
+    return Estimate(mean, *_interval(columns, difference, resamples), n)
 
 
 def sums_ratio(parts: np.ndarray, wholes: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -165,6 +147,22 @@ def sign_flip(values: Values) -> float:
 def _numbers(values: Values) -> np.ndarray:
     """float64, NaN where None."""
     return np.asarray(values, dtype=np.float64)
+
+
+def _interval(
+    columns: Sequence[np.ndarray], statistic: Callable[..., np.ndarray], resamples: int
+) -> tuple[float, float]:
+    """Percentile interval of a statistic of paired columns over c clusters [c], drawn whole."""
+    drawn = stats.bootstrap(
+        columns,
+        statistic,
+        paired=True,
+        n_resamples=resamples,
+        confidence_level=_widened(len(columns[0])),
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(drawn.low), float(drawn.high)
 
 
 def _widened(clusters: int) -> float:

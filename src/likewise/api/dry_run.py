@@ -18,7 +18,6 @@ from likewise.config.layers import apply, parse_override
 from likewise.config.policies import Custom, SdIpAdapter
 from likewise.config.recipe import Recipe
 from likewise.config.rewards import Remote, Reward, VlmJudge
-from likewise.config.rollout import RandomSteps
 from likewise.devices import dtype_of
 from likewise.footprint import remedies
 from likewise.footprint.meta import add_ip_adapter, weightless_encoder, weightless_pipeline
@@ -28,7 +27,7 @@ from likewise.footprint.remedies import Change
 from likewise.footprint.traced import Traced
 from likewise.footprint.weights import module_bytes, parts, saved_by, working_copy
 from likewise.pretrained.first_use import first_use
-from likewise.trainer.plan import plan_of, trained_steps
+from likewise.trainer.plan import plan_of, trained_at_fork, trained_steps
 
 PHOTO: Size = (1024, 1024)  # a reference where nobody knows its size; policies resize it
 # Settings of a policy that nothing traced depends on; and what its class does not take.
@@ -214,9 +213,7 @@ def micro_batch(recipe: Recipe) -> int:
 
 def update_batch(recipe: Recipe) -> int:
     """Most latents of a forward with gradient: a group is one where its samples still are."""
-    settings = recipe.rollout
-    only_shared = settings.shared_noise and trained_steps(settings) == 1
-    if only_shared and not isinstance(settings.trained, RandomSteps):
+    if trained_at_fork(recipe.rollout) == trained_steps(recipe.rollout):  # and nowhere else
         return min(micro_batch(recipe), plan_of(recipe).busiest.tasks)
     return micro_batch(recipe)
 

@@ -20,10 +20,10 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from rich.progress import track
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from likewise import tensors as tensor_files
 from likewise.data.stickers.art import shipped_art
 from likewise.data.stickers.rendering import Drawing, Spec
 from likewise.data.stickers.scenes import SCENES
@@ -153,7 +153,7 @@ def load_or_build_pool(
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"references": pool.references, "targets": pool.targets, "weights": pool.weights}
         words = {"names": json.dumps(pool.names), "looks": json.dumps(pool.looks)}
-        save_file(tensors, path.with_suffix(".tmp"), metadata=words)
+        tensor_files.save(tensors, path.with_suffix(".tmp"), words)
         os.replace(path.with_suffix(".tmp"), path)
         return pool
     with safe_open(path, framework="pt") as file:

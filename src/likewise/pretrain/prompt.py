@@ -120,7 +120,7 @@ class PromptSamples:
 
     ``caption`` int64 [24] is true; ``choices`` int64 [1 + NEGATIVES, 24] are one true caption and
     some that are wrong in one attribute; ``labels`` int64 [4] are the true attributes. All choices
-    may name another thing than is seen, so that what they are evaluated by is the attributes, and
+    may name another thing than is seen, so that only the attributes tell them apart, and
     unheard-of names do no harm.
     """
 

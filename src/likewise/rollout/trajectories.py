@@ -182,6 +182,7 @@ def _parts(fork: Fork, drawn: Sequence[tuple[Rows, StoredStep]]) -> Iterator[Tra
     places = torch.cat([step.places for step in steps if step.places is not None])
     following = torch.cat([step.following for step in steps])
     means = [step.mean for step in steps if step.mean is not None]
+    mean = torch.cat(means) if means else None
     log_prob = torch.cat([step.log_prob for step in steps])
     for number, (condition, x) in enumerate(fork.parts):
         here = places // fork.size == number
@@ -192,7 +193,7 @@ def _parts(fork: Fork, drawn: Sequence[tuple[Rows, StoredStep]]) -> Iterator[Tra
             steps[0].step,
             x,
             following[there],
-            torch.cat(means)[there] if means else None,
+            None if mean is None else mean[there],
             log_prob[there],
             (places[here] % fork.size).to(x.device),
         )

@@ -99,6 +99,18 @@ def trained_steps(settings: Rollout) -> int:
     return settings.trained.size
 
 
+def trained_at_fork(settings: Rollout) -> float:
+    """How many of them, on average, are the first stochastic step, where a group may be one latent.
+
+    A window and all steps begin with it; a random subset may leave it out.
+    """
+    if not settings.shared_noise:
+        return 0.0
+    if isinstance(settings.trained, RandomSteps):
+        return trained_steps(settings) / (settings.num_steps - settings.deterministic_tail)
+    return 1.0
+
+
 def mean_fork(settings: Rollout, iterations: int) -> float:
     """Steps before the first stochastic one: a mean over window positions.
 
@@ -119,12 +131,9 @@ def mean_fork(settings: Rollout, iterations: int) -> float:
 
 def _work(recipe: Recipe, tasks: int, images: int) -> Work:
     settings, rows = recipe.rollout, recipe.policy.forwards
-    shared, forks = 0.0, 0.0  # steps that a group takes as one, and how many of them are trained
-    if settings.shared_noise:
-        shared, forks = mean_fork(settings, recipe.run.iterations) + 1, 1.0
-        if isinstance(settings.trained, RandomSteps):
-            forks = trained_steps(settings) / (settings.num_steps - settings.deterministic_tail)
+    shared = mean_fork(settings, recipe.run.iterations) + 1 if settings.shared_noise else 0.0
     drawn = tasks * shared + images * (settings.num_steps - shared)
+    forks = trained_at_fork(settings)
     learned = (tasks * forks + images * (trained_steps(settings) - forks)) * rows
     reference = learned if recipe.objective.kl > 0 else 0
     return Work(tasks, images, drawn * rows, learned, reference)

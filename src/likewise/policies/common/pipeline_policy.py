@@ -267,10 +267,11 @@ class PipelinePolicy(TrainablePolicy):
 
     def _fast_gradients(self) -> AbstractContextManager[Any]:
         # Blocks that are compiled, or recomputed in the backward pass, do not see the context.
-        inside = self._compiled or self.denoiser.is_gradient_checkpointing
-        if inside or self.device.type != "cpu" or self.dtype == torch.float32:
-            return nullcontext()
-        return Float32Backward()
+        unseen = self._compiled or self.denoiser.is_gradient_checkpointing
+        narrow = self.device.type == "cpu" and self.dtype != torch.float32
+        if narrow and torch.is_grad_enabled() and not unseen:  # the context slows every call a bit
+            return Float32Backward()
+        return nullcontext()
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> Tensor:

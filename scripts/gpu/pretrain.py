@@ -63,6 +63,7 @@ def main() -> None:
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         muon_rate=options.muon_rate,
+        noisy_from=options.noisy_from,
         log_every=options.log_every,
     )
     facts = {
@@ -71,6 +72,7 @@ def main() -> None:
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
         "muon_rate": settings.muon_rate,
+        "noisy_from": settings.noisy_from,
         "compiled": options.compile,
         "individuals": len(pool.names),
         "pool_seconds": round(pool_seconds, 1),
@@ -110,7 +112,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     usual = generator.SETTINGS
     parser.add_argument("--learning-rate", type=float, default=usual.learning_rate)
     parser.add_argument("--muon-rate", type=float, default=usual.muon_rate)
-    parser.add_argument("--compile", action="store_true", help="takes a minute or two at first")
+    parser.add_argument(
+        "--noisy-from", type=float, default=usual.noisy_from, help="share of exact captions"
+    )
+    parser.add_argument("--compile", action="store_true", help="takes a minute at first")
     parser.add_argument("--log-every", type=int, default=100, help="steps")
     parser.add_argument("--shipped", action="store_true", help="begin from the shipped weights")
     parser.add_argument("--device", help="default: cuda where there is one")

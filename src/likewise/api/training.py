@@ -29,8 +29,8 @@ from likewise.records.checkpoints import CheckpointStore
 from likewise.records.environment import collect_environment, without_folders
 from likewise.records.run_directory import RunDirectory
 from likewise.terminal import SafeConsole
-from likewise.trainer.determinism import deterministic
 from likewise.trainer.interrupts import Interrupts
+from likewise.trainer.kernels import deterministic, no_cudnn_attention
 from likewise.trainer.launch import is_launched, launch
 from likewise.trainer.launchers import refuse_unsupported
 from likewise.trainer.loop import train as train_loop
@@ -231,6 +231,7 @@ def _work(order: _Order) -> int:
             stack.enter_context(RunDirectory.start(order.path, recipe, order.environment))
         processes.wait()
         stack.enter_context(deterministic(recipe.run.deterministic))
+        stack.enter_context(no_cudnn_attention())
         interrupts = stack.enter_context(Interrupts())
         run = RunDirectory.open(order.path)
         if processes.is_main:

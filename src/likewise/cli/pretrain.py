@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from likewise.terminal import say
+
+if TYPE_CHECKING:
+    from likewise.pretrain.loop import FitSettings
 
 app = typer.Typer(no_args_is_help=True, help="Rebuild and measure the shipped nano models.")
 
@@ -51,6 +55,20 @@ def _train_command(part: str, help_text: str) -> None:
                 help="Begin with the finished weights in --models, not with random ones.",
             ),
         ] = False,
+        rate: Annotated[
+            float,
+            typer.Option(min=0.0, help="Factor on the usual learning rates, to go on gently."),
+        ] = 1.0,
+        noisy_from: Annotated[
+            float | None,
+            typer.Option(
+                min=0.0,
+                max=1.0,
+                help="Share of the generator's training after which captions are noisy: 0 for all "
+                "of it, 1 for none.",
+                show_default="6/7",
+            ),
+        ] = None,
         compile: Annotated[
             bool,
             typer.Option(
@@ -60,7 +78,9 @@ def _train_command(part: str, help_text: str) -> None:
             ),
         ] = False,
     ) -> None:
-        _train(part, work, models, device, workers, minutes, steps, warm_start, compile)
+        places = work, models or _package_models()
+        changes = SettingsChanges(steps, rate, noisy_from)
+        _train(part, *places, device, workers, minutes, warm_start, compile, changes)
 
 
 for _part, _help in {
@@ -74,19 +94,35 @@ for _part, _help in {
     _train_command(_part, _help)
 
 
+class SettingsChanges(NamedTuple):
+    """What a command changes of a stage's usual settings."""
+
+    steps: int | None
+    rate: float
+    noisy_from: float | None
+
+    def apply(self, settings: FitSettings) -> FitSettings:
+        changes: dict[str, Any] = {"learning_rate": self.rate * settings.learning_rate}
+        if settings.muon_rate is not None:
+            changes["muon_rate"] = self.rate * settings.muon_rate
+        if self.steps is not None:
+            changes["steps"] = self.steps
+        if self.noisy_from is not None and hasattr(settings, "noisy_from"):
+            changes["noisy_from"] = self.noisy_from
+        return dataclasses.replace(settings, **changes)
+
+
 def _train(
     part: str,
     work: Path,
-    models: Path | None,
+    models: Path,
     device: str,
     workers: int,
     minutes: float | None,
-    steps: int | None,
     warm_start: bool,
     compile: bool,
+    changes: SettingsChanges,
 ) -> None:
-    import dataclasses
-
     import torch
 
     from likewise.pretrain.loop import FitPlace
@@ -95,11 +131,9 @@ def _train(
     os.environ.setdefault(
         "TOKENIZERS_PARALLELISM", "false"
     )  # we fork workers after their first use
-    places = Places(work, models or _package_models())
+    places = Places(work, models)
     for name in PARTS[part]:
-        settings = STAGES[name].settings
-        if steps is not None:
-            settings = dataclasses.replace(settings, steps=steps)
+        settings = changes.apply(STAGES[name].settings)
         start = places.models if warm_start else None
         place = FitPlace(work / name, torch.device(device), workers, minutes, start, compile)
         try:

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -316,8 +316,14 @@ def _warming_average(decay: float) -> Callable[[Weights, Weights, Tensor | int],
 
 
 def _fast_attention(device: torch.device) -> AbstractContextManager[None]:
-    """On CPUs the fused attention's backward pass takes half of a nano model's whole step."""
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    """On CPUs the fused attention's backward pass takes half of a nano model's whole step.
+
+    On GPUs, torch's own choice ended in an illegal memory access in the backward pass (torch 2.11,
+    H200); with these two the same training ran.
+    """
+    if device.type == "cpu":
+        return sdpa_kernel(SDPBackend.MATH)
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH])
 
 
 def save_state(

@@ -48,6 +48,11 @@ def _alone(
     return lambda place, _, target, settings: train(place, target, settings)
 
 
+def _generator(place: FitPlace, places: Places, target: Path, settings: FitSettings) -> bool:
+    assert isinstance(settings, generator.GeneratorSettings)
+    return generator.train(place, places.vae(), target, settings)
+
+
 STAGES: dict[str, Stage] = {
     "vae": Stage(
         vae.SETTINGS,
@@ -58,9 +63,7 @@ STAGES: dict[str, Stage] = {
     "generator": Stage(
         generator.SETTINGS,
         "nano-kontext",
-        lambda place, places, target, settings: generator.train(
-            place, places.vae(), target, settings
-        ),
+        _generator,
         "reference/prompt/target triples by flow matching, text encoders included",
     ),
     "identity": Stage(

@@ -1,4 +1,4 @@
-"""The same sums in the same order: what a GPU does only if it is asked to (`run.deterministic`)."""
+"""Which kernels a GPU may use: all that compute right gradients, or only deterministic ones."""
 
 from __future__ import annotations
 
@@ -27,3 +27,19 @@ def deterministic(asked: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+@contextmanager
+def no_cudnn_attention() -> Iterator[None]:
+    """Within this context `scaled_dot_product_attention` does not choose cuDNN's kernel by itself.
+
+    Its backward pass gives NaN on Hopper GPUs (seen with torch 2.11 on an H200 in bfloat16, with
+    the nano generator; pytorch/pytorch#196678 is one such case). Rollout and replay must share a
+    kernel, so the forward pass does without it too. ``policy.attention`` can still name it.
+    """
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)

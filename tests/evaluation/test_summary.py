@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from likewise.analysis.intervals import Estimate
-from likewise.cli.evaluate import joint_table, table
+from likewise.cli.evaluation_tables import joint_table, table
 from likewise.evaluation.settings import SETTINGS, Settings, claim_folder, read_settings
 from likewise.evaluation.summary import (
     SUMMARY,

@@ -146,25 +146,16 @@ def attribute(
     found = find_target(target, recipe, best=best, trust_code=trust_code)
     if found.recipe is None or not found.draws:
         raise ValueError(f"{target} draws nothing: give a run or a model")
-    own, place, file = found.recipe, find_device(device), _file(found, target, out)
+    own, file, on = found.recipe, _file(found, target, out), find_device(device)
     stream = build_stream(own)
-    about = [stream(index) for index in range(tasks)]
-    scorers, left_out = _scorers(own, about, place)
+    training = [stream(index) for index in range(tasks)]
+    scorers, left_out = _scorers(own, training, on)
     for name, reason in left_out.items():
         warnings.warn(f"{name} is left out: {reason}", stacklevel=2)
-    policy = _policy(own, found.adapter, place)
-    sampler = build_sampler(own, policy)
-    steps = plan_steps(own.rollout.model_copy(update={"trained": AllSteps()}), 0, 0).stochastic
+    policy = _policy(own, found.adapter, on)
+    sampler, steps, size = build_sampler(own, policy), _steps(own), own.rollout.micro_batch
     measured = attribute_steps(
-        policy,
-        sampler,
-        about,
-        scorers,
-        steps,
-        resamples,
-        own.rollout.micro_batch,
-        seed,
-        progress,
+        policy, sampler, training, scorers, steps, resamples, size, seed, progress
     )
     result = Attribution(
         recipe=own,
@@ -179,13 +170,17 @@ def attribute(
         spoilt=measured.spoilt,
         file=file,
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps(result.record(), indent=2) + "\n")
+    _write(result)
     return result
 
 
+def _write(result: Attribution) -> None:
+    result.file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(result.file, json.dumps(result.record(), indent=2) + "\n")
+
+
 def _file(found: Target, target: str | Path, out: str | Path | None) -> Path:
-    """Where to write; raises ValueError for a folder."""
+    """Where to write. Raises ValueError for a folder."""
     file = Path(out or (Path(target) / FILE if found.adapter else found.out + FILE))
     if file.is_dir():
         raise ValueError(f"{file} is a folder: name a file in it, as {file / FILE}")
@@ -197,6 +192,12 @@ def _policy(recipe: Recipe, adapter: Path | None, device: torch.device) -> Polic
     if adapter is not None:
         policy.load_adapter(adapter)
     return policy
+
+
+def _steps(recipe: Recipe) -> tuple[int, ...]:
+    """The steps that are stochastic when all are trained, whichever the recipe trains."""
+    rollout = recipe.rollout.model_copy(update={"trained": AllSteps()})
+    return plan_steps(rollout, 0, 0).stochastic
 
 
 def _pairs(recipe: Recipe, scorers: Collection[str]) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from likewise.api.jobs import Job, Progress, carry_out
 from likewise.api.targets import Target, find_target
@@ -86,10 +87,7 @@ def evaluate(
         raise ValueError(f"{target} has no system {only!r}; {nearest(only, found.systems)}")
     if found.draws and asked.steps is not None:
         found = found.with_steps(asked.steps)
-    if found.draws and asked.benchmark == STICKER_BENCH and asked.tasks is None:
-        asked = asked.model_copy(update={"tasks": USUAL_TASKS})
-    if asked.metrics is None:
-        asked = asked.model_copy(update={"metrics": default_encoders(asked.benchmark)})
+    asked = _with_defaults(asked, found)
     without = _chosen_on(found, asked.benchmark) if best else frozenset[str]()
     tasks = load_benchmark(asked.benchmark, asked.tasks, without)
     facts = _facts(asked, found, tasks, len(without))
@@ -104,6 +102,16 @@ def evaluate(
         processes=processes,
     )
     return Evaluation(job.out, carry_out(job, tasks, progress))
+
+
+def _with_defaults(asked: EvaluationSettings, target: Target) -> EvaluationSettings:
+    """The settings with a number of tasks and metrics, where none are given."""
+    defaults: dict[str, Any] = {}
+    if target.draws and asked.benchmark == STICKER_BENCH and asked.tasks is None:
+        defaults["tasks"] = USUAL_TASKS
+    if asked.metrics is None:
+        defaults["metrics"] = default_encoders(asked.benchmark)
+    return asked.model_copy(update=defaults)
 
 
 def _facts(

@@ -13,74 +13,85 @@ import typer
 
 from likewise.cli.messages import USAGE, fail, readable_errors
 
+TargetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|MODULE:FUNCTION",
+        help="Reward of likewise, as in a recipe's kind (dino, clip, …), or any function "
+        "(images, tasks) -> one number per image.",
+    ),
+]
+WordsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Settings of NAME, as in model=FOLDER.",
+        show_default="those of a recipe",
+    ),
+]
+HostOption = Annotated[
+    str,
+    typer.Option(
+        help="Address to listen at. Other machines can reach 0.0.0.0, which needs a token in "
+        "LIKEWISE_SERVICE_TOKEN."
+    ),
+]
+PortOption = Annotated[int, typer.Option(min=1, max=65535, help="TCP port to listen at.")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Device that NAME computes on, as in cpu, cuda or cuda:1.",
+        show_default="cuda where there is one, else cpu",
+    ),
+]
+MaxBatchOption = Annotated[
+    int, typer.Option(min=1, help="Number of images per call of the reward, at most.")
+]
+WaitOption = Annotated[
+    float,
+    typer.Option(
+        min=0, help="Milliseconds that an image waits for others to join its batch, at most."
+    ),
+]
+MaxRequestsOption = Annotated[
+    int,
+    typer.Option(min=1, help="Number of requests in progress at once; more are told to come back."),
+]
+MaxRequestOption = Annotated[
+    float, typer.Option(min=0.001, help="Size of one request in MiB, at most.")
+]
+MaxConnectionsOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Number of connections open at once; a new one replaces one that shows no token.",
+    ),
+]
+MaxImagesOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Number of images in one request, references and masks included; of tasks too.",
+    ),
+]
+MaxPixelsOption = Annotated[
+    int, typer.Option(min=1, help="Number of pixels of one image, at most.")
+]
+
 
 def serve_reward(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME|MODULE:FUNCTION",
-            help="Reward of likewise, as in a recipe's kind (dino, clip, …), or any function "
-            "(images, tasks) -> one number per image.",
-        ),
-    ],
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...",
-            help="Settings of NAME, as in model=FOLDER.",
-            show_default="those of a recipe",
-        ),
-    ] = None,
-    host: Annotated[
-        str,
-        typer.Option(
-            help="Address to listen at. Other machines can reach 0.0.0.0, which needs a token in "
-            "LIKEWISE_SERVICE_TOKEN."
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port to listen at.")] = 8700,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="Device that NAME computes on, as in cpu, cuda or cuda:1.",
-            show_default="cuda where there is one, else cpu",
-        ),
-    ] = None,
-    max_batch: Annotated[
-        int, typer.Option(min=1, help="Number of images per call of the reward, at most.")
-    ] = 32,
-    wait_ms: Annotated[
-        float,
-        typer.Option(
-            min=0, help="Milliseconds that an image waits for others to join its batch, at most."
-        ),
-    ] = 5.0,
-    max_requests: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Number of requests in progress at once; more are told to come back."
-        ),
-    ] = 64,
-    max_request_mb: Annotated[
-        float, typer.Option(min=0.001, help="Size of one request in MiB, at most.")
-    ] = 32.0,
-    max_connections: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Number of connections open at once; a new one replaces one that shows no token.",
-        ),
-    ] = 256,
-    max_images: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Number of images in one request, references and masks included; of tasks too.",
-        ),
-    ] = 256,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Number of pixels of one image, at most.")
-    ] = 2048 * 2048,
+    target: TargetArgument,
+    words: WordsArgument = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8700,
+    device: DeviceOption = None,
+    max_batch: MaxBatchOption = 32,
+    wait_ms: WaitOption = 5.0,
+    max_requests: MaxRequestsOption = 64,
+    max_request_mb: MaxRequestOption = 32.0,
+    max_connections: MaxConnectionsOption = 256,
+    max_images: MaxImagesOption = 256,
+    max_pixels: MaxPixelsOption = 2048 * 2048,
 ) -> None:
     """Serve a reward to training runs elsewhere; their recipes name it with `kind: remote`.
 

@@ -21,73 +21,82 @@ if TYPE_CHECKING:  # imports torch
 DEFAULT = "stickers"
 
 
+WordsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RECIPE] [KEY=VALUE]...",
+        help="Shipped recipe (`likewise recipes` lists them) or YAML file, then changes to it, "
+        "as in rollout.group_size=8, or ~rollout.shift to take a key out.",
+        show_default=DEFAULT,
+        autocompletion=recipe_names,
+    ),
+]
+RunDirOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder for the run, new or empty.", show_default="runs/RECIPE-DATE-TIME"),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN_DIR",
+        help="Folder of a run to go on with, from its newest checkpoint.",
+        show_default="a new run",
+    ),
+]
+AcceptChangesOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes",
+        help="With --resume: go on although recipe or dataset have changed since.",
+    ),
+]
+ExtendOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN_DIR",
+        help="Folder of a run to train beyond its end, in a new folder that begins at its "
+        "state; give run.iterations=N.",
+        show_default="a new run",
+    ),
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print recipe and plan, and train nothing; measure speed where the model is here.",
+    ),
+]
+GpusOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="With --dry-run: number of GPUs to plan for.",
+        show_default="those of this machine",
+    ),
+]
+GpuMemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="GB",
+        min=0,
+        help="With --dry-run: memory of each GPU in GB; says whether the run fits, and if not, "
+        "what would.",
+        show_default="not checked",
+    ),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")]
+
+
 def train(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RECIPE] [KEY=VALUE]...",
-            help="Shipped recipe (`likewise recipes` lists them) or YAML file, then changes to it, "
-            "as in rollout.group_size=8, or ~rollout.shift to take a key out.",
-            show_default=DEFAULT,
-            autocompletion=recipe_names,
-        ),
-    ] = None,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for the run, new or empty.", show_default="runs/RECIPE-DATE-TIME"
-        ),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN_DIR",
-            help="Folder of a run to go on with, from its newest checkpoint.",
-            show_default="a new run",
-        ),
-    ] = None,
-    accept_changes: Annotated[
-        bool,
-        typer.Option(
-            "--accept-changes",
-            help="With --resume: go on although recipe or dataset have changed since.",
-        ),
-    ] = False,
-    extend: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN_DIR",
-            help="Folder of a run to train beyond its end, in a new folder that begins at its "
-            "state; give run.iterations=N.",
-            show_default="a new run",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Print recipe and plan, and train nothing; measure speed where the model is here.",
-        ),
-    ] = False,
-    gpus: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="With --dry-run: number of GPUs to plan for.",
-            show_default="those of this machine",
-        ),
-    ] = None,
-    gpu_memory: Annotated[
-        float | None,
-        typer.Option(
-            metavar="GB",
-            min=0,
-            help="With --dry-run: memory of each GPU in GB; says whether the run fits, and if not, "
-            "what would.",
-            show_default="not checked",
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
+    words: WordsArgument = None,
+    run_dir: RunDirOption = None,
+    resume: ResumeOption = None,
+    accept_changes: AcceptChangesOption = False,
+    extend: ExtendOption = None,
+    dry_run: DryRunOption = False,
+    gpus: GpusOption = None,
+    gpu_memory: GpuMemoryOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Train a generator; SIGTERM or Ctrl-C stops it where --resume can go on.
 

@@ -62,7 +62,7 @@ class Recipe(Section):
         return STICKER_EVALUATORS if isinstance(self.data, Stickers) else ()
 
     @model_validator(mode="after")
-    def _sections_fit(self) -> Recipe:
+    def _credit_suits_rewards(self) -> Recipe:
         shaping = self.credit.shaping
         if not self.credited:
             raise ValueError("rewards are all diagnostics: give one of them a side")
@@ -75,6 +75,10 @@ class Recipe(Section):
             aside = ", diagnostics aside" if len(self.rewards) > len(self.credited) else ""
             raise ValueError(f"credit.shaping {shaping.kind!r} needs at least two rewards{aside}")
         check_evaluators(self.evaluators or {}, self.credited)
+        return self
+
+    @model_validator(mode="after")
+    def _time_weights_suit_steps(self) -> Recipe:
         rule, steps = self.credit.time_weights, self.rollout.num_steps
         if isinstance(rule, Measured) and {len(rule.prompt), len(rule.identity)} != {steps}:
             raise ValueError(
@@ -82,6 +86,10 @@ class Recipe(Section):
                 f"{len(rule.identity)} of identity, but rollout.num_steps is {steps}: give one "
                 "share per step, as likewise attribute measures them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _transition_suits_policy_and_objective(self) -> Recipe:
         transition, facts = self.rollout.transition, self.rollout.transition_facts
         flow = not isinstance(self.policy, SdIpAdapter)
         if facts.flow != flow and not isinstance(self.policy, Custom):
@@ -94,6 +102,10 @@ class Recipe(Section):
             raise ValueError(f"objective.guard is valid for {valid}, not for {transition}")
         if self.objective.inverse_dt and not facts.flow:
             raise ValueError(f"objective.inverse_dt is for flows, not for {transition}")
+        return self
+
+    @model_validator(mode="after")
+    def _updates_are_possible(self) -> Recipe:
         adapter = self.adapter
         if isinstance(adapter, Lora) and adapter.reference == "start" and not self.objective.kl:
             raise ValueError("adapter.reference start is for objective.kl, which is 0")
@@ -103,6 +115,10 @@ class Recipe(Section):
                 f"optimizer.updates_per_iteration ({updates}) must divide rollout.tasks "
                 f"({self.rollout.tasks})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _numerics_are_as_asked(self) -> Recipe:
         if self.policy.compile and self.objective.ratio_tolerance == 0:
             raise ValueError(
                 "policy.compile computes rollout and replay by two programs, whose last bits "

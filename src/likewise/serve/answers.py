@@ -14,22 +14,22 @@ RewardFunction = Callable[[Sequence[Image.Image], Sequence[Task]], Any]
 
 
 def plain_numbers(answer: Any, count: int) -> list[float | None]:
-    """One number per image, None where it is missing: said so, not finite, or not valid.
+    """One number per image, None where it is missing: None, not finite, or not valid.
 
     Args:
-        answer: A row (list, tuple, array or tensor) of `count` numbers or None, or the pair
-            (values, valid) of rows that :class:`likewise.protocols.Reward` speaks of.
+        answer: A vector (list, tuple, array or tensor) of `count` numbers or None, or the pair of
+            vectors (values, valid) that :class:`likewise.protocols.Reward` returns.
 
     Raises:
         ValueError: it is anything else.
     """
     valid: Any = None
-    if isinstance(answer, tuple) and len(answer) == 2 and _is_row(answer[0]):
+    if isinstance(answer, tuple) and len(answer) == 2 and _is_vector(answer[0]):
         answer, valid = answer
-    rows = [answer] if valid is None else [answer, valid]
-    for row in rows:
-        if not _is_row(row) or len(row) != count:
-            said = f"{len(row)} values" if _is_row(row) else f"a {type(row).__name__}"
+    vectors = [answer] if valid is None else [answer, valid]
+    for vector in vectors:
+        if not _is_vector(vector) or len(vector) != count:
+            said = f"{len(vector)} values" if _is_vector(vector) else f"a {type(vector).__name__}"
             raise ValueError(f"the reward returned {said} for {count} images: wanted one each")
     numbers = [_number(value) for value in answer]
     if valid is not None:
@@ -38,7 +38,7 @@ def plain_numbers(answer: Any, count: int) -> list[float | None]:
     return numbers
 
 
-def _is_row(answer: Any) -> bool:
+def _is_vector(answer: Any) -> bool:
     dimensions = getattr(answer, "ndim", 1 if isinstance(answer, list | tuple) else 0)
     return dimensions == 1
 

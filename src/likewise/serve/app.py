@@ -6,7 +6,7 @@ It can be run by uvicorn, mounted in another application, or given to Ray Serve.
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from likewise.serve.bodies import BoundedBodies
 from likewise.serve.counters import Counters
 from likewise.serve.decoding import decode, header_size
 from likewise.serve.documents import Document, images_and_tasks, parse_document
-from likewise.serve.limits import DOCUMENT_BYTES, KNOWN, Limits, Room
+from likewise.serve.limits import DOCUMENT_BYTES, KNOWN, Limits, Load
 
 DEFAULT_LIMITS = Limits()
 
@@ -44,14 +44,38 @@ def create_app(
         max_batch: Images that the reward gets at a time, at most.
         max_wait: Seconds that an image waits for others to fill its batch.
     """
-    counters, room = Counters(), Room(limits)
+    counters, load = Counters(), Load(limits)
     batcher = Batcher(reward, max_batch, max_wait, counters)
-    counters.watch(batcher.waiting.qsize, lambda: room.requests)
+    counters.watch(batcher.waiting.qsize, lambda: load.requests)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with batcher.running():
             yield
+
+    app = FastAPI(title="likewise reward", lifespan=lifespan, openapi_url=None)
+    app.add_middleware(BoundedBodies, limits=limits, answered=counters.answered)
+    known = [Depends(_authorisation(token))]
+
+    @app.post("/score", dependencies=known)
+    async def score(request: Request) -> dict[str, list[float | None]]:
+        values = await _score(request, load, batcher)
+        counters.scored(values)
+        return {"values": values}
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "requests": load.requests, "waiting": batcher.waiting.qsize()}
+
+    @app.get("/metrics", dependencies=known)
+    async def metrics() -> Response:
+        return Response(counters.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def _authorisation(token: str | None) -> Callable[[Request], None]:
+    """A dependency that refuses (401) requests without the token, and marks all others."""
 
     def authorise(request: Request) -> None:
         given = request.headers.get("authorization", "").encode()
@@ -59,35 +83,22 @@ def create_app(
             raise HTTPException(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
         setattr(request.state, KNOWN, True)
 
-    app = FastAPI(title="likewise reward", lifespan=lifespan, openapi_url=None)
-    app.add_middleware(BoundedBodies, limits=limits, answered=counters.answered)
-    known = [Depends(authorise)]
+    return authorise
 
-    @app.post("/score", dependencies=known)
-    async def score(request: Request) -> dict[str, list[float | None]]:
-        with room.for_request():
-            document, files = await _read(request, limits)
-            sizes = [_size(place, data, limits) for place, data in enumerate(files)]
-            with room.for_pixels(sum(width * height for width, height in sizes)):
-                images, tasks = await run_in_threadpool(_open, document, files, sizes)
-                try:
-                    values = await batcher.score(images, tasks, document.seconds)
-                except TimeoutError as error:
-                    raise HTTPException(504, str(error)) from None
-                except RewardError as error:
-                    raise HTTPException(500, f"the reward failed: {error}") from None
-        counters.scored(values)
-        return {"values": values}
 
-    @app.get("/health")
-    async def health() -> dict[str, Any]:
-        return {"status": "ok", "requests": room.requests, "waiting": batcher.waiting.qsize()}
-
-    @app.get("/metrics", dependencies=known)
-    async def metrics() -> Response:
-        return Response(counters.text(), media_type=CONTENT_TYPE_LATEST)
-
-    return app
+async def _score(request: Request, load: Load, batcher: Batcher) -> list[float | None]:
+    """Read a request and score its images. Raises HTTPException for whatever is wrong with it."""
+    with load.of_request():
+        document, files = await _read(request, load.limits)
+        sizes = [_size(index, data, load.limits) for index, data in enumerate(files)]
+        with load.of_pixels(sum(width * height for width, height in sizes)):
+            images, tasks = await run_in_threadpool(_open, document, files, sizes)
+            try:
+                return await batcher.score(images, tasks, document.seconds)
+            except TimeoutError as error:
+                raise HTTPException(504, str(error)) from None
+            except RewardError as error:
+                raise HTTPException(500, f"the reward failed: {error}") from None
 
 
 async def _read(request: Request, limits: Limits) -> tuple[Document, list[bytes]]:
@@ -110,27 +121,27 @@ async def _read(request: Request, limits: Limits) -> tuple[Document, list[bytes]
         document = parse_document(texts[0])
     except ValueError as error:
         raise HTTPException(422, str(error)) from None
-    _check_rows(document, limits)
+    _check_counts(document, limits)
     return document, files
 
 
-def _check_rows(document: Document, limits: Limits) -> None:
-    """Rows may share files, so that their number has to be looked at beside that of the files."""
-    named = [len(row.other_photos) for row in document.tasks]
-    named += [len(row.more_references) for row in document.tasks]
+def _check_counts(document: Document, limits: Limits) -> None:
+    """Tasks may share files, so that a bound on files alone does not bound what tasks name."""
+    named = [len(task.other_photos) for task in document.tasks]
+    named += [len(task.more_references) for task in document.tasks]
     if max(len(document.tasks), *named) > limits.images:
         raise HTTPException(
             413, f"a request may have {limits.images} tasks, and each as many photos, at most"
         )
 
 
-def _size(place: int, data: bytes, limits: Limits) -> tuple[int, int]:
+def _size(index: int, data: bytes, limits: Limits) -> tuple[int, int]:
     try:
         width, height = header_size(data)
     except ValueError as error:
-        raise HTTPException(422, f"image {place} {error}") from None
+        raise HTTPException(422, f"image {index} {error}") from None
     if not 0 < width * height <= limits.pixels:
-        told = f"image {place} is {width}×{height}; {limits.pixels} pixels are the limit"
+        told = f"image {index} is {width}×{height}; {limits.pixels} pixels are the limit"
         raise HTTPException(413 if width * height else 422, told)
     return width, height
 
@@ -139,11 +150,11 @@ def _open(
     document: Document, files: Sequence[bytes], sizes: Sequence[tuple[int, int]]
 ) -> tuple[list[Any], list[Any]]:
     opened = []
-    for place, (data, size) in enumerate(zip(files, sizes, strict=True)):
+    for index, (data, size) in enumerate(zip(files, sizes, strict=True)):
         try:
             opened.append(decode(data, size))
         except ValueError as error:
-            raise HTTPException(422, f"image {place} {error}") from None
+            raise HTTPException(422, f"image {index} {error}") from None
     try:
         return images_and_tasks(document, opened)
     except ValueError as error:

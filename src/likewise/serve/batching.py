@@ -1,4 +1,4 @@
-"""Images of many requests → batches for one reward, which is asked by one thread only."""
+"""Images of many requests → batches for one reward, which only one thread calls."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Batcher:
     ) -> None:
         self.reward, self.max_batch, self.max_wait = reward, max_batch, max_wait
         self.counters = counters
-        self.waiting: asyncio.Queue[_Waiting] = asyncio.Queue()  # Room bounds what comes here
+        self.waiting: asyncio.Queue[_Waiting] = asyncio.Queue()  # bounded by `limits.Load`
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="reward")
 
     @contextlib.asynccontextmanager
@@ -69,22 +69,22 @@ class Batcher:
         """
         loop, request = asyncio.get_running_loop(), object()
         until = loop.time() + seconds
-        places = [
+        entries = [
             _Waiting(image, task, request, until, loop.create_future())
             for image, task in zip(images, tasks, strict=True)
         ]
-        for place in places:
-            self.waiting.put_nowait(place)
-        return await asyncio.gather(*(place.answer for place in places))
+        for entry in entries:
+            self.waiting.put_nowait(entry)
+        return await asyncio.gather(*(entry.answer for entry in entries))
 
     async def _work(self) -> None:
         while True:
             batch = await self._collect()
             now = asyncio.get_running_loop().time()
-            for place in batch:
-                if place.until < now and not place.answer.done():  # done: its request was cancelled
-                    place.answer.set_exception(TimeoutError("its turn came too late"))
-            await self._answer([place for place in batch if not place.answer.done()])
+            for entry in batch:
+                if entry.until < now and not entry.answer.done():  # done: its request was cancelled
+                    entry.answer.set_exception(TimeoutError("its turn came too late"))
+            await self._answer([entry for entry in batch if not entry.answer.done()])
 
     async def _collect(self) -> list[_Waiting]:
         batch = [await self.waiting.get()]
@@ -102,26 +102,26 @@ class Batcher:
         loop = asyncio.get_running_loop()
         try:
             numbers: Sequence[float | RewardError | None] = await loop.run_in_executor(
-                self.thread, self._ask, batch
+                self.thread, self._call_reward, batch
             )
         except Exception as error:
-            requests = list(dict.fromkeys(place.request for place in batch))
+            requests = list(dict.fromkeys(entry.request for entry in batch))
             if len(requests) > 1:
                 for one in requests:
-                    await self._answer([place for place in batch if place.request is one])
+                    await self._answer([entry for entry in batch if entry.request is one])
                 return
             if not isinstance(error, RewardError):
                 error = RewardError(f"{type(error).__name__}: {error}")
             numbers = [error] * len(batch)
-        for place, number in zip(batch, numbers, strict=True):
-            if place.answer.done():  # its request was given up
+        for entry, number in zip(batch, numbers, strict=True):
+            if entry.answer.done():  # its request was given up
                 continue
             if isinstance(number, RewardError):
-                place.answer.set_exception(number)
+                entry.answer.set_exception(number)
             else:
-                place.answer.set_result(number)
+                entry.answer.set_result(number)
 
-    def _ask(self, batch: Sequence[_Waiting]) -> list[float | None]:
+    def _call_reward(self, batch: Sequence[_Waiting]) -> list[float | None]:
         with self.counters.batch(len(batch)), _contained():
             answer = self.reward([one.image for one in batch], [one.task for one in batch])
             return plain_numbers(answer, len(batch))

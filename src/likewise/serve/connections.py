@@ -1,4 +1,4 @@
-"""Open connections: how many, for how long without a request, and who makes room for others."""
+"""Open connections: how many, for how long without a request, and which one is closed first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BoundedConnection(H11Protocol):
         super().connection_made(transport)
         self.since = self.loop.time()
         self.header_timer: asyncio.TimerHandle | None = None
-        self._make_room()
+        self._close_surplus()
         self._watch_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -55,7 +55,7 @@ class BoundedConnection(H11Protocol):
         """Whether the headers of its next request are not complete."""
         return self.conn.their_state is h11.IDLE
 
-    def _make_room(self) -> None:
+    def _close_surplus(self) -> None:
         taken = [one for one in self.connections if not one.transport.is_closing()]
         if len(taken) <= self.limits.connections:
             return

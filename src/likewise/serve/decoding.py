@@ -1,4 +1,4 @@
-"""Bytes of strangers → images: two formats, sizes by the header before anything is decoded."""
+"""Untrusted bytes → images: two formats, sizes by the header before anything is decoded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMATS = ("PNG", "WEBP")
 def header_size(data: bytes) -> tuple[int, int]:
     """Width and height that a PNG or WebP claims to have, without a decoder's help.
 
-    Pillow's WebP plug-in makes room for the whole canvas when it opens a file, hence this.
+    Pillow's WebP plug-in allocates the whole canvas when it opens a file, hence this.
     PNG: ISO/IEC 15948, 11.2.2; WebP: RFC 9649, 2.5 to 2.7.
 
     Raises:

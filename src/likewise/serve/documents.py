@@ -14,8 +14,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Row(_Strict):
-    """One image and its task; images are places among the request's files.
+class Item(_Strict):
+    """One image and its task; images are given as indices of the request's files.
 
     Fields beside `image` are those of :class:`likewise.types.Task`.
     """
@@ -43,7 +43,7 @@ class Document(_Strict):
     """
 
     seconds: float = Field(60.0, gt=0, le=3600, allow_inf_nan=False)
-    tasks: list[Row] = Field(min_length=1)
+    tasks: list[Item] = Field(min_length=1)
 
 
 def parse_document(text: str) -> Document:
@@ -62,33 +62,33 @@ def images_and_tasks(
     """The images to be scored, and a task for each.
 
     Raises:
-        ValueError: there is no such file, or no use for one, an image is not RGB, or a mask does
+        ValueError: there is no such file, or no task uses one, an image is not RGB, or a mask does
             not fit.
     """
     used: set[int] = set()
 
-    def get(place: int, mode: str = "RGB") -> Image.Image:
-        used.add(place)
-        if place >= len(files):
-            raise ValueError(f"tasks name image {place}, and there are {len(files)}")
-        if files[place].mode != mode:
-            raise ValueError(f"image {place} has mode {files[place].mode}: {mode} is wanted")
-        return files[place]
+    def get(index: int, mode: str = "RGB") -> Image.Image:
+        used.add(index)
+        if index >= len(files):
+            raise ValueError(f"tasks name image {index}, and there are {len(files)}")
+        if files[index].mode != mode:
+            raise ValueError(f"image {index} has mode {files[index].mode}: {mode} is wanted")
+        return files[index]
 
     images, tasks = [], []
-    for row in document.tasks:
-        mask = None if row.reference_mask is None else get(row.reference_mask, "L")
-        reference = get(row.reference)
+    for item in document.tasks:
+        mask = None if item.reference_mask is None else get(item.reference_mask, "L")
+        reference = get(item.reference)
         if mask is not None and mask.size != reference.size:
-            raise ValueError(f"mask {row.reference_mask} is not of its reference's size")
+            raise ValueError(f"mask {item.reference_mask} is not of its reference's size")
         others = {
             "reference": reference,
             "reference_mask": mask,
-            "other_photos": tuple(map(get, row.other_photos)),
-            "more_references": tuple(map(get, row.more_references)),
+            "other_photos": tuple(map(get, item.other_photos)),
+            "more_references": tuple(map(get, item.more_references)),
         }
-        images.append(get(row.image))
-        tasks.append(Task(**{**row.model_dump(exclude={"image"}), **others}))
+        images.append(get(item.image))
+        tasks.append(Task(**{**item.model_dump(exclude={"image"}), **others}))
     if len(used) < len(files):
         raise ValueError(f"{len(files) - len(used)} images belong to no task")
     return images, tasks

@@ -39,16 +39,16 @@ class Limits:
     connections: int = 256
 
 
-class Room:
-    """What is taken up at the moment. Belongs to one event loop."""
+class Load:
+    """Requests and pixels in progress, kept below the limits. Belongs to one event loop."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.requests = self.pixels = 0
 
     @contextmanager
-    def for_request(self) -> Iterator[None]:
-        """Raises HTTPException 503 if as many are in progress as there may be."""
+    def of_request(self) -> Iterator[None]:
+        """Count one request. Raises HTTPException 503 if there are as many as there may be."""
         if self.requests >= self.limits.requests:
             raise HTTPException(503, "too many requests in progress", RETRY_AFTER)
         self.requests += 1
@@ -58,8 +58,8 @@ class Room:
             self.requests -= 1
 
     @contextmanager
-    def for_pixels(self, count: int) -> Iterator[None]:
-        """Raises HTTPException 413 if so many never fit, 503 if they do not fit now."""
+    def of_pixels(self, count: int) -> Iterator[None]:
+        """Count its pixels. Raises HTTPException 413 if they never fit, 503 if they do not now."""
         if count > self.limits.held_pixels:
             limit = self.limits.held_pixels
             raise HTTPException(413, f"{count} pixels in one request; the limit is {limit}")

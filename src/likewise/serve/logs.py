@@ -1,4 +1,4 @@
-"""A log that does not repeat itself, whatever strangers send."""
+"""A log that does not repeat itself, whatever clients send."""
 
 from __future__ import annotations
 

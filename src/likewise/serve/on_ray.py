@@ -1,6 +1,7 @@
 """The same application on many machines, under Ray Serve (extra ``ray``).
 
-Ray starts replicas where there is room, spreads requests over them, and replaces those that die.
+Ray starts replicas where resources are free, spreads requests over them, and replaces those that
+die.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ def deployment(load: Callable[[], RewardFunction], token: str | None = None, **o
     known = token or read_token("0.0.0.0")
     ingress = serve.ingress(lambda: create_app(load(), token=known))  # built by each replica
     # Ray's own numbers are 5 at a time, too few to fill a batch, and a queue without end.
-    room = {
+    queue = {
         name: DEFAULT_LIMITS.requests for name in ("max_ongoing_requests", "max_queued_requests")
     }
-    return serve.deployment(**{**room, **options})(ingress(_Replica)).bind()
+    return serve.deployment(**{**queue, **options})(ingress(_Replica)).bind()
 
 
 class _Replica:

@@ -10,8 +10,8 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 
 from likewise.algorithm.schedule import nearest_timestep, variance_preserving_sigma
+from likewise.policies.common.encoded import EncodedTask, stacked
 from likewise.policies.common.pipeline_policy import PipelinePolicy
-from likewise.policies.common.rows import Row, stacked
 from likewise.policies.sd.levels import ddim_scheduler, step_levels
 
 
@@ -52,11 +52,11 @@ class Pix2PixPolicy(PipelinePolicy):
         latents = [vae.encode(one.to(vae.device, vae.dtype)).latent_dist.mode() for one in pixels]
         return tuple({"latents": one[0]} for one in latents)
 
-    def blank_row(self, references):
+    def blank_task(self, references):
         length = self.pipeline.text_encoder.config.max_position_embeddings
         text = {"states": self.zeros(length, self.denoiser.config.cross_attention_dim)}
         latents = {"latents": self.zeros(*self.latent_shape)}
-        return Row(text, (latents,) * len(references), text if self.guidance.on else None)
+        return EncodedTask(text, (latents,) * len(references), text if self.guidance.on else None)
 
     def initial_noise(self, seeds):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -69,7 +69,7 @@ class Pix2PixPolicy(PipelinePolicy):
         return step_levels(self.pipeline.scheduler, num_steps)
 
     def predict(self, x, sigma, texts, references):
-        seen = torch.stack([row[0]["latents"] for row in references])
+        seen = torch.stack([one[0]["latents"] for one in references])
         time, states = nearest_timestep(sigma, self.levels), stacked(texts, "states")
         return self.denoiser(torch.cat([x, seen], 1), time, states, return_dict=False)[0].float()
 

@@ -37,8 +37,8 @@ class LinearCondition:
     def repeat(self, times: int) -> LinearCondition:
         return LinearCondition(self.rows.repeat_interleave(times, 0))
 
-    def select(self, rows: slice | Sequence[int]) -> LinearCondition:
-        return LinearCondition(self.rows[rows])
+    def select(self, indices: slice | Sequence[int]) -> LinearCondition:
+        return LinearCondition(self.rows[indices])
 
     def to(self, device: torch.device | str) -> LinearCondition:
         return LinearCondition(self.rows.to(device))

@@ -112,29 +112,30 @@ class TaskStream(Protocol):
 
 @runtime_checkable
 class Condition(Protocol):
-    """What a policy knows of a batch of tasks: encoded prompts and references, one row per task.
+    """What a policy knows of a batch of tasks: encoded prompts and references, one entry per
+    sample.
 
-    Rows are independent of each other. Conditions are immutable and carry no gradient.
+    Entries are independent of each other. Conditions are immutable and carry no gradient.
     """
 
     def __len__(self) -> int:
-        """Number of rows B."""
+        """Number of entries B."""
         ...
 
     def repeat(self, times: int) -> Self:
-        """Each row `times` times in a row: [a, b] → [a, a, b, b], one group per task.
+        """Each entry `times` times in succession: [a, b] → [a, a, b, b], one group per task.
 
         Raises:
             ValueError: `times` < 1.
         """
         ...
 
-    def select(self, rows: slice | Sequence[int]) -> Self:
-        """The chosen rows, in the order asked for."""
+    def select(self, indices: slice | Sequence[int]) -> Self:
+        """The chosen entries, in the order asked for."""
         ...
 
     def to(self, device: torch.device | str) -> Self:
-        """The same rows on `device`."""
+        """The same entries on `device`."""
         ...
 
 
@@ -165,9 +166,9 @@ class Policy(Protocol[ConditionT]):
         ...
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:
-        """Standard normal latents, float32 [B, *latent], row b from seeds[b] alone.
+        """Standard normal latents, float32 [B, *latent], sample b from seeds[b] alone.
 
-        Drawn on the CPU, so a row depends neither on the batch it is in nor on the device.
+        Drawn on the CPU, so a sample depends neither on the batch it is in nor on the device.
         """
         ...
 
@@ -191,8 +192,8 @@ class Policy(Protocol[ConditionT]):
 
         Args:
             x: Latents, float32 [B, *latent].
-            sigma: Noise level of all rows, or of each row [B].
-            condition: B rows, on x's device.
+            sigma: Noise level of all samples, or of each [B].
+            condition: B entries, on x's device.
 
         Raises:
             ValueError: shapes do not fit.

@@ -27,5 +27,5 @@ def test_prompts_of_just_the_right_length_are_not_cut(family: Family) -> None:
 def same(family: Family, one: str, other: str) -> bool:
     """Whether two prompts are embedded alike."""
     tasks = [suite.a_task(family, prompt=prompt) for prompt in (one, other)]
-    first, second = suite.plain(family).encode(tasks).rows
+    first, second = suite.plain(family).encode(tasks).tasks
     return torch.equal(first.text["states"], second.text["states"])

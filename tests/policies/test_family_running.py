@@ -17,8 +17,8 @@ from torch import nn
 
 from likewise.policies.common import pipeline_policy
 from likewise.policies.common.cache import EmbeddingCache
+from likewise.policies.common.encoded import EncodedBatch
 from likewise.policies.common.pipeline_policy import PipelinePolicy
-from likewise.policies.common.rows import Rows
 
 
 @pytest.mark.slow  # a C++ compiler for minutes
@@ -151,13 +151,13 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*.safetensors")}
 
 
-def _assert_equal(some: Rows, others: Rows) -> None:
+def _assert_equal(some: EncodedBatch, others: EncodedBatch) -> None:
     assert len(some) == len(others)
-    for one, other in zip(some.rows, others.rows, strict=True):
+    for one, other in zip(some.tasks, others.tasks, strict=True):
         assert one.shapes == other.shapes
         pairs = zip(
-            (one.text, *one.references, one.unwanted or {}),
-            (other.text, *other.references, other.unwanted or {}),
+            (one.text, *one.references, one.negative or {}),
+            (other.text, *other.references, other.negative or {}),
             strict=True,
         )
         assert all(torch.equal(a[name], b[name]) for a, b in pairs for name in a)

@@ -9,7 +9,7 @@ from policies.families import Family
 from policies.ledger import Ledger
 from policies.suite import SEED, STEPS
 
-from likewise.policies.common.rows import Row
+from likewise.policies.common.encoded import EncodedTask
 from likewise.rollout.trajectories import integrate
 
 
@@ -47,8 +47,8 @@ def test_a_mixed_batch_equals_one_by_one(family: Family, ledger: Ledger) -> None
         together = policy.velocity(noise, suite.SIGMA, condition)
         alone = torch.cat(
             [
-                policy.velocity(noise[[row]], suite.SIGMA, policy.encode([task]))
-                for row, task in enumerate(tasks)
+                policy.velocity(noise[[index]], suite.SIGMA, policy.encode([task]))
+                for index, task in enumerate(tasks)
             ]
         )
         other = policy.velocity(noise[[0]], suite.SIGMA, condition.select([1]))
@@ -66,7 +66,7 @@ def test_it_takes_as_many_references_as_it_says(family: Family, ledger: Ledger) 
         condition = policy.encode(tasks)
         noise = policy.initial_noise([SEED]).expand(len(tasks), *policy.latent_shape)
         seen = policy.velocity(noise, suite.SIGMA, condition)
-    assert [len(row.references) for row in condition.rows] == list(range(1, most + 1))
+    assert [len(encoded.references) for encoded in condition.tasks] == list(range(1, most + 1))
     assert all(not torch.equal(seen[0], other) for other in seen[1:])
     with pytest.raises(ValueError, match=rf"'too many' has {most + 1} references; .* takes {most}"):
         policy.encode([suite.a_task(family, *[0] * (most + 1), id="too many")])
@@ -77,20 +77,26 @@ def test_planned_shapes_are_those_of_encoding(family: Family, ledger: Ledger) ->
     """All but the number of a prompt's tokens, where it is not padded to a fixed one."""
     policy = suite.plain(family)
     tasks = suite.mixed_tasks(family)
-    for task, row in zip(tasks, policy.encode(tasks).rows, strict=True):
-        blank = policy.blank_row([(image.height, image.width) for image in task.references])
-        assert _kinds(blank) == _kinds(row)
-        assert [_shapes(one) for one in blank.references] == [_shapes(r) for r in row.references]
+    for task, encoded in zip(tasks, policy.encode(tasks).tasks, strict=True):
+        blank = policy.blank_task([(image.height, image.width) for image in task.references])
+        assert _kinds(blank) == _kinds(encoded)
+        assert [_shapes(one) for one in blank.references] == [
+            _shapes(r) for r in encoded.references
+        ]
         padded = not policy.text_sees_references
-        for ours, real in ((blank.text, row.text), (blank.unwanted, row.unwanted)):
+        for ours, real in ((blank.text, encoded.text), (blank.negative, encoded.negative)):
             if padded and real is not None:
                 assert _shapes(ours) == _shapes(real)
     ledger.record(family.name, "blank", "✔")
 
 
-def _kinds(row: Row) -> list[dict[str, object]]:
-    """Names, dtypes and last dimensions of all that a row holds."""
-    parts = [row.text, *row.references, *([] if row.unwanted is None else [row.unwanted])]
+def _kinds(encoded: EncodedTask) -> list[dict[str, object]]:
+    """Names, dtypes and last dimensions of all that an encoded task holds."""
+    parts = [
+        encoded.text,
+        *encoded.references,
+        *([] if encoded.negative is None else [encoded.negative]),
+    ]
     return [{name: (v.dtype, v.ndim, v.shape[-1]) for name, v in part.items()} for part in parts]
 
 

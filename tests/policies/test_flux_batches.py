@@ -1,4 +1,4 @@
-"""A row's result depends on its task and its seed only, whatever else is in the batch."""
+"""A sample's result depends on its task and its seed only, whatever else is in the batch."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def test_references_of_different_sizes_equal_one_by_one(make_policy, mixed_tasks
     condition = policy.encode(mixed_tasks)
     x, sigma = policy.initial_noise(range(5)), torch.tensor([1.0, 0.8, 0.6, 0.4, 0.2])
     together = policy.velocity(x, sigma, condition)
-    for row, task in enumerate(mixed_tasks):
-        alone = policy.velocity(x[row : row + 1], float(sigma[row]), policy.encode([task]))
-        assert (together[row] - alone[0]).abs().max() < 1e-5
+    for index, task in enumerate(mixed_tasks):
+        alone = policy.velocity(x[index : index + 1], float(sigma[index]), policy.encode([task]))
+        assert (together[index] - alone[0]).abs().max() < 1e-5
     assert (together[0] - together[3]).abs().max() > 0.01  # same size, other task
 
 
@@ -37,13 +37,13 @@ def test_references_of_different_sizes_equal_one_by_one(make_policy, mixed_tasks
 def test_repeat_makes_consecutive_groups(make_policy, mixed_tasks) -> None:
     policy = make_policy()
     condition = policy.encode(mixed_tasks[:2])
-    members = condition.repeat(3)
-    assert len(members) == 6
-    grids = [row.references[0]["tokens"].shape[:2] for row in members.rows]
+    group = condition.repeat(3)
+    assert len(group) == 6
+    grids = [encoded.references[0]["tokens"].shape[:2] for encoded in group.tasks]
     assert grids == [(5, 3)] * 3 + [(3, 5)] * 3
-    assert members.rows[0] is members.rows[2]  # a group costs the memory of one task
+    assert group.tasks[0] is group.tasks[2]  # a group costs the memory of one task
     noise = policy.initial_noise([7])
-    v = policy.velocity(noise.repeat(6, 1, 1), 0.5, members)
+    v = policy.velocity(noise.repeat(6, 1, 1), 0.5, group)
     assert (v[0] - v[2]).abs().max() < 1e-5 < (v[0] - v[3]).abs().max()
     with pytest.raises(ValueError, match="at least 1"):
         condition.repeat(0)
@@ -51,17 +51,17 @@ def test_repeat_makes_consecutive_groups(make_policy, mixed_tasks) -> None:
 
 def test_select_takes_slices_and_numbers_in_order(make_policy, mixed_tasks) -> None:
     condition = make_policy(true_cfg_scale=2.0).encode(mixed_tasks)
-    assert condition.select([4, 0]).rows == (condition.rows[4], condition.rows[0])
-    assert condition.select(slice(1, 3)).rows == condition.rows[1:3]
-    assert condition.select(slice(None, None, -2)).rows == condition.rows[::-2]
-    assert condition.rows[0].unwanted is condition.rows[1].unwanted is not None
+    assert condition.select([4, 0]).tasks == (condition.tasks[4], condition.tasks[0])
+    assert condition.select(slice(1, 3)).tasks == condition.tasks[1:3]
+    assert condition.select(slice(None, None, -2)).tasks == condition.tasks[::-2]
+    assert condition.tasks[0].negative is condition.tasks[1].negative is not None
 
 
 def test_to_keeps_rows_shared(make_policy, mixed_tasks) -> None:
     condition = make_policy(true_cfg_scale=2.0).encode(mixed_tasks[:2]).repeat(2).to("meta")
-    assert condition.rows[0] is condition.rows[1] is not condition.rows[2]
-    row = condition.rows[3]
-    parts = (row.references[0]["tokens"], row.text["states"], row.unwanted["pooled"])
+    assert condition.tasks[0] is condition.tasks[1] is not condition.tasks[2]
+    encoded = condition.tasks[3]
+    parts = (encoded.references[0]["tokens"], encoded.text["states"], encoded.negative["pooled"])
     assert {part.device.type for part in parts} == {"meta"}
 
 
@@ -80,10 +80,10 @@ def test_encoding_does_not_depend_on_the_batch(make_policy, mixed_tasks) -> None
     policy = make_policy()
     together, alone = policy.encode(mixed_tasks), policy.encode(mixed_tasks[3:4])
     for kind in ("states", "pooled"):
-        ours, theirs = together.rows[3].text[kind], alone.rows[0].text[kind]
+        ours, theirs = together.tasks[3].text[kind], alone.tasks[0].text[kind]
         assert torch.equal(ours, theirs)
         assert not ours.requires_grad
-    ours, theirs = together.rows[3].references[0], alone.rows[0].references[0]
+    ours, theirs = together.tasks[3].references[0], alone.tasks[0].references[0]
     assert torch.equal(ours["tokens"], theirs["tokens"])
 
 
@@ -142,7 +142,7 @@ def test_shapes_that_do_not_fit_are_refused(make_policy, task) -> None:
     condition = policy.encode([task(), task()])
     with pytest.raises(ValueError, match=r"\[2, 24, 16\]"):
         policy.velocity(policy.initial_noise([1]), 0.5, condition)
-    with pytest.raises(ValueError, match="one for each row"):
+    with pytest.raises(ValueError, match="one per sample"):
         policy.velocity(policy.initial_noise([1, 2]), torch.tensor([0.5]), condition)
     with pytest.raises(ValueError, match="true CFG"):
         make_policy(true_cfg_scale=2.0).velocity(policy.initial_noise([1, 2]), 0.5, condition)

@@ -86,7 +86,7 @@ def test_auto_resize_follows_the_preferred_resolutions(
     monkeypatch.setattr(pipeline_flux_kontext, "PREFERRED_KONTEXT_RESOLUTIONS", small)
     policy = make_policy(auto_resize=True)
     subject = task(reference=image(17, 50))
-    (reference,) = policy.encode([subject]).rows[0].references
+    (reference,) = policy.encode([subject]).tasks[0].references
     assert reference["tokens"].shape[:2] == (3, 9)
     assert torch.equal(drawn(policy, subject), stock(policy, subject, "latent", _auto_resize=True))
 

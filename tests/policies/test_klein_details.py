@@ -20,7 +20,7 @@ from policies.families.flux2_klein import (
 from torch import Tensor
 
 from likewise.algorithm.transitions import ode
-from likewise.policies.common.rows import Row, Rows
+from likewise.policies.common.encoded import EncodedBatch, EncodedTask
 from likewise.policies.flux2_klein import Flux2KleinPolicy, position_ids
 from likewise.types import Task
 
@@ -35,7 +35,7 @@ def subject(references: int = 2, **changes: object) -> Task:
 
 
 @torch.no_grad()
-def drawn(policy: Flux2KleinPolicy, condition: Rows, steps: int = STEPS) -> Tensor:
+def drawn(policy: Flux2KleinPolicy, condition: EncodedBatch, steps: int = STEPS) -> Tensor:
     x = policy.initial_noise([SEED])
     for sigma, sigma_next in pairwise(policy.sigmas(steps, None)):
         x, _ = ode(x, policy.velocity(x, sigma, condition), sigma, sigma_next)
@@ -49,8 +49,8 @@ def test_no_one_and_two_references_draw_as_stock(scale) -> None:
         task = subject(count)
         latents = drawn(policy, policy.encode([task]))
         assert torch.equal(latents, stock(policy, task, STEPS, SEED))
-    row = policy.encode([task]).rows[0]
-    without = drawn(policy, Rows((Row(row.text, (), row.unwanted),)))
+    encoded = policy.encode([task]).tasks[0]
+    without = drawn(policy, EncodedBatch((EncodedTask(encoded.text, (), encoded.negative),)))
     assert torch.equal(without, stock(policy, task, STEPS, SEED, image=None))
     assert (without - latents).abs().max() > 0.01
 
@@ -97,8 +97,8 @@ def test_the_shift_depends_on_the_number_of_steps() -> None:
 def test_another_negative_prompt_is_stocks_negative_embedding() -> None:
     policy = make_policy(negative_prompt="blue snow")
     task = subject(1)
-    unwanted = policy.encode_text("blue snow")["states"][None]
-    expected = stock(policy, task, STEPS, SEED, negative_prompt_embeds=unwanted)
+    negative = policy.encode_text("blue snow")["states"][None]
+    expected = stock(policy, task, STEPS, SEED, negative_prompt_embeds=negative)
     assert torch.equal(drawn(policy, policy.encode([task])), expected)
     assert not torch.equal(expected, stock(policy, task, STEPS, SEED))
 
@@ -107,7 +107,7 @@ def test_a_megapixel_is_the_largest_reference() -> None:
     policy = make_policy(true_cfg_scale=1.0)
     task = subject(1, reference=tiny.photo(900, 1300))
     condition = policy.encode([task])
-    assert condition.rows[0].references[0]["tokens"].shape == (53, 76, 16)  # 852×1230, cropped
+    assert condition.tasks[0].references[0]["tokens"].shape == (53, 76, 16)  # 852×1230, cropped
     assert torch.equal(drawn(policy, condition, steps=1), stock(policy, task, 1, SEED))
 
 
@@ -119,20 +119,20 @@ def test_a_smaller_area_is_a_choice() -> None:
     assert torch.equal(small["tokens"], expected["tokens"])
 
 
-def test_a_blank_row_has_the_shapes_of_an_encoded_one() -> None:
+def test_a_blank_task_has_the_shapes_of_an_encoded_one() -> None:
     sizes = [(64, 83), (900, 1300), (1024, 1024), (130, 1040)]
     for options in ({}, {"true_cfg_scale": 1.0}, {"reference_area": 64**2}):
         policy = make_policy(**options)
-        blank = policy.blank_row(sizes[:1])
-        encoded = policy.encode([subject(1)]).rows[0]
+        blank = policy.blank_task(sizes[:1])
+        encoded = policy.encode([subject(1)]).tasks[0]
         assert blank.shapes == encoded.shapes
-        assert (blank.unwanted is None) == (encoded.unwanted is None)
+        assert (blank.negative is None) == (encoded.negative is None)
     policy.pipeline.text_encoder = policy.pipeline.vae = None  # planning has no encoders
-    many = make_policy().blank_row(sizes).references
+    many = make_policy().blank_task(sizes).references
     grids = [tuple(one["tokens"].shape) for one in many]
     assert grids == [(4, 5, 16), (53, 76, 16), (64, 64, 16), (8, 65, 16)]
-    assert policy.blank_row([(200, 300)]).references[0]["tokens"].shape == (3, 4, 16)
-    assert make_policy(torch.bfloat16).blank_row([]).text["states"].dtype == torch.bfloat16
+    assert policy.blank_task([(200, 300)]).references[0]["tokens"].shape == (3, 4, 16)
+    assert make_policy(torch.bfloat16).blank_task([]).text["states"].dtype == torch.bfloat16
 
 
 def test_positions_of_references_are_ten_apart() -> None:

@@ -94,35 +94,35 @@ def test_every_reference_counts_in_text_and_tokens() -> None:
     single = replace(task, more_references=())
     base, others = velocity(task), [velocity(swapped), velocity(single)]
     assert all((base - other).abs().max() > 1e-3 for other in others)
-    texts = [policy.encode([one]).rows[0].text["states"] for one in (task, swapped)]
+    texts = [policy.encode([one]).tasks[0].text["states"] for one in (task, swapped)]
     assert texts[0].shape == texts[1].shape
     assert not torch.equal(*texts)
 
 
 def test_the_negative_prompt_goes_with_each_tasks_references() -> None:
-    rows = family.make_policy().encode([a_task(), a_task("a red duck", TALL, WIDE)]).rows
-    unwanted = [row.unwanted["states"] for row in rows]
-    assert [len(one) for one in unwanted] == [len(row.text["states"]) - 2 for row in rows]
-    assert len(unwanted[0]) < len(unwanted[1])
-    assert torch.equal(unwanted[0][:6], unwanted[1][:6])  # "Picture 1: ", and its start
+    tasks = family.make_policy().encode([a_task(), a_task("a red duck", TALL, WIDE)]).tasks
+    negative = [encoded.negative["states"] for encoded in tasks]
+    assert [len(one) for one in negative] == [len(encoded.text["states"]) - 2 for encoded in tasks]
+    assert len(negative[0]) < len(negative[1])
+    assert torch.equal(negative[0][:6], negative[1][:6])  # "Picture 1: ", and its start
 
 
 @pytest.mark.parametrize("sizes", [[TALL], [TALL, WIDE], [(300, 90), (40, 40), (64, 64)]])
-def test_a_blank_row_has_the_shapes_of_an_encoded_one(sizes) -> None:
+def test_a_blank_task_has_the_shapes_of_an_encoded_one(sizes) -> None:
     policy = family.make_policy(torch.bfloat16)
-    row = policy.encode([a_task("a red duck in the snow", *sizes)]).rows[0]
-    blank = policy.blank_row(sizes, prompt_tokens=6)
-    assert blank.shapes == row.shapes
-    assert blank.text["states"].dtype == row.text["states"].dtype == torch.bfloat16
-    assert blank.references[0]["tokens"].dtype == row.references[0]["tokens"].dtype
-    assert family.make_policy(true_cfg_scale=1.0).blank_row(sizes).unwanted is None
+    encoded = policy.encode([a_task("a red duck in the snow", *sizes)]).tasks[0]
+    blank = policy.blank_task(sizes, prompt_tokens=6)
+    assert blank.shapes == encoded.shapes
+    assert blank.text["states"].dtype == encoded.text["states"].dtype == torch.bfloat16
+    assert blank.references[0]["tokens"].dtype == encoded.references[0]["tokens"].dtype
+    assert family.make_policy(true_cfg_scale=1.0).blank_task(sizes).negative is None
 
 
-def test_a_blank_row_needs_no_encoders() -> None:
+def test_a_blank_task_needs_no_encoders() -> None:
     pipeline = family.tiny_pipeline()
-    with_them = family.make_policy(pipeline=pipeline).blank_row([TALL])
+    with_them = family.make_policy(pipeline=pipeline).blank_task([TALL])
     pipeline.text_encoder = pipeline.tokenizer = pipeline.processor = None
-    assert family.make_policy(pipeline=pipeline).blank_row([TALL]).shapes == with_them.shapes
+    assert family.make_policy(pipeline=pipeline).blank_task([TALL]).shapes == with_them.shapes
 
 
 def test_published_sizes() -> None:
@@ -173,7 +173,7 @@ def test_loads_without_torchvision_from_the_published_layout(saved: Path, tmp_pa
     policy = QwenImageEditPolicy.from_pretrained(
         folder, height=family.HEIGHT, width=family.WIDTH, **options
     )
-    ours, theirs = (p.encode([a_task()]).rows[0] for p in (policy, family.make_policy()))
+    ours, theirs = (p.encode([a_task()]).tasks[0] for p in (policy, family.make_policy()))
     assert torch.equal(ours.text["states"], theirs.text["states"])
     assert torch.equal(ours.references[0]["tokens"], theirs.references[0]["tokens"])
     assert '"Qwen2VLProcessor"' in (saved / "model_index.json").read_text()

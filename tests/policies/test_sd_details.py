@@ -122,8 +122,8 @@ def test_the_vae_of_sdxl_decodes_in_float32_against_overflow() -> None:
 
 def test_sdxl_takes_zeros_for_an_empty_negative_prompt() -> None:
     policy = SDXL.policy()
-    unwanted = policy.encode([a_task()]).rows[0].unwanted
-    assert not any(value.any() for value in unwanted.values())
+    negative = policy.encode([a_task()]).tasks[0].negative
+    assert not any(value.any() for value in negative.values())
     policy.pipeline.register_to_config(force_zeros_for_empty_prompt=False)
     encoded = policy.encode_text("")
     assert all(value.any() for value in encoded.values())
@@ -194,20 +194,20 @@ def test_bad_numbers_of_steps() -> None:
 
 
 @BOTH
-def test_the_unwanted_half_sees_neither_prompt_nor_reference(family: Family) -> None:
+def test_the_negative_half_sees_neither_prompt_nor_reference(family: Family) -> None:
     policy = family.policy(guidance_scale=3.0)
     x, sigma = policy.initial_noise([1]), policy.sigmas(4)[1]
-    a, b = (policy.encode([a_task(reference=photo(30, 20, seed))]).rows[0] for seed in (1, 2))
+    a, b = (policy.encode([a_task(reference=photo(30, 20, seed))]).tasks[0] for seed in (1, 2))
     level = sigma.expand(1)
     with torch.no_grad():
         wanted = policy.predict(x, level, [a.text], [a.references])
         other = policy.predict(x, level, [a.text], [b.references])
-        none = [policy.unwanted_references(row.references) for row in (a, b)]
-        unwanted = [policy.predict(x, level, [a.unwanted], [images]) for images in none]
+        none = [policy.negative_references(encoded.references) for encoded in (a, b)]
+        negative = [policy.predict(x, level, [a.negative], [images]) for images in none]
         guided = policy.velocity(x, sigma, policy.encode([a_task(reference=photo(30, 20, 1))]))
     assert (wanted - other).abs().max() > 0.01  # the reference matters
-    assert torch.equal(*unwanted)
-    torch.testing.assert_close(guided, unwanted[0] + 3 * (wanted - unwanted[0]))
+    assert torch.equal(*negative)
+    torch.testing.assert_close(guided, negative[0] + 3 * (wanted - negative[0]))
 
 
 def test_the_scale_weighs_the_attention_to_the_reference() -> None:
@@ -221,13 +221,13 @@ def test_the_scale_weighs_the_attention_to_the_reference() -> None:
 
 
 @BOTH
-def test_blank_rows_have_the_shapes_of_encoded_ones(family: Family) -> None:
+def test_blank_tasks_have_the_shapes_of_encoded_ones(family: Family) -> None:
     policy = family.policy()
-    row = policy.encode([two_references()]).rows[0]
-    blank = policy.blank_row([(21, 14), (40, 30)])
-    assert blank.shapes == row.shapes
-    assert blank.text["states"].dtype == row.text["states"].dtype
-    assert family.policy(guidance_scale=1.0).blank_row([(21, 14)]).unwanted is None
+    encoded = policy.encode([two_references()]).tasks[0]
+    blank = policy.blank_task([(21, 14), (40, 30)])
+    assert blank.shapes == encoded.shapes
+    assert blank.text["states"].dtype == encoded.text["states"].dtype
+    assert family.policy(guidance_scale=1.0).blank_task([(21, 14)]).negative is None
 
 
 # --- training ------------------------------------------------------------------------------------

@@ -182,7 +182,7 @@ def test_the_model_sees_image_and_references_in_order(two_references) -> None:
     with torch.no_grad():
         v = ours.velocity(x, 0.7, condition)
     assert v.shape == x.shape == (1, 4 * 6, 16)
-    first, second = (one["tokens"] for one in condition.rows[0].references)
+    first, second = (one["tokens"] for one in condition.tasks[0].references)
     assert first.shape == (6, 4, 16)
     assert second.shape == (3, 6, 16)
     tokens = torch.cat([x[0], first.reshape(-1, 16), second.reshape(-1, 16)])
@@ -211,11 +211,13 @@ def test_the_forward_is_unos(two_references, tmp_path: Path) -> None:
         for name, value in ours.denoiser.named_parameters():
             if ".norm_" in name:
                 value.copy_(plain.denoiser.get_parameter(name))
-    row, x = plain.encode([two_references]).rows[0], plain.initial_noise([1])
-    tokens = torch.cat([x, *(one["tokens"].flatten(0, 1)[None] for one in row.references)], dim=1)
-    text, ids = row.text["states"][None], written_ids((4, 6), (6, 4), (3, 6))
+    encoded, x = plain.encode([two_references]).tasks[0], plain.initial_noise([1])
+    tokens = torch.cat(
+        [x, *(one["tokens"].flatten(0, 1)[None] for one in encoded.references)], dim=1
+    )
+    text, ids = encoded.text["states"][None], written_ids((4, 6), (6, 4), (3, 6))
     expected = [
-        model(tokens, ids, text, row.text["pooled"][None], 0.7, 2.5)[:, : x.shape[1]]
+        model(tokens, ids, text, encoded.text["pooled"][None], 0.7, 2.5)[:, : x.shape[1]]
         for model in (written, silent)
     ]
     for ours in uno.values():
@@ -251,12 +253,12 @@ def test_the_order_of_references_matters(two_references) -> None:
     assert (v - w).abs().max() > 1e-3
 
 
-def test_blank_rows_have_the_shapes_of_encoded_ones(two_references) -> None:
+def test_blank_tasks_have_the_shapes_of_encoded_ones(two_references) -> None:
     for options in ({}, {"true_cfg_scale": 2.0}):
         ours = policy(**options)
-        encoded, blank = ours.encode([two_references]).rows[0], ours.blank_row(SHAPES)
+        encoded, blank = ours.encode([two_references]).tasks[0], ours.blank_task(SHAPES)
         assert blank.shapes == encoded.shapes
-        assert (blank.unwanted is None) == (encoded.unwanted is None)
+        assert (blank.negative is None) == (encoded.negative is None)
         for ours_part, blank_part in zip(encoded.references, blank.references, strict=True):
             assert ours_part["tokens"].dtype == blank_part["tokens"].dtype
 
@@ -284,9 +286,9 @@ def test_the_crop_is_central() -> None:
 
 def test_unos_rule_for_the_size_of_references() -> None:
     ours = policy(reference_size=None)
-    tokens = [one["tokens"].shape for one in ours.blank_row([(100, 75)]).references]
+    tokens = [one["tokens"].shape for one in ours.blank_task([(100, 75)]).references]
     assert tokens == [(128, 96, 16)]
-    both = [one["tokens"].shape for one in ours.blank_row([(100, 75), (75, 100)]).references]
+    both = [one["tokens"].shape for one in ours.blank_task([(100, 75), (75, 100)]).references]
     assert both == [(80, 60, 16), (60, 80, 16)]
 
 

@@ -43,7 +43,7 @@ class Memory:
 
     Attributes:
         needs: Bytes of one process.
-        rows: Images of a micro-batch.
+        batch: Images of a micro-batch.
         plain, checkpointed: Bytes of an update's activations, without and with checkpointing.
         parameters: How many numbers each part of the pipeline has.
         trained: How many numbers are trained.
@@ -51,7 +51,7 @@ class Memory:
     """
 
     needs: Needs
-    rows: int
+    batch: int
     plain: int
     checkpointed: int
     parameters: dict[str, int]
@@ -83,7 +83,7 @@ class Planner:
             return self._memory(recipe, traced)
 
     def _memory(self, recipe: Recipe, traced: Traced) -> Memory:
-        rows = micro_batch(recipe)
+        batch = micro_batch(recipe)
         settings, denoiser = recipe.policy, traced.policy.denoiser
         unpacking = 0
         if settings.quantization is not None:
@@ -106,14 +106,14 @@ class Planner:
             conditions=plan_of(recipe).busiest.tasks * traced.condition,
             trajectories=_kept(recipe) * traced.latents,
             encode=traced.encode,
-            rollout=traced.at("rollout", rows) + unpacking,
-            decode=traced.at("decode", rows),
+            rollout=traced.at("rollout", batch) + unpacking,
+            decode=traced.at("decode", batch),
             update=checkpointed if settings.gradient_checkpointing else plain,
             offload=settings.offload and self.gpu,
             extra=CUDA_BYTES if self.gpu else 0,
         )
         unknown = tuple(name for name, size in rewards.items() if size is None)
-        return Memory(needs, rows, plain, checkpointed, *_numbers(traced.policy), unknown)
+        return Memory(needs, batch, plain, checkpointed, *_numbers(traced.policy), unknown)
 
     def remedies(self, recipe: Recipe, limit: int) -> list[tuple[Change, int]]:
         """Changes with which it needs no more than `limit` bytes, and how many it needs then."""
@@ -131,7 +131,7 @@ class Planner:
         against_reference = recipe.objective.kl > 0
         key = repr((settings, recipe.adapter, references, against_reference))
         known = self._traced.get(key)
-        if known is None or known.rows < micro_batch(recipe):
+        if known is None or known.batch < micro_batch(recipe):
             self._traced[key] = Traced(
                 lambda: weightless_policy(recipe),
                 lambda policy: add_adapter(recipe, policy),

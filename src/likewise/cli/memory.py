@@ -62,7 +62,7 @@ def _parts_table(recipe: Recipe, memory: Memory) -> Table:
     needs, policy = memory.needs, recipe.policy
     stored = policy.quantization or policy.dtype
     where = "on the CPU between uses" if needs.offload else policy.dtype
-    many = f"{memory.rows} image{'s' * (memory.rows > 1)}"
+    many = f"{memory.batch} image{'s' * (memory.batch > 1)}"
     table = _table(f"memory of each of {_machines(recipe)}", "GB")
 
     def row(name: str, size: int, note: str = "") -> None:

@@ -45,13 +45,13 @@ class Peaks:
             self.condition = policy.blank_condition(references)
         self.trained: list[nn.Parameter] = policy.trainable_parameters()
 
-    def rollout(self, rows: int) -> int:
+    def rollout(self, batch: int) -> int:
         """A velocity without gradient."""
         with self.world, torch.no_grad():
-            x = self._latents(rows)
-            return self._peak(lambda: self._velocity(x, rows))
+            x = self._latents(batch)
+            return self._peak(lambda: self._velocity(x, batch))
 
-    def update(self, rows: int, checkpointing: bool) -> int:
+    def update(self, batch: int, checkpointing: bool) -> int:
         """Forward, loss and backward; the gradients themselves live on and do not count."""
         denoiser = self.policy.denoiser
         before = denoiser.is_gradient_checkpointing
@@ -59,18 +59,18 @@ class Peaks:
             _checkpoint(denoiser, checkpointing)
             for parameter in self.trained:
                 parameter.grad = torch.zeros_like(parameter)
-            x, following = self._latents(rows), self._latents(rows)
+            x, following = self._latents(batch), self._latents(batch)
             try:
-                return self._peak(lambda: self._learn(x, following, rows))
+                return self._peak(lambda: self._learn(x, following, batch))
             finally:
                 _checkpoint(denoiser, before)
                 for parameter in self.trained:
                     parameter.grad = None
 
-    def decode(self, rows: int) -> int:
+    def decode(self, batch: int) -> int:
         """From latents to images."""
         with self.world:
-            x = self._latents(rows)
+            x = self._latents(batch)
             return self._peak(lambda: self.policy.decode(x))
 
     def encode(self) -> int:
@@ -79,22 +79,22 @@ class Peaks:
         with self.world, torch.no_grad():
             return self._peak(lambda: self.policy.encode_references(images))
 
-    def _learn(self, x: Tensor, following: Tensor, rows: int) -> None:
-        mean = x + self._velocity(x, rows)
+    def _learn(self, x: Tensor, following: Tensor, batch: int) -> None:
+        mean = x + self._velocity(x, batch)
         if self.against_reference:
             with torch.no_grad(), self.policy.adapter_disabled():
-                reference = x + self._velocity(x, rows)
+                reference = x + self._velocity(x, batch)
             mean = mean - reference
         loss = (following - mean).square().mean()
         # An edge, as torch would switch function modes off inside the backward pass of a tensor.
         edge = torch.autograd.graph.get_gradient_edge(loss)
         torch.autograd.backward(edge, torch.ones_like(loss))
 
-    def _latents(self, rows: int) -> Tensor:
-        return torch.zeros(rows, *self.policy.latent_shape)
+    def _latents(self, batch: int) -> Tensor:
+        return torch.zeros(batch, *self.policy.latent_shape)
 
-    def _velocity(self, x: Tensor, rows: int) -> Tensor:
-        return self.policy.velocity(x, SIGMA, self.condition.repeat(rows))
+    def _velocity(self, x: Tensor, batch: int) -> Tensor:
+        return self.policy.velocity(x, SIGMA, self.condition.repeat(batch))
 
     def _peak(self, run: Callable[[], object]) -> int:
         with Tracker() as tracker:

@@ -21,7 +21,7 @@ class Traced:
         make: Builds the policy, without an adapter; called inside the world without weights.
         adapt: Makes it trainable.
         references: Height and width in pixels of each reference of a task.
-        rows: The largest micro-batch that will be asked about.
+        batch: Images of the largest micro-batch that will be asked about.
         against_reference: Whether an update compares with the frozen model (KL).
         like_cuda: See :class:`Weightless`.
 
@@ -37,11 +37,11 @@ class Traced:
         make: Callable[[], Any],
         adapt: Callable[[Any], None],
         references: Sequence[Size],
-        rows: int,
+        batch: int,
         against_reference: bool,
         like_cuda: bool,
     ) -> None:
-        self.rows = rows
+        self.batch = batch
         world = Weightless(like_cuda)
         with world:
             self.policy = make()
@@ -51,36 +51,36 @@ class Traced:
         self.trained = storage_bytes(parameters)
         self.reference = tracker.live - self.trained
         self.peaks = Peaks(self.policy, references, against_reference, world)
-        self.condition = _row_bytes(self.peaks.condition.rows[0])
+        self.condition = _condition_bytes(self.peaks.condition.tasks[0])
         self.latents = 4
         for side in self.policy.latent_shape:
             self.latents *= side
         self._peak = cache(self._trace)
 
-    def at(self, phase: Phase, rows: int) -> int:
-        """What `rows` images need, at most `self.rows`.
+    def at(self, phase: Phase, batch: int) -> int:
+        """What a batch of so many images needs, at most `self.batch`.
 
         Between one and all it is on the straight line: a peak is the largest of several amounts
         that each grow in proportion, so the line may lie above the truth, but not below it.
         """
-        if rows in (1, self.rows):
-            return self._peak(phase, rows)
-        one, most = self._peak(phase, 1), self._peak(phase, self.rows)
-        return one + (most - one) * (rows - 1) // (self.rows - 1)
+        if batch in (1, self.batch):
+            return self._peak(phase, batch)
+        one, most = self._peak(phase, 1), self._peak(phase, self.batch)
+        return one + (most - one) * (batch - 1) // (self.batch - 1)
 
     @cached_property
     def encode(self) -> int:
         """What the references of one task need on their way to embeddings."""
         return self.peaks.encode()
 
-    def _trace(self, phase: Phase, rows: int) -> int:
+    def _trace(self, phase: Phase, batch: int) -> int:
         if phase == "rollout":
-            return self.peaks.rollout(rows)
+            return self.peaks.rollout(batch)
         if phase == "decode":
-            return self.peaks.decode(rows)
-        return self.peaks.update(rows, phase == "checkpointed")
+            return self.peaks.decode(batch)
+        return self.peaks.update(batch, phase == "checkpointed")
 
 
-def _row_bytes(row: Any) -> int:
-    parts = (row.text, *row.references, row.unwanted or {})
+def _condition_bytes(task: Any) -> int:
+    parts = (task.text, *task.references, task.negative or {})
     return storage_bytes(tensor for part in parts for tensor in part.values())

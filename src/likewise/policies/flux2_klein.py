@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.algorithm.schedule import model_time, shifted_sigmas
+from likewise.policies.common.encoded import EncodedTask, Tensors, stacked
 from likewise.policies.common.inputs import check_size, check_text_length, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
-from likewise.policies.common.rows import Row, Tensors, stacked
 from likewise.policies.flux.tokens import scheduler_sigmas
 
 LONGEST_TEXT = 512  # tokens, what the model was trained with
@@ -115,17 +115,17 @@ class Flux2KleinPolicy(PipelinePolicy):
         """VAE tokens [h, w, C] of each, at its own size or `reference_area`."""
         return tuple(self._encode_reference(image) for image in self._fitted(references))
 
-    def blank_row(self, references: Sequence[tuple[int, int]]) -> Row:
+    def blank_task(self, references: Sequence[tuple[int, int]]) -> EncodedTask:
         config = self.denoiser.config
         text = {"states": self.zeros(self.max_sequence_length, config.joint_attention_dim)}
         # Resized without content, so that the arithmetic of sizes stays the pipeline's own.
         fitted = self._fitted([Image.new("L", (width, height)) for height, width in references])
         tokens = [self.zeros(*self._token_grid(image), config.in_channels) for image in fitted]
         seen = tuple({"tokens": one} for one in tokens)
-        return Row(text, seen, text if self.guidance.on else None)
+        return EncodedTask(text, seen, text if self.guidance.on else None)
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:
-        """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` per row."""
+        """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` each."""
         shape = (self.denoiser.config.in_channels, *self.grid)
         noise = seeded_noise(shape, seeds)
         return noise.flatten(2).transpose(1, 2).contiguous().to(self.device)
@@ -144,7 +144,7 @@ class Flux2KleinPolicy(PipelinePolicy):
         references: Sequence[tuple[Tensors, ...]],
     ) -> Tensor:
         states = stacked(texts, "states")
-        seen = [stacked(place, "tokens").to(x.dtype) for place in zip(*references, strict=True)]
+        seen = [stacked(column, "tokens").to(x.dtype) for column in zip(*references, strict=True)]
         grids = [self.grid, *(tokens.shape[1:3] for tokens in seen)]
         ids = [position_ids(10 * index, *grid) for index, grid in enumerate(grids)]
         output = self.denoiser(

@@ -14,7 +14,7 @@ from diffusers import FluxKontextPipeline
 from PIL.Image import Image
 from torch import Tensor
 
-from likewise.policies.common.rows import Row, Tensors
+from likewise.policies.common.encoded import EncodedTask, Tensors
 from likewise.policies.flux.policy import LONGEST_TEXT, FluxPolicy
 from likewise.policies.flux.tokens import Grid, position_ids, reference_size
 
@@ -49,11 +49,11 @@ class FluxKontextPolicy(FluxPolicy):
             self.encode_image(image, *size) for image, size in zip(references, sizes, strict=True)
         )
 
-    def blank_row(self, references: Sequence[tuple[int, int]]) -> Row:
+    def blank_task(self, references: Sequence[tuple[int, int]]) -> EncodedTask:
         return self.blank(tuple(self.blank_tokens(*self._size(*size)) for size in references))
 
     def reference_ids(self, grids: Sequence[Grid]) -> list[Tensor]:
-        """The same places as the image's, with another index."""
+        """The same rows and columns as the image's, with another index."""
         return [position_ids(grid, 1) for grid in grids]
 
     def _size(self, height: int, width: int) -> Grid:

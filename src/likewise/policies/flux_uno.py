@@ -15,7 +15,7 @@ from diffusers import FluxPipeline
 from PIL.Image import Image
 from torch import Tensor
 
-from likewise.policies.common.rows import Row, Tensors
+from likewise.policies.common.encoded import EncodedTask, Tensors
 from likewise.policies.flux.policy import LONGEST_TEXT, FluxPolicy
 from likewise.policies.flux.tokens import Grid
 from likewise.policies.flux.uno_layout import diagonal_ids, fitted, fitted_size, longer_side
@@ -81,7 +81,7 @@ class FluxUnoPolicy(FluxPolicy):
         images = [fitted(image, longest, self.multiple) for image in references]
         return tuple(self.encode_image(one, one.height, one.width) for one in images)
 
-    def blank_row(self, references: Sequence[tuple[int, int]]) -> Row:
+    def blank_task(self, references: Sequence[tuple[int, int]]) -> EncodedTask:
         longest = longer_side(len(references), self.reference_size)
         sizes = [fitted_size(*size, longest, self.multiple) for size in references]
         return self.blank(tuple(self.blank_tokens(*size) for size in sizes))

@@ -21,9 +21,9 @@ from PIL.Image import Image
 from torch import Tensor
 
 from likewise.algorithm.schedule import model_time, shifted_sigmas
+from likewise.policies.common.encoded import EncodedTask, Tensors, stacked
 from likewise.policies.common.inputs import check_size, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
-from likewise.policies.common.rows import Row, Tensors, stacked
 from likewise.policies.flux.tokens import Grid, pack, pipeline_sigmas, unpack
 from likewise.policies.qwen.sizes import STEP, Size, fitted, text_tokens
 from likewise.policies.qwen.text_encoder import load_processor, mark_images
@@ -107,7 +107,9 @@ class QwenImageEditPolicy(PipelinePolicy):
         """VAE tokens [h, w, 4C] of each."""
         return tuple(self._encode_image(image) for image in references)
 
-    def blank_row(self, references: Sequence[Size], prompt_tokens: int = PROMPT_TOKENS) -> Row:
+    def blank_task(
+        self, references: Sequence[Size], prompt_tokens: int = PROMPT_TOKENS
+    ) -> EncodedTask:
         """See :class:`PipelinePolicy`; the negative prompt is taken to have one token, as a blank.
 
         Args:
@@ -123,10 +125,10 @@ class QwenImageEditPolicy(PipelinePolicy):
 
         grids = [self._grid(fitted(size, self.reference_area)) for size in references]
         blanks = tuple({"tokens": self.zeros(*grid, config.in_channels)} for grid in grids)
-        return Row(text(prompt_tokens), blanks, text(1) if self.guidance.on else None)
+        return EncodedTask(text(prompt_tokens), blanks, text(1) if self.guidance.on else None)
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:
-        """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` per row."""
+        """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` each."""
         shape = (self.denoiser.config.in_channels // 4, 2 * self.grid[0], 2 * self.grid[1])
         noise = seeded_noise(shape, seeds)
         return pack(noise).to(self.device)
@@ -148,7 +150,7 @@ class QwenImageEditPolicy(PipelinePolicy):
         output = self.denoiser(
             hidden_states=torch.cat([x, *(image.flatten(1, 2) for image in images)], dim=1),
             timestep=model_time(sigma, self.dtype),
-            # Rows have no padding, so there is no mask either: as stock for a single prompt.
+            # Prompts are not padded, so there is no mask either: as stock for a single prompt.
             encoder_hidden_states=stacked(texts, "states"),
             img_shapes=[[(1, *grid) for grid in grids]] * len(x),
             return_dict=False,

@@ -17,9 +17,9 @@ from PIL.Image import Image
 from torch import Tensor
 
 from likewise.algorithm.schedule import nearest_timestep, variance_preserving_sigma
+from likewise.policies.common.encoded import EncodedTask, Tensors, stacked
 from likewise.policies.common.inputs import check_size, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
-from likewise.policies.common.rows import Row, Tensors, stacked
 from likewise.policies.sd.ip_adapter import load_ip_adapter, takes_hidden_states
 from likewise.policies.sd.levels import ddim_scheduler, step_levels
 
@@ -125,10 +125,10 @@ class SdIpAdapterPolicy(PipelinePolicy):
         )
         return tuple({"shown": a, "none": b} for a, b in zip(shown, none, strict=True))
 
-    def unwanted_references(self, references: tuple[Tensors, ...]) -> tuple[Tensors, ...]:
+    def negative_references(self, references: tuple[Tensors, ...]) -> tuple[Tensors, ...]:
         return tuple({"shown": one["none"]} for one in references)
 
-    def blank_row(self, references: Sequence[tuple[int, int]]) -> Row:
+    def blank_task(self, references: Sequence[tuple[int, int]]) -> EncodedTask:
         unet, clip = self.denoiser.config, self.pipeline.image_encoder.config
         length = self.pipeline.text_encoder.config.max_position_embeddings
         text = {"states": self.zeros(length, unet.cross_attention_dim)}
@@ -139,10 +139,10 @@ class SdIpAdapterPolicy(PipelinePolicy):
         patches = (clip.image_size // clip.patch_size) ** 2
         shape = (patches + 1, clip.hidden_size) if self.hidden_states else (clip.projection_dim,)
         image = {"shown": self.zeros(*shape), "none": self.zeros(*shape)}
-        return Row(text, (image,) * len(references), text if self.guidance.on else None)
+        return EncodedTask(text, (image,) * len(references), text if self.guidance.on else None)
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:
-        """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` per row."""
+        """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` each."""
         return seeded_noise(self.latent_shape, seeds).to(self.device)  # DDIM starts at std 1
 
     def sigmas(self, num_steps: int, shift: float | None = None) -> Tensor:
@@ -160,7 +160,7 @@ class SdIpAdapterPolicy(PipelinePolicy):
         texts: Sequence[Tensors],
         references: Sequence[tuple[Tensors, ...]],
     ) -> Tensor:
-        seen = torch.stack([stacked(row, "shown") for row in references])  # [b, images, …]
+        seen = torch.stack([stacked(own, "shown") for own in references])  # [b, images, …]
         added: dict[str, Any] = {"image_embeds": [seen]}
         if self.is_xl:  # sizes before and after cropping, and where it was cropped: not at all
             added["text_embeds"] = stacked(texts, "pooled")

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from likewise.policies.common.rows import Tensors
+from likewise.policies.common.encoded import Tensors
 from likewise.records.atomic import write_atomically
 
 SAMPLES = 32  # of each weight, for the fingerprint of an encoder

@@ -23,7 +23,7 @@ def check_text_length(tokens: int, longest: int) -> None:
 
 
 def seeded_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
-    """Standard normal, float32 [B, *shape] on the CPU, row b from seeds[b] alone.
+    """Standard normal, float32 [B, *shape] on the CPU, sample b from seeds[b] alone.
 
     As a float32 stock pipeline draws it with ``torch.Generator().manual_seed(seed)``.
     """

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from likewise.policies.common.cache import EmbeddingCache, NoCache
 from likewise.policies.common.cpu_attention import Float32Backward
+from likewise.policies.common.encoded import EncodedBatch, EncodedTask, Tensors, forward_by_shape
 from likewise.policies.common.loading import load_pipeline
 from likewise.policies.common.offload import awake
 from likewise.policies.common.rehearsal import rehearse
-from likewise.policies.common.rows import Row, Rows, Tensors, by_rows
 from likewise.policies.common.running import narrow_queries, set_up
 from likewise.policies.common.trainable import TrainablePolicy
 from likewise.pretrained.first_use import first_use
@@ -52,7 +52,8 @@ class PipelinePolicy(TrainablePolicy):
     """Implements :class:`likewise.protocols.Policy`, but for what a subclass says of its model.
 
     A subclass sets the class attributes, calls ``super().__init__`` and implements the methods that
-    raise NotImplementedError here, each for one image or one forward of rows that are alike.
+    raise NotImplementedError here, each for one task, or for one forward of samples whose tensors
+    have equal shapes.
 
     Args:
         pipeline: On its device; :meth:`from_pretrained` loads one. The policy freezes it.
@@ -104,7 +105,7 @@ class PipelinePolicy(TrainablePolicy):
         self._compiled = compile
         set_up(self.denoiser, gradient_checkpointing, compile, attention)
         narrow_queries(self.denoiser, self.dtype)
-        self._unwanted: Tensors | None = None
+        self._negative_text: Tensors | None = None
 
     @classmethod
     def from_pretrained(
@@ -168,7 +169,7 @@ class PipelinePolicy(TrainablePolicy):
         """
         raise NotImplementedError
 
-    def blank_row(self, references: Sequence[tuple[int, int]]) -> Row:
+    def blank_task(self, references: Sequence[tuple[int, int]]) -> EncodedTask:
         """Zeros in the shapes that a task with references of these (height, width) pixels has."""
         raise NotImplementedError
 
@@ -187,7 +188,7 @@ class PipelinePolicy(TrainablePolicy):
         texts: Sequence[Tensors],
         references: Sequence[tuple[Tensors, ...]],
     ) -> Tensor:
-        """One forward of the denoiser for b rows that are alike.
+        """One forward of the denoiser for b samples whose tensors have equal shapes.
 
         Args:
             x: Latents [b, *latent] in the policy's dtype.
@@ -220,20 +221,20 @@ class PipelinePolicy(TrainablePolicy):
             return []
         tokenizer, most = limit
         texts = [self.tokenized(prompt) for prompt in prompts]
-        rows = tokenizer(texts, truncation=False, verbose=False).input_ids
-        return [prompt for prompt, row in zip(prompts, rows, strict=True) if len(row) > most]
+        ids = tokenizer(texts, truncation=False, verbose=False).input_ids
+        return [prompt for prompt, own in zip(prompts, ids, strict=True) if len(own) > most]
 
     # --- what follows from it --------------------------------------------------------------------
 
-    def blank_condition(self, references: Sequence[tuple[int, int]]) -> Rows:
-        """One :meth:`blank_row`."""
-        return Rows((self.blank_row(references),))
+    def blank_condition(self, references: Sequence[tuple[int, int]]) -> EncodedBatch:
+        """One :meth:`blank_task`."""
+        return EncodedBatch((self.blank_task(references),))
 
     def zeros(self, *shape: int) -> Tensor:
         """As embeddings are: in the policy's dtype, on its device."""
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
-    def unwanted_references(self, references: tuple[Tensors, ...]) -> tuple[Tensors, ...]:
+    def negative_references(self, references: tuple[Tensors, ...]) -> tuple[Tensors, ...]:
         """What v⁻ sees of the references: all, unless a model was trained otherwise."""
         return references
 
@@ -242,12 +243,12 @@ class PipelinePolicy(TrainablePolicy):
         return negative + self.guidance.scale * (positive - negative)
 
     @torch.no_grad()
-    def encode(self, tasks: Sequence[Task]) -> Rows:
-        """One by one, so that a row does not depend on the batch it was encoded in."""
-        return Rows(tuple(self._row(task) for task in tasks))
+    def encode(self, tasks: Sequence[Task]) -> EncodedBatch:
+        """One by one, so that no encoding depends on the batch that it was made in."""
+        return EncodedBatch(tuple(self._encode(task) for task in tasks))
 
-    def velocity(self, x: Tensor, sigma: float | Tensor, condition: Rows) -> Tensor:
-        """Rows whose embeddings differ in shape go through the denoiser in turn."""
+    def velocity(self, x: Tensor, sigma: float | Tensor, condition: EncodedBatch) -> Tensor:
+        """Samples whose embeddings differ in shape go through the denoiser in turn."""
         wanted = (len(condition), *self.latent_shape)
         if x.shape != wanted:
             raise ValueError(
@@ -256,14 +257,14 @@ class PipelinePolicy(TrainablePolicy):
             )
         level = torch.as_tensor(sigma, device=x.device)
         if level.shape not in ((), (len(x),)):
-            raise ValueError(f"sigma is {list(level.shape)}: wanted a number, or one for each row")
+            raise ValueError(f"sigma is {list(level.shape)}: wanted a number, or one per sample")
         levels = level.expand(len(x))
 
-        def forward(places: slice | list[int], rows: Sequence[Row]) -> Tensor:
-            return self._guided(x[places].to(self.dtype), levels[places], rows)
+        def forward(indices: slice | list[int], tasks: Sequence[EncodedTask]) -> Tensor:
+            return self._guided(x[indices].to(self.dtype), levels[indices], tasks)
 
         with self.autocast(), self._fast_gradients():
-            return by_rows(x, condition, forward)
+            return forward_by_shape(x, condition, forward)
 
     def _fast_gradients(self) -> AbstractContextManager[Any]:
         # Blocks that are compiled, or recomputed in the backward pass, do not see the context.
@@ -278,7 +279,7 @@ class PipelinePolicy(TrainablePolicy):
         with self._awake("vae"):
             return self.decode_latents(x)
 
-    def _row(self, task: Task) -> Row:
+    def _encode(self, task: Task) -> EncodedTask:
         references = _checked(task, self.max_references)
         try:
             images = self.cache.get(
@@ -291,7 +292,7 @@ class PipelinePolicy(TrainablePolicy):
         except ValueError as error:
             raise ValueError(f"task {task.id!r}: {error}") from error
         text = self._text(task.prompt, references)
-        return Row(text, tuple(_unflattened(images)), self._negative(references))
+        return EncodedTask(text, tuple(_unflattened(images)), self._negative(references))
 
     def embed_references(self, references: Sequence[Image]) -> tuple[Tensors, ...]:
         """As :meth:`encode_references`, with the encoders on the device and without the cache."""
@@ -315,28 +316,28 @@ class PipelinePolicy(TrainablePolicy):
             return None
         if self.text_sees_references:
             return self._text(self.guidance.negative_prompt, references)
-        if self._unwanted is None:
-            self._unwanted = self._text(self.guidance.negative_prompt, references)
-        return self._unwanted
+        if self._negative_text is None:
+            self._negative_text = self._text(self.guidance.negative_prompt, references)
+        return self._negative_text
 
-    def _guided(self, x: Tensor, sigma: Tensor, rows: Sequence[Row]) -> Tensor:
-        texts, references = [row.text for row in rows], [row.references for row in rows]
+    def _guided(self, x: Tensor, sigma: Tensor, tasks: Sequence[EncodedTask]) -> Tensor:
+        texts, references = [task.text for task in tasks], [task.references for task in tasks]
         if not self.guidance.on:
             return self.predict(x, sigma, texts, references)
-        unwanted = [row.unwanted for row in rows if row.unwanted is not None]
-        if len(unwanted) < len(rows):
+        negative = [task.negative for task in tasks if task.negative is not None]
+        if len(negative) < len(tasks):
             raise ValueError("true CFG needs a condition that was encoded with it switched on")
-        others = [self.unwanted_references(row) for row in references]
-        if self.guidance.batched and rows[0].text_fits_unwanted:
+        others = [self.negative_references(own) for own in references]
+        if self.guidance.batched and tasks[0].negative_fits_text:
             both = self.predict(
                 x.repeat(2, *[1] * (x.ndim - 1)),
                 sigma.repeat(2),
-                texts + unwanted,
+                texts + negative,
                 references + others,
             )
             return self.combine(*both.chunk(2))
         positive = self.predict(x, sigma, texts, references)
-        return self.combine(positive, self.predict(x, sigma, unwanted, others))
+        return self.combine(positive, self.predict(x, sigma, negative, others))
 
     def _awake(self, *parts: str) -> Any:
         chosen = [part for name, part in self.pipeline.components.items() if name.startswith(parts)]

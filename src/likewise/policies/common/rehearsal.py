@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from likewise.policies.common.rows import Row, Rows
+from likewise.policies.common.encoded import EncodedBatch, EncodedTask
 from likewise.pretrained.first_use import first_use
 
 PROMPT = "a picture"
@@ -43,7 +43,7 @@ def rehearse(policy: Any, name: str | Path, height: int, width: int) -> None:
         with first_use(name, parts, "scheduler"):
             sigma = policy.sigmas(2)[0]
         with first_use(name, parts, policy.denoiser_name):
-            row = Row(text, references, text if policy.guidance.on else None)
-            velocity = policy.velocity(policy.initial_noise([0]), sigma, Rows((row,)))
+            task = EncodedTask(text, references, text if policy.guidance.on else None)
+            velocity = policy.velocity(policy.initial_noise([0]), sigma, EncodedBatch((task,)))
         with first_use(name, parts, "vae"):
             policy.decode(velocity)

@@ -10,9 +10,9 @@ from PIL.Image import Image
 from torch import Tensor
 
 from likewise.algorithm.schedule import model_time, shifted_sigmas
+from likewise.policies.common.encoded import EncodedTask, Tensors, stacked
 from likewise.policies.common.inputs import check_size, check_text_length, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
-from likewise.policies.common.rows import Row, Tensors, stacked
 from likewise.policies.flux.tokens import Grid, pack, pipeline_sigmas, position_ids, unpack
 
 LONGEST_TEXT = 512  # T5 tokens, FLUX's limit
@@ -111,13 +111,13 @@ class FluxPolicy(PipelinePolicy):
         grid = (height // self.multiple, width // self.multiple)
         return {"tokens": self.zeros(*grid, self.denoiser.config.in_channels)}
 
-    def blank(self, references: tuple[Tensors, ...]) -> Row:
-        """A row of blank texts and these references."""
+    def blank(self, references: tuple[Tensors, ...]) -> EncodedTask:
+        """Blank texts with these references."""
         text = self.blank_texts()
-        return Row(text, references, text if self.guidance.on else None)
+        return EncodedTask(text, references, text if self.guidance.on else None)
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:
-        """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` per row."""
+        """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` each."""
         channels = self.denoiser.config.in_channels // 4
         shape = (channels, 2 * self.grid[0], 2 * self.grid[1])
         noise = seeded_noise(shape, seeds)
@@ -137,8 +137,8 @@ class FluxPolicy(PipelinePolicy):
     ) -> Tensor:
         grids: list[Grid] = [(*one["tokens"].shape[:2],) for one in references[0]]
         others = [
-            torch.stack([row[place]["tokens"].flatten(0, 1) for row in references])
-            for place in range(len(grids))
+            torch.stack([own[number]["tokens"].flatten(0, 1) for own in references])
+            for number in range(len(grids))
         ]
         states = stacked(texts, "states")
         ids = torch.cat([position_ids(self.grid, 0), *self.reference_ids(grids)])

@@ -36,8 +36,7 @@ def position_ids(grid: Grid, index: int) -> Tensor:
     a bfloat16 model, which would merge positions above 256; stock ids stay below, so both agree.
     """
     rows, columns = torch.arange(grid[0]), torch.arange(grid[1])
-    places = torch.cartesian_prod(torch.tensor([index]), rows, columns)
-    return places.float()
+    return torch.cartesian_prod(torch.tensor([index]), rows, columns).float()
 
 
 def reference_size(height: int, width: int, multiple: int, auto_resize: bool) -> tuple[int, int]:

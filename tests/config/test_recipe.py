@@ -121,6 +121,8 @@ def test_stickers_spells_out_the_paper() -> None:
         "optimizer.learning_rate=0",
         "optimizer.betas=[0.9]",
         "optimizer.ema_decay=1",
+        "optimizer.eps=0",
+        "optimizer.eps=1e-60",
         "run.iterations=0",
         "run.processes=0",
         "run.trackers=[mlflow]",
@@ -185,7 +187,10 @@ WINDOW = "rollout.trained.kind=window"
             ],
             "objective.guard is valid for flow-sde and dance-sde, not for cps",
         ),
-        (["optimizer.updates_per_iteration=3"], "(3) must divide rollout.tasks (16)"),
+        (
+            ["optimizer.updates_per_iteration=3"],
+            "(3) must divide rollout.tasks (16)",
+        ),
         (["rewards.identity.segment_generated=true"], "segment_generated needs a segmenter"),
         (
             ["rewards.identity.segmenter=mine:find", "rewards.identity.segment=false"],

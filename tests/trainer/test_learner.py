@@ -54,15 +54,16 @@ def test_nothing_to_train_is_an_error() -> None:
 # ── a step ──
 
 
-def test_the_first_step_of_adamw_by_hand() -> None:
-    one = learner(learning_rate=0.1, weight_decay=0.2, max_grad_norm=1e9)
+@pytest.mark.parametrize("eps", [1e-8, 0.3, 1e-15])
+def test_the_first_step_of_adamw_by_hand(eps: float) -> None:
+    one = learner(learning_rate=0.1, weight_decay=0.2, max_grad_norm=1e9, eps=eps)
     before = values(one)
     set_gradients(one, 1)
     slopes = [p.grad.clone() for p in one.parameters if p.grad is not None]
     norm = one.step()
     assert norm == pytest.approx(math.sqrt(sum(float(g.square().sum()) for g in slopes)))
     for start, slope, now in zip(before, slopes, values(one), strict=True):
-        expected = start * (1 - 0.1 * 0.2) - 0.1 * slope / (slope.abs() + 1e-8)
+        expected = start * (1 - 0.1 * 0.2) - 0.1 * slope / (slope.abs() + eps)
         torch.testing.assert_close(now, expected, rtol=1e-5, atol=1e-6)
     assert all(p.grad is None for p in one.parameters)
 

@@ -30,6 +30,9 @@ class Optimizer(Section):
     learning_rate: PositiveFloat = Field(1e-4, le=10)
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: NonNegativeFloat = Field(1.1e-4, le=100)
+    eps: PositiveFloat = Field(
+        1e-8, ge=1e-30, le=1, description="added to the root of the second moment, as in torch"
+    )
     max_grad_norm: PositiveFloat = 1.0
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
     warmup_steps: int = Field(0, ge=0, description="optimiser steps")

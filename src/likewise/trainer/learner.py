@@ -45,6 +45,7 @@ class Learner:
             parameters,
             lr=settings.learning_rate,
             betas=settings.betas,
+            eps=settings.eps,
             weight_decay=settings.weight_decay,
         )
         self.scheduler = get_scheduler(

@@ -37,7 +37,7 @@ def test_it_runs_and_resumes(
     family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_hand = [*family.save(tmp_path / "model"), *data_and_prompt(family.recipe, tmp_path)]
-    words = ["train", family.recipe, *at_hand, *SMALL, "--run-dir"]
+    words = ["train", family.recipe, *SMALL, *at_hand, "--run-dir"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     result = run(*words, whole)
     assert result.exit_code == 0, result.output
@@ -65,6 +65,7 @@ def data_and_prompt(recipe: str, folder: Path) -> list[str]:
     write_base(folder / "base")
     write_checkpoint(folder / "HPSv3.safetensors")
     return [
+        "rollout.group_size=3",  # which its three updates per iteration divide
         f"data.path={folder / 'syncd'}",
         "data.workers=0",
         f"rewards.prompt.model={folder / 'HPSv3.safetensors'}",

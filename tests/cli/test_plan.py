@@ -56,6 +56,23 @@ def test_a_shared_start_is_drawn_once_per_task() -> None:
     assert (alone.iteration.rollout, alone.iteration.update) == (20 * 6, 20 * 2)
 
 
+@pytest.mark.parametrize(
+    ("split", "size", "forked"),
+    [
+        ("tasks", 2, 4),  # batches of tasks and updates agree
+        ("tasks", 8, 8),  # each of two updates replays the batch of all four
+        ("samples", 2, 8),  # and here each has samples of all four
+    ],
+)
+def test_each_update_replays_the_fork_for_itself(split: str, size: int, forked: int) -> None:
+    window = "rollout.trained={kind: window, size: 2, first: 3, last: 3}"
+    several = ["optimizer.updates_per_iteration=2", f"optimizer.split={split}"]
+    shape = ["rollout.tasks=4", "rollout.group_size=6", f"rollout.micro_batch={size}"]
+    one = plan_of(recipe(*shape, window, *several)).iteration
+    assert one.update == forked + 24
+    assert (one.tasks, one.images, one.rollout) == (4, 24, 4 * 4 + 24 * 2)
+
+
 def test_guidance_and_kl_cost_forwards() -> None:
     plain = plan_of(recipe()).iteration
     assert (plain.tasks, plain.images, plain.rollout) == (16, 192, 16 + 192 * 5)

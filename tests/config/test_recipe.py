@@ -123,6 +123,7 @@ def test_stickers_spells_out_the_paper() -> None:
         "optimizer.ema_decay=1",
         "optimizer.eps=0",
         "optimizer.eps=1e-60",
+        "optimizer.split=rows",
         "run.iterations=0",
         "run.processes=0",
         "run.trackers=[mlflow]",
@@ -189,7 +190,11 @@ WINDOW = "rollout.trained.kind=window"
         ),
         (
             ["optimizer.updates_per_iteration=3"],
-            "(3) must divide rollout.tasks (16)",
+            "(3) must divide rollout.tasks (16) where optimizer.split is tasks",
+        ),
+        (
+            ["optimizer.updates_per_iteration=8", "optimizer.split=samples"],
+            "(8) must divide rollout.group_size (12) where optimizer.split is samples",
         ),
         (["rewards.identity.segment_generated=true"], "segment_generated needs a segmenter"),
         (

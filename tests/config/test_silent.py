@@ -137,6 +137,10 @@ PHOTOS = "data={{kind: folder, path: a, {}}}"
             "run.deterministic does not go with policy.attention 'flash'",
         ),
         (
+            ["optimizer.split=samples"],
+            "optimizer.split has no effect with optimizer.updates_per_iteration 1",
+        ),
+        (
             ["optimizer.schedule=constant", "optimizer.warmup_steps=3"],
             "schedule constant has no warmup_steps",
         ),
@@ -156,6 +160,7 @@ def test_a_setting_that_changes_nothing_is_refused(overrides: list[str], fragmen
         ["policy.true_cfg_scale=2", "policy.negative_prompt=blurry", "policy.batched_cfg=true"],
         ["objective.clip_range=0.2", "optimizer.updates_per_iteration=2"],
         ["objective.clip_range=0.2", "objective.ratio_tolerance=1e-5"],
+        ["optimizer.split=samples", "optimizer.updates_per_iteration=3"],
         ["policy.compile=true", "objective.ratio_tolerance=1e-5"],
         ["run.deterministic=true", "policy.attention=native"],
         [PHOTOS.format("evaluation: b")],

@@ -36,7 +36,7 @@ PLAIN = [  # nothing of a shipped recipe that would cost time, or memory that no
     "rollout.deterministic_tail=1",
     "rollout.trained={kind: all}",
     "rollout.micro_batch=2",
-    "optimizer.updates_per_iteration=1",
+    "optimizer={updates_per_iteration: 1, split: tasks}",
 ]
 
 

@@ -6,22 +6,38 @@ import itertools
 
 import pytest
 
-from likewise.rollout.layout import micro_batches
+from likewise.config import load_recipe
+from likewise.config.learning import Optimizer
+from likewise.config.rollout import Rollout
+from likewise.rollout.layout import Rows, micro_batches
+
+Shares = list[list[list[Rows]]]  # [process][update] → micro-batches
 
 
-def all_batches(rows: int, updates: int, processes: int, size: int) -> list:
-    """[process][update] → micro-batches."""
-    return [micro_batches(rows, updates, processes, p, size) for p in range(processes)]
+def all_batches(
+    tasks: int, group: int, processes: int, size: int, updates: int = 1, split: str = "tasks"
+) -> Shares:
+    rollout = Rollout(tasks=tasks, group_size=group, micro_batch=size)
+    optimizer = Optimizer.model_validate({"updates_per_iteration": updates, "split": split})
+    return [micro_batches(rollout, optimizer, processes, p) for p in range(processes)]
 
 
+@pytest.mark.parametrize("split", ["tasks", "samples"])
 @pytest.mark.parametrize("updates", [1, 2, 3])
-def test_every_row_is_drawn_once_in_its_own_update(updates: int) -> None:
-    for per_update, processes, size in itertools.product(range(1, 14), range(1, 7), (1, 2, 5, 99)):
-        rows = per_update * updates
-        shares = all_batches(rows, updates, processes, size)
+def test_every_row_is_drawn_once_in_its_own_update(updates: int, split: str) -> None:
+    for part, other, processes, size in itertools.product(
+        (1, 2, 3, 5), (2, 3, 4), (1, 2, 5), (1, 4, 99)
+    ):
+        tasks, group = (part * updates, other) if split == "tasks" else (other, 2 * part * updates)
+        shares = all_batches(tasks, group, processes, size, updates, split)
         for update in range(updates):
             seen = [row for share in shares for batch in share[update] for row in batch]
-            assert seen == list(range(update * per_update, (update + 1) * per_update))
+            places = [divmod(row, group) for row in range(tasks * group)]
+            belongs = [
+                (task // part if split == "tasks" else number // (2 * part)) == update
+                for task, number in places
+            ]
+            assert seen == list(itertools.compress(range(tasks * group), belongs))
         for share in shares:
             assert len(share) == updates
             for batches in share:
@@ -30,21 +46,42 @@ def test_every_row_is_drawn_once_in_its_own_update(updates: int) -> None:
 
 
 def test_shares_differ_by_one_row_at_most() -> None:
-    for rows, processes in itertools.product(range(1, 30), range(1, 9)):
-        counts = [sum(map(len, share[0])) for share in all_batches(rows, 1, processes, 4)]
+    for tasks, group, processes in itertools.product(range(1, 8), range(2, 6), range(1, 9)):
+        counts = [sum(map(len, share[0])) for share in all_batches(tasks, group, processes, 4)]
         assert max(counts) - min(counts) <= 1
-        assert sum(counts) == rows
+        assert sum(counts) == tasks * group
 
 
 def test_by_hand() -> None:
-    assert micro_batches(12, 2, 1, 0, 4) == [[(0, 1, 2, 3), (4, 5)], [(6, 7, 8, 9), (10, 11)]]
-    assert micro_batches(12, 2, 2, 1, 4) == [[(3, 4, 5)], [(9, 10, 11)]]
-    assert micro_batches(2, 1, 3, 0, 4) == [[]]  # more processes than rows
+    one, (_, other) = all_batches(4, 3, 1, 4, 2), all_batches(4, 3, 2, 4, 2)
+    assert one == [[[(0, 1, 2, 3), (4, 5)], [(6, 7, 8, 9), (10, 11)]]]
+    assert other == [[(3, 4, 5)], [(9, 10, 11)]]
+    assert all_batches(1, 2, 3, 4)[0] == [[]]  # more processes than rows
 
 
-def test_one_process_holds_the_rows_of_all() -> None:
-    alone = micro_batches(24, 2, 1, 0, 3)
-    split = all_batches(24, 2, 4, 3)
+def test_samples_of_every_group_by_hand() -> None:
+    """Three updates of two tasks with 6 samples each, rows 0–5 and 6–11: two of each per update."""
+    (one,) = all_batches(2, 6, 1, 3, 3, "samples")
+    assert one == [[(0, 1, 6), (7,)], [(2, 3, 8), (9,)], [(4, 5, 10), (11,)]]
+    first, second = all_batches(2, 6, 2, 3, 3, "samples")  # a group for each process
+    assert first == [[(0, 1)], [(2, 3)], [(4, 5)]]
+    assert second == [[(6, 7)], [(8, 9)], [(10, 11)]]
+
+
+def test_the_paper_makes_three_updates_of_32_samples() -> None:
+    """12 samples per process and iteration, of one group; gradient accumulation over 4 of them."""
+    recipe = load_recipe("paper")
+    for process in range(8):
+        found = micro_batches(recipe.rollout, recipe.optimizer, 8, process)
+        assert found == [[tuple(range(12 * process + n, 12 * process + n + 4))] for n in (0, 4, 8)]
+    alone = micro_batches(recipe.rollout, recipe.optimizer, 1, 0)
+    assert [sum(map(len, update)) for update in alone] == [32, 32, 32]
+
+
+@pytest.mark.parametrize("split", ["tasks", "samples"])
+def test_one_process_holds_the_rows_of_all(split: str) -> None:
+    (alone,) = all_batches(4, 6, 1, 3, 2, split)
+    shares = all_batches(4, 6, 4, 3, 2, split)
     for update in range(2):
-        together = [batch for share in split for batch in share[update]]
+        together = [batch for share in shares for batch in share[update]]
         assert together == alone[update]  # a share of 3 rows is one micro-batch of 3

@@ -11,7 +11,9 @@ from rolling import LinearPolicy, plan, roll, roller, sampler
 from tiny import make_policy
 from torch import Tensor
 
-from likewise.config.learning import Objective
+from likewise.config.learning import Objective, Optimizer
+from likewise.config.rollout import Rollout
+from likewise.rollout.layout import micro_batches
 from likewise.rollout.trajectories import Trajectory, replay_batches
 from likewise.trainer.update import Replay, UpdateSums
 
@@ -73,6 +75,30 @@ def test_an_update_takes_one_forward_per_group_at_the_fork() -> None:
     policy.calls.clear()
     gradient(policy, drawn)
     assert policy.calls == [(levels[1], 3), (levels[2], 4), (levels[2], 2)]
+
+
+def test_updates_that_split_groups_replay_the_fork_each() -> None:
+    """Two updates, each with a sample of all three groups; the second one's policy has moved."""
+    policy = LinearPolicy(torch.float64)
+    rollout = Rollout(tasks=3, group_size=2, micro_batch=2)
+    optimizer = Optimizer(updates_per_iteration=2, split="samples")
+    layout = micro_batches(rollout, optimizer, 1, 0)
+    assert layout == [[(0, 2), (4,)], [(1, 3), (5,)]]
+    source = roller(policy, plan([1, 2]), tasks=3, group=2, micro=2, shared=True)
+    updates = [[source.draw(rows) for rows in update] for update in layout]
+    first, second = sampler(policy).sigmas.tolist()[1:3]
+    for number, drawn in enumerate(updates):
+        policy.calls.clear()
+        sums, found = gradient(policy, drawn)
+        assert policy.calls == [(first, 2), (first, 1), (second, 2), (second, 1)]
+        assert (sums.deviation > 1e-4) == (number > 0) and sums.terms == 6
+        wanted_sums, wanted = gradient(policy, [unshared(one) for one in drawn])
+        assert sums.clipped == wanted_sums.clipped
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, other)
+        with torch.no_grad():
+            for parameter, slope in zip(policy.trainable_parameters(), found, strict=True):
+                parameter -= 0.05 * slope / slope.norm()
 
 
 def test_a_step_at_the_fork_that_is_not_trained_is_not_replayed() -> None:

@@ -13,6 +13,7 @@ What the claim can mean, measured on this configuration in float32:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -40,13 +41,18 @@ def result(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Result
 
     @cache
     def trained(
-        micro_batch: int, updates: int = 1, processes: int = 1, tasks: int = 2, group: int = 4
+        micro_batch: int,
+        updates: int = 1,
+        processes: int = 1,
+        tasks: int = 2,
+        group: int = 4,
+        split: str = "tasks",
     ) -> Path:
         recipe = runs.tiny_recipe(
             tiny_model,
             rewards=REWARDS,
             rollout={"micro_batch": micro_batch, "tasks": tasks, "group_size": group},
-            optimizer={"learning_rate": RATE, "updates_per_iteration": updates},
+            optimizer={"learning_rate": RATE, "updates_per_iteration": updates, "split": split},
             run={"processes": processes, "iterations": 2},
         )
         return train(recipe, tmp_path_factory.mktemp("run") / "run", quiet=True).run.path
@@ -89,13 +95,15 @@ def test_micro_batches_change_nothing(result: Result, micro_batch: int) -> None:
     assert_same(result(8), result(micro_batch))
 
 
-def test_micro_batches_change_nothing_with_several_updates(result: Result) -> None:
-    assert_same(result(8, updates=2), result(3, updates=2))
+@pytest.mark.parametrize("split", ["tasks", "samples"])
+def test_micro_batches_change_nothing_with_several_updates(result: Result, split: str) -> None:
+    assert_same(result(8, updates=2, split=split), result(3, updates=2, split=split))
 
 
 def test_updates_do_change_something(result: Result) -> None:
-    one, two = flat(result(8), "lora_B.weight"), flat(result(8, updates=2), "lora_B.weight")
-    assert (one - two).norm() > 0.1 * one.norm()
+    ways = [result(8), result(8, updates=2), result(8, updates=2, split="samples")]
+    for one, other in itertools.combinations([flat(way, "lora_B.weight") for way in ways], 2):
+        assert (one - other).norm() > 0.1 * one.norm()
 
 
 def test_the_same_run_is_the_same_in_every_bit(
@@ -120,6 +128,12 @@ def test_two_processes_are_one(result: Result) -> None:
         wanted = centred / values.std(1, keepdim=True)  # no group is flat
         got = torch.tensor(table[f"z/{name}"], dtype=torch.float64).view(6, 5)
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_two_processes_are_one_where_updates_split_groups(result: Result) -> None:
+    """Two samples each of three tasks in an update, in shares of 3: both processes share task 1."""
+    how = {"tasks": 3, "updates": 2, "split": "samples"}
+    assert_same(result(4, **how), result(2, processes=2, **how))
 
 
 @pytest.mark.parametrize("updates", [1, 2])

@@ -39,6 +39,11 @@ class Optimizer(Section):
     updates_per_iteration: PositiveInt = Field(
         1, description="optimiser steps per iteration, each on its share of the images"
     )
+    split: Literal["tasks", "samples"] = Field(
+        "tasks",
+        description="what updates share out: tasks, with whole groups, or the samples of every "
+        "group (the paper)",
+    )
     ema_decay: Decay | None = Field(None, description="null: no moving average of the adapter")
 
     @model_validator(mode="after")

@@ -109,11 +109,13 @@ class Recipe(Section):
         adapter = self.adapter
         if isinstance(adapter, Lora) and adapter.reference == "start" and not self.objective.kl:
             raise ValueError("adapter.reference start is for objective.kl, which is 0")
-        updates = self.optimizer.updates_per_iteration
-        if self.rollout.tasks % updates:
+        updates, split = self.optimizer.updates_per_iteration, self.optimizer.split
+        field = "group_size" if split == "samples" else "tasks"
+        shared = self.rollout.group_size if split == "samples" else self.rollout.tasks
+        if shared % updates:
             raise ValueError(
-                f"optimizer.updates_per_iteration ({updates}) must divide rollout.tasks "
-                f"({self.rollout.tasks})"
+                f"optimizer.updates_per_iteration ({updates}) must divide rollout.{field} "
+                f"({shared}) where optimizer.split is {split}"
             )
         return self
 

@@ -128,7 +128,13 @@ def _trained_at_once(rollout: Rollout) -> int:
 
 
 def _ratio(recipe: Recipe) -> Iterator[str]:
-    objective, updates = recipe.objective, recipe.optimizer.updates_per_iteration
+    objective, optimizer = recipe.objective, recipe.optimizer
+    updates = optimizer.updates_per_iteration
+    if chosen(optimizer, "split") and updates == 1:
+        yield (
+            "optimizer.split has no effect with optimizer.updates_per_iteration 1, which takes all "
+            "samples: leave it out, or make several updates"
+        )
     if chosen(objective, "clip_range") and updates == 1 and objective.ratio_tolerance == 0:
         yield (
             "objective.clip_range has no effect with optimizer.updates_per_iteration 1: ratios "

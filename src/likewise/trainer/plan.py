@@ -6,7 +6,6 @@ A *forward* is one row through the policy's transformer; `probe` measures how lo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 
 from likewise.config.recipe import Recipe
 from likewise.config.rollout import AllSteps, RandomSteps, Rollout, WindowSteps
@@ -72,7 +71,7 @@ def plan_of(recipe: Recipe) -> Plan:
         raise ValueError("run.processes is auto: settle the recipe first")
     settings, run = recipe.rollout, recipe.run
     shares = [_share(recipe, processes, index) for index in range(processes)]
-    works = [_work(recipe, tasks, images) for tasks, images in shares]
+    works = [_work(recipe, *share) for share in shares]
     looks = run.evaluation.tasks * settings.num_steps * recipe.policy.forwards
     return Plan(
         iterations=run.iterations,
@@ -129,24 +128,30 @@ def mean_fork(settings: Rollout, iterations: int) -> float:
     return window.first + sum(moves) / iterations
 
 
-def _work(recipe: Recipe, tasks: int, images: int) -> Work:
+def _work(recipe: Recipe, tasks: int, images: int, forked: int) -> Work:
     settings, rows = recipe.rollout, recipe.policy.forwards
     shared = mean_fork(settings, recipe.run.iterations) + 1 if settings.shared_noise else 0.0
     drawn = tasks * shared + images * (settings.num_steps - shared)
     forks = trained_at_fork(settings)
-    learned = (tasks * forks + images * (trained_steps(settings) - forks)) * rows
+    learned = (forked * forks + images * (trained_steps(settings) - forks)) * rows
     reference = learned if recipe.objective.kl > 0 else 0
     return Work(tasks, images, drawn * rows, learned, reference)
 
 
-def _share(recipe: Recipe, processes: int, index: int) -> tuple[int, int]:
-    """Tasks and images of one process. A group that two processes share counts for both."""
-    settings = recipe.rollout
-    total = settings.tasks * settings.group_size
-    updates = recipe.optimizer.updates_per_iteration
-    layout = micro_batches(total, updates, processes, index, settings.micro_batch)
-    rows = [row for batch in chain.from_iterable(layout) for row in batch]
-    return len({row // settings.group_size for row in rows}), len(rows)
+def _share(recipe: Recipe, processes: int, index: int) -> tuple[int, int, int]:
+    """Tasks and images of one process, and forwards of its updates at a trained fork.
+
+    A group that two processes share counts for both. At the fork an update replays those batches of
+    tasks, as the rollout made them, from which it has a sample: see `trajectories.replay_batches`.
+    """
+    settings, size = recipe.rollout, recipe.rollout.micro_batch
+    layout = micro_batches(settings, recipe.optimizer, processes, index)
+    images = sum(len(batch) for update in layout for batch in update)
+    own = [{row // settings.group_size for batch in one for row in batch} for one in layout]
+    places = {number: place for place, number in enumerate(sorted(set().union(*own)))}
+    parts = [{places[number] // size for number in update} for update in own]
+    forked = sum(min(size, len(places) - part * size) for one in parts for part in one)
+    return len(places), images, forked
 
 
 def _evaluations(recipe: Recipe) -> int:

@@ -304,14 +304,8 @@ class Session:
 
     def _layout(self) -> list[list[Rows]]:
         """This process's micro-batches, by update."""
-        settings, processes = self.recipe.rollout, self.processes
-        return micro_batches(
-            settings.tasks * settings.group_size,
-            self.recipe.optimizer.updates_per_iteration,
-            processes.count,
-            processes.index,
-            settings.micro_batch,
-        )
+        recipe, processes = self.recipe, self.processes
+        return micro_batches(recipe.rollout, recipe.optimizer, processes.count, processes.index)
 
     def _roller(
         self, iteration: int, tasks: Sequence[Task], plan: StepPlan, rows: Sequence[int]

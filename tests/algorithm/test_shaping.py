@@ -172,13 +172,113 @@ def test_gdpo_by_hand() -> None:
     assert shaping.gdpo(z, [0.5, 1.0]).tolist() == pytest.approx([-1, 0, 1], abs=1e-6)
 
 
-def test_gdpo_has_unit_std_and_leaves_missing_members_out() -> None:
-    z, valid = scores(3), torch.arange(12) % 4 != 0
-    total = shaping.gdpo(z.masked_fill(~valid, math.nan), [1, 2, 3], valid)
+@pytest.mark.parametrize("threshold", [None, 0.3, 1.0])
+def test_gdpo_has_unit_std_and_leaves_missing_members_out(threshold: float | None) -> None:
+    """Alone, and without samples that disagree."""
+
+    def total_of(z: Tensor, valid: Tensor, group_size: int) -> Tensor:
+        if threshold is None:
+            return shaping.gdpo(z, [1, 2, 3], valid)
+        return shaping.gd2po(z, [1, 2, 3], valid, group_size, threshold)
+
+    z, valid = scores(3, 60), torch.arange(60) % 4 != 0
+    total = total_of(z.masked_fill(~valid, math.nan), valid, 4)
     assert total[~valid].abs().max() == 0
-    torch.testing.assert_close(total[valid].std(), torch.tensor(1.0))
-    torch.testing.assert_close(total[valid], shaping.gdpo(z[:, valid], [1, 2, 3]))
+    kept = total != 0
+    torch.testing.assert_close(total[kept].std(), torch.tensor(1.0))
+    torch.testing.assert_close(total[kept].mean(), torch.tensor(0.0), atol=1e-6, rtol=0)
+    assert kept.equal(valid) == (threshold is None)
+    alone = total_of(z[:, valid], torch.ones(45, dtype=torch.bool), 3)
+    torch.testing.assert_close(total[valid], alone)
 
 
 def test_gdpo_of_equal_members_is_zero() -> None:
-    assert shaping.gdpo(torch.zeros(2, 6), [1, 1]).abs().max() == 0
+    nothing, valid = torch.zeros(2, 6), torch.ones(6, dtype=torch.bool)
+    assert shaping.gdpo(nothing, [1, 1]).abs().max() == 0
+    for whiten in ("batch", "group"):
+        assert shaping.gd2po(nothing, [1, 1], valid, 3, 1.0, whiten).abs().max() == 0
+
+
+# ── GD²PO ──
+
+
+def gd2po(z: Tensor, threshold: float = 1.0, whiten: str = "batch", G: int = 4) -> list[float]:
+    valid = torch.ones(len(z[0]), dtype=torch.bool)
+    return shaping.gd2po(z, [1.0] * len(z), valid, G, threshold, whiten).tolist()
+
+
+def test_gd2po_by_hand() -> None:
+    """Group 1 keeps 3 of 4, with sums 2, 4, −2; group 2 keeps 2 of 4, with sums 2, −6."""
+    z = torch.tensor([[1.0, 1, -1, 1, 1, 1, -1, -3], [1.0, 3, -1, -3, 1, -1, 1, -3]])
+    shares = [0.75 * 2, 0.75 * 4, 0.75 * -2, 0.5 * 2, 0.5 * -6]
+    mean = sum(shares) / 5
+    std = math.sqrt(sum((one - mean) ** 2 for one in shares) / 4)
+    a, b, c, d, e = [(one - mean) / std for one in shares]
+    assert gd2po(z) == pytest.approx([a, b, c, 0, d, 0, 0, e], abs=1e-6)
+    # By group: means 4/3 and −2, stds √(28/3) and √32.
+    first = [0.75 * (one - 4 / 3) / math.sqrt(28 / 3) for one in (2, 4, -2)]
+    second = [0.5 * (one + 2) / math.sqrt(32) for one in (2, -6)]
+    expected = [*first, 0, second[0], 0, 0, second[1]]
+    assert gd2po(z, whiten="group") == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("K", [2, 3, 4])
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8, 1.0])
+def test_gd2po_drops_what_disagrees(K: int, threshold: float) -> None:
+    """By its definition, sample by sample; at 1, that is wherever two signs differ."""
+    z = scores(K, 400)
+    dropped = [total == 0 for total in gd2po(z, threshold)]
+    rows = z.T.tolist()
+    assert dropped == [abs(sum(row)) < threshold * sum(map(abs, row)) for row in rows]
+    signs = [min(row) < 0 < max(row) for row in rows]
+    assert (dropped == signs) == (threshold == 1)
+    assert not any(drop and not sign for drop, sign in zip(dropped, signs, strict=True))
+    assert 0 < sum(dropped) < 400
+
+
+@pytest.mark.parametrize("whiten", ["batch", "group"])
+def test_gd2po_gives_a_group_that_keeps_nothing_nothing(whiten: str) -> None:
+    """It does not move the others either, and neither does a group of equal samples."""
+    kept = scores(1, 8).expand(2, 8)
+    conflict, equal = scores(1, 4) * torch.tensor([[1.0], [-1.0]]), torch.zeros(2, 4)
+    alone = gd2po(kept, whiten=whiten)
+    total = gd2po(torch.cat([conflict, kept, equal], dim=1), whiten=whiten)
+    assert total == pytest.approx([0.0] * 4 + alone + [0.0] * 4, abs=1e-6)
+    assert gd2po(conflict, whiten=whiten) == [0.0] * 4
+
+
+def test_gd2po_weighs_rewards() -> None:
+    z, valid = scores(2), torch.ones(12, dtype=torch.bool)
+    weighed = shaping.gd2po(z, [2.0, 0.5], valid, 4, 0.5)
+    plain = shaping.gd2po(z * torch.tensor([[2.0], [0.5]]), [1.0, 1.0], valid, 4, 0.5)
+    torch.testing.assert_close(weighed, plain)
+    single = shaping.gd2po(z, [1.0, 0.0], valid, 4, 1.0)  # nothing can disagree
+    torch.testing.assert_close(single, shaping.gdpo(z, [1.0, 0.0]))
+
+
+# ── the hinge gate ──
+
+
+def test_hinge_gate_by_hand() -> None:
+    main = torch.tensor([1.0, 1, 1, 2])
+    gate = torch.tensor([0.6, 0.5, 0.3, -0.5])
+    # Below the floor of 0.5 by nothing, 0, 0.2 and 1.
+    expected = [1, 1, 1 - 5 * 0.04, 2 - 5]
+    assert shaping.hinge_gate(main, gate, 0.5, 5.0).tolist() == pytest.approx(expected)
+    floors = torch.tensor([0.7, 0.4, 0.3, -0.5])
+    expected = [1 - 2 * 0.01, 1, 1, 2]
+    assert shaping.hinge_gate(main, gate, floors, 2.0).tolist() == pytest.approx(expected)
+
+
+def test_hinge_gate_is_smooth_at_the_floor_and_never_rewards() -> None:
+    gate = torch.linspace(-1, 1, 201, dtype=torch.float64)
+    raw = shaping.hinge_gate(torch.zeros_like(gate), gate, 0.0, 5.0)
+    slopes = raw.diff() / gate.diff()
+    assert bool((raw <= 0).all() and (slopes >= 0).all())
+    assert float(slopes.diff().abs().max()) <= 2 * 5 * 0.01 + 1e-9  # 2λ per unit, no jump
+
+
+def test_hinge_gate_keeps_missing_missing() -> None:
+    nan = torch.tensor([math.nan, 1.0, 1.0])
+    raw = shaping.hinge_gate(nan, nan.roll(1), 0.5, 5.0)
+    assert raw.isnan().tolist() == [True, True, False]

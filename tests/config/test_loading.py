@@ -26,6 +26,8 @@ ARMS = {
     "stickers-minimum": ("minimum", "constant"),
     "stickers-harmonic": ("harmonic", "constant"),
     "stickers-gdpo": ("gdpo", "constant"),
+    "stickers-gd2po": ("gd2po", "constant"),
+    "stickers-hinge-gate": ("hinge-gate", "constant"),
     "stickers-identity-only": ("single", "constant"),
     "stickers-prompt-only": ("single", "constant"),
 }

@@ -116,6 +116,12 @@ def test_stickers_spells_out_the_paper() -> None:
         "credit.clip=0",
         "credit.std_floor=-1",
         "credit.shaping.gamma=-0.1",
+        "credit.shaping={kind: gd2po, threshold: 0}",
+        "credit.shaping={kind: gd2po, threshold: 1.1}",
+        "credit.shaping={kind: gd2po, whiten: none}",
+        "credit.shaping={kind: hinge-gate, penalty: 0}",
+        "credit.shaping={kind: hinge-gate, floor: guessed}",
+        "credit.shaping={kind: hinge-gate, gate: both}",
         "credit.time_weights.high=1.1",
         "objective.clip_range=0",
         "optimizer.learning_rate=0",
@@ -179,6 +185,14 @@ WINDOW = "rollout.trained.kind=window"
         (
             ["~rewards.identity", CONSTANT, "credit.shaping.kind=product"],
             "credit.shaping 'product' needs at least two rewards",
+        ),
+        (
+            [CONSTANT, "credit.shaping.kind=hinge-gate", "rewards.identity.side=prompt"],
+            "credit.shaping 'hinge-gate' needs a reward of side prompt and one of side identity",
+        ),
+        (
+            [CONSTANT, "credit.shaping.kind=hinge-gate", "rewards.prompt.weight=0"],
+            "each with a weight above 0",
         ),
         (
             [
@@ -257,6 +271,7 @@ def test_shares_that_weigh_nothing_are_refused(
         [WINDOW, "rollout.trained.size=5"],
         ["rollout.transition=cps", "rollout.deterministic_tail=1"],
         ["~rewards.identity", "credit.shaping.kind=none", CONSTANT],
+        ["credit.shaping={kind: hinge-gate, gate: prompt, floor: -0.5}", CONSTANT],
         ["rewards.mine={kind: function, side: prompt, target: 'my_module:my_reward'}"],
         ["adapter.kind=full"],
         ["adapter.targets=[to_q, to_k]"],

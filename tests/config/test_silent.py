@@ -13,6 +13,7 @@ from test_recipe import SECTIONS
 import likewise
 from likewise.algorithm.timeweights import reversed_tdw, tdw
 from likewise.config import Recipe, RecipeError, load_recipe
+from likewise.config.credit import READ_WEIGHTS
 from likewise.config.section import LARGEST
 from likewise.rollout.steps import plan_steps
 
@@ -98,6 +99,14 @@ PHOTOS = "data={{kind: folder, path: a, {}}}"
             ],
             "rewards all have weight 0",
         ),
+        (
+            ["credit.shaping.kind=gd2po", CONSTANT, "rewards.prompt.weight=0"],
+            "only one reward has a weight above 0: use gdpo",
+        ),
+        (
+            ["credit.shaping.kind=hinge-gate", "credit.time_weights={kind: constant, prompt: 0.7}"],
+            "credit.time_weights.prompt has no effect with credit.shaping 'hinge-gate'",
+        ),
         (ONE_SIDE, "credit.time_weights 'tdw' balances prompt and identity, but all rewards"),
         (
             [*ONE_SIDE, CONSTANT, "credit.time_weights.prompt=0.7"],
@@ -155,7 +164,10 @@ def test_a_setting_that_changes_nothing_is_refused(overrides: list[str], fragmen
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["credit.shaping.kind=gdpo", CONSTANT, "rewards.prompt.weight=2"],
+        *(
+            [f"credit.shaping.kind={kind}", CONSTANT, "rewards.prompt.weight=2"]
+            for kind in READ_WEIGHTS
+        ),
         [*ONE_SIDE, CONSTANT],
         ["policy.true_cfg_scale=2", "policy.negative_prompt=blurry", "policy.batched_cfg=true"],
         ["objective.clip_range=0.2", "optimizer.updates_per_iteration=2"],

@@ -8,6 +8,7 @@ import pytest
 
 from likewise.config import RecipeError, load_recipe, load_study, shipped_studies
 from likewise.config.comparing import differences
+from likewise.config.credit import READ_WEIGHTS
 from likewise.config.study import study_yaml, unit_recipe
 
 SMALL = """
@@ -152,8 +153,9 @@ def test_an_arm_with_more_than_other_credit_is_refused(override: str, message: s
     assert f"s.yaml: arms.ours: {message} as in naive, the baseline" in found
 
 
-def test_an_arm_may_differ_in_credit_and_in_weights_of_rewards(write) -> None:
-    total = "credit.shaping.kind=weighted-sum, credit.time_weights.kind=constant"
+@pytest.mark.parametrize("kind", READ_WEIGHTS)
+def test_an_arm_may_differ_in_credit_and_in_weights_of_rewards(kind: str, write) -> None:
+    total = f"credit.shaping.kind={kind}, credit.time_weights.kind=constant"
     own = f"{{recipe: stickers, overrides: [{total}, rewards.prompt.weight=2, credit.clip=4]}}"
     assert load_study(write("s.yaml", SMALL.replace("{recipe: stickers}", own)))
 

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from likewise.algorithm import shaping, timeweights
 from likewise.algorithm.credit import advantages, group_zscore
-from likewise.config.credit import WeightedTotal
-from likewise.config.problems import kinds
+from likewise.config.credit import READ_WEIGHTS
 from likewise.config.recipe import Recipe
 from likewise.rollout.steps import StepPlan, loop_orders
 from likewise.trainer import assignment
@@ -25,11 +24,15 @@ VALID = torch.ones(2, 8, dtype=torch.bool)
 PLAN = StepPlan((1, 3, 4), (1, 3, 4))
 TDW_KINDS = ["tdw", "reversed-tdw", "tdw-as-released"]
 MEASURED = {"prompt": [1.0, 0.5, 0.5, 0, 0, 0], "identity": [0, 2.0, 6, 0, 8, 0]}
-TOTALS = ["minimum", "maximum", "product", "weighted-sum", "gdpo", "raw-sum"]
+TOTALS = [
+    *("minimum", "maximum", "product"),
+    *("weighted-sum", "gdpo", "raw-sum", "gd2po", "hinge-gate"),
+]
+FLOORS = torch.tensor([0.5] * GROUP + [1.2] * GROUP)  # of two kinds of task; rewards weigh 0.5
 
 
 def recipe(shaping: dict[str, Any], weights: dict[str, Any], **credit: Any) -> Recipe:
-    own = (2.0, 0.5) if shaping["kind"] in kinds(WeightedTotal) else (1.0, 1.0)
+    own = (2.0, 0.5) if shaping["kind"] in READ_WEIGHTS else (1.0, 1.0)
     return Recipe.model_validate(
         {
             "name": "test",
@@ -44,7 +47,7 @@ def recipe(shaping: dict[str, Any], weights: dict[str, Any], **credit: Any) -> R
 
 
 def assign(rule: Recipe, values: Tensor = VALUES, valid: Tensor = VALID) -> Assignment:
-    return assign_credit(values, valid, rule, PLAN, 1)
+    return assign_credit(values, valid, rule, PLAN, 1, FLOORS)
 
 
 def z_of(values: Tensor = VALUES, valid: Tensor = VALID) -> Tensor:
@@ -110,7 +113,14 @@ def total_of(kind: str, z: Tensor) -> Tensor:
         return z.max(0).values
     if kind == "product":
         return (1 + z.exp()).log().prod(0) - math.log(2) ** 2
+    if kind == "hinge-gate":
+        raw = 2.0 * VALUES[0] - 5.0 * (FLOORS - 0.5 * VALUES[1]).clamp(min=0) ** 2
+        return group_zscore(raw, VALID[0], GROUP)
     both = 2.0 * z[0] + 0.5 * z[1]
+    if kind == "gd2po":
+        kept = z[0] * z[1] > 0
+        shared = both * kept.float().reshape(2, GROUP).mean(1).repeat_interleave(GROUP)
+        return (shared - shared[kept].mean()) / shared[kept].std() * kept
     if kind == "weighted-sum":
         return both
     if kind == "gdpo":
@@ -180,6 +190,41 @@ def test_a_sample_without_a_reward_gets_and_moves_nothing(
         assert (got.advantages[got.complete] != 0).any()
         torch.testing.assert_close(got.advantages, answers[0].advantages)
     torch.testing.assert_close(answers[0].z, z_of(VALUES, valid))
+
+
+@pytest.mark.parametrize("shape, weights", ALL_RULES)
+def test_a_group_of_equal_rewards_gets_no_credit(
+    shape: dict[str, Any], weights: dict[str, Any]
+) -> None:
+    values = VALUES.clone()
+    values[:, :GROUP] = torch.tensor([[0.7], [0.2]])
+    got = assign(recipe(shape, weights), values)
+    assert got.complete.all()
+    assert got.advantages[:GROUP].abs().max() < 1e-6
+    assert got.advantages[GROUP:].abs().max() > 0.1
+
+
+@pytest.mark.parametrize("gate, main", [("identity", 0), ("prompt", 1)])
+def test_a_hinge_gate_has_a_floor_and_two_sides(gate: str, main: int) -> None:
+    rule = {"kind": "hinge-gate", "gate": gate, "penalty": 3.0, "floor": 0.4}
+    got = assign(recipe(rule, {"kind": "constant"}))
+    weighed = VALUES * torch.tensor([[2.0], [0.5]])
+    raw = weighed[main] - 3.0 * (0.4 - weighed[1 - main]).clamp(min=0) ** 2
+    torch.testing.assert_close(got.bonus, group_zscore(raw, VALID[0], GROUP))
+
+
+def test_a_floor_that_was_not_measured_is_an_error() -> None:
+    rule = recipe({"kind": "hinge-gate"}, {"kind": "constant"})
+    with pytest.raises(ValueError, match=r"credit.shaping.floor is measured.*give a number"):
+        assign_credit(VALUES, VALID, rule, PLAN, 1)
+
+
+@pytest.mark.parametrize("whiten", ["batch", "group"])
+def test_conflict_settings_come_from_the_recipe(whiten: str) -> None:
+    rule = {"kind": "gd2po", "threshold": 0.3, "whiten": whiten}
+    got = assign(recipe(rule, {"kind": "constant"}))
+    want = shaping.gd2po(z_of(), [2.0, 0.5], VALID[0], GROUP, 0.3, whiten)  # type: ignore[arg-type]
+    assert torch.equal(got.bonus, want)
 
 
 def weightless(kind: str) -> Recipe:

@@ -15,7 +15,16 @@ from torch import Tensor
 
 from likewise.algorithm import shaping
 from likewise.algorithm.credit import advantages, group_zscore
-from likewise.config.credit import HarmonicBonus, NoShaping, Sars, Single, Total, WeightedTotal
+from likewise.config.credit import (
+    Gd2po,
+    HarmonicBonus,
+    HingeGate,
+    NoShaping,
+    Sars,
+    Single,
+    Total,
+    WeightedTotal,
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,7 @@ class Rewards:
 
     Attributes:
         names: Of the K rewards, in the recipe's order.
+        sides: Of the conflict, which each of them stands for: "prompt" or "identity".
         values: As they were scored, float32 [K, B]; anything where a reward is missing.
         z: In standard deviations from the mean of their group, [K, B]; 0 where not complete.
         complete: Samples that have every reward that credit depends on, bool [B].
@@ -33,9 +43,12 @@ class Rewards:
         group_size: G; each G neighbouring samples are one group.
         std_floor: As for :func:`credit.group_zscore`.
         clip: Bound of |A|.
+        floors: Of the gate, measured for each sample's kind of task, float32 [B]; None for rules
+            that measure none.
     """
 
     names: Sequence[str]
+    sides: Sequence[str]
     values: Tensor
     z: Tensor
     complete: Tensor
@@ -44,6 +57,7 @@ class Rewards:
     group_size: int
     std_floor: float
     clip: float
+    floors: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -121,9 +135,44 @@ def raw_sum(rewards: Rewards, settings: WeightedTotal) -> Advantages:
     return every_step(rewards, z)
 
 
+def gd2po(rewards: Rewards, settings: Gd2po) -> Advantages:
+    """The sum of z by the weights of the recipe, without samples whose rewards disagree."""
+    total = shaping.gd2po(
+        rewards.z,
+        rewards.weights,
+        rewards.complete,
+        rewards.group_size,
+        settings.threshold,
+        settings.whiten,
+    )
+    return every_step(rewards, total)
+
+
+def hinge_gate(rewards: Rewards, settings: HingeGate) -> Advantages:
+    """One z of the main side's raw rewards, less a penalty where the gate is below its floor.
+
+    Raises:
+        ValueError: the floor is to be measured, and was not.
+    """
+    floor = rewards.floors if settings.floor == "measured" else settings.floor
+    if floor is None:
+        raise ValueError("credit.shaping.floor is measured, but no floors were: give a number")
+    main = _of_side(rewards, "identity" if settings.gate == "prompt" else "prompt")
+    gate = _of_side(rewards, settings.gate)
+    raw = shaping.hinge_gate(main, gate, floor, settings.penalty)
+    z = group_zscore(raw, rewards.complete, rewards.group_size, rewards.std_floor)
+    return every_step(rewards, z)
+
+
 def single(rewards: Rewards, settings: Single) -> Advantages:
     """One reward alone."""
     return every_step(rewards, rewards.z[list(rewards.names).index(settings.reward)])
+
+
+def _of_side(rewards: Rewards, side: str) -> Tensor:
+    """The raw rewards of one side, summed by the weights of the recipe: float32 [B]."""
+    pairs = zip(rewards.weights, rewards.sides, strict=True)
+    return shaping.weighted_sum(rewards.values, [w if own == side else 0.0 for w, own in pairs])
 
 
 RULES: dict[str, Rule] = {
@@ -136,5 +185,7 @@ RULES: dict[str, Rule] = {
     "weighted-sum": weighted_sum,
     "gdpo": gdpo,
     "raw-sum": raw_sum,
+    "gd2po": gd2po,
+    "hinge-gate": hinge_gate,
     "single": single,
 }

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -122,6 +123,67 @@ def gdpo(z: Tensor, weights: Sequence[float], valid: Tensor | None = None) -> Te
     total = weighted_sum(z, weights)
     valid = torch.ones_like(total, dtype=torch.bool) if valid is None else valid
     return standardise(total.masked_fill(~valid, 0)[None], valid[None], STD_FLOOR)[0]
+
+
+def gd2po(
+    z: Tensor,
+    weights: Sequence[float],
+    valid: Tensor,
+    group_size: int,
+    threshold: float = 1.0,
+    whiten: Literal["batch", "group"] = "batch",
+) -> Tensor:
+    """GD²PO: GDPO without the samples whose rewards disagree: a **total** [B] (arXiv:2606.16771).
+
+        s = Σ_k w_k·z_k,    dropped where |s| < τ·Σ_k |w_k·z_k|,    ρ = share kept in the group
+        "batch": total = (ρ·s − mean)/(std + 1e-8), over all kept samples (the published code)
+        "group": total = ρ·(s − mean)/(std + 1e-8), over the kept samples of each group
+
+    Dropped samples get 0. The quotient |Σ|/Σ|·| is 1 where all signs agree and 0 where the rewards
+    cancel, for any K; for K = 2 it is |z_1 + z_2|/(|z_1| + |z_2|). So τ = 1 drops every sample
+    whose signs differ (hard), and a smaller τ those that nearly cancel (soft; published 0.2 to
+    0.8). By group ρ comes last, as it would cancel otherwise.
+
+    Groups whose z are all 0 say nothing, and are left out like a group in which nothing is kept;
+    fewer than two kept samples, or equal ones, have no deviation and get 0.
+
+    Args:
+        z: [K, B], all samples of all groups of one iteration.
+        weights: Of the K rewards; the published code's are 1.
+        valid: bool [B]; others leave statistics and shares, and get 0.
+        group_size: G; each G neighbours are one group.
+        threshold: τ in (0, 1].
+
+    Raises:
+        ValueError: not one weight per reward.
+    """
+    net = weighted_sum(z, weights)
+    gross = weighted_sum(z.abs(), weights)
+    groups = (-1, group_size)
+    at_stake = (gross.reshape(groups) > 0).any(1, keepdim=True)
+    valid = valid.reshape(groups)
+    kept = valid & at_stake & (net.abs() >= threshold * gross).reshape(groups)
+    share = kept.sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp_min(1)
+    net = net.reshape(groups).masked_fill(~kept, 0)
+    if whiten == "group":
+        return (share * standardise(net, kept)).flatten()
+    return standardise((share * net).reshape(1, -1), kept.reshape(1, -1))[0]
+
+
+def hinge_gate(main: Tensor, gate: Tensor, floor: Tensor | float, penalty: float) -> Tensor:
+    """DivRL's gated reward, still raw: float32 [B], to be standardised (arXiv:2606.23950).
+
+        r = r_main − λ·max(0, m − r_gate)²
+
+    The gate costs nothing above its floor m, and ever more below: a constraint, where a weighted
+    sum would trade one reward for the other.
+
+    Args:
+        main, gate: Raw rewards [B]; NaN stays NaN, which `credit.group_zscore` takes as missing.
+        floor: m, one number or [B], in units of the gate's reward; published 0.5 to 0.6.
+        penalty: λ > 0; published 5.
+    """
+    return precise(main) - penalty * (floor - precise(gate)).clamp_min(0).square()
 
 
 def _synergy_sign(p: Tensor, i: Tensor) -> Tensor:

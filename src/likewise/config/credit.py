@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
+from likewise.config.problems import kinds
+from likewise.config.rewards.section import Side
 from likewise.config.section import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -18,11 +20,13 @@ class Rule(Section):
         stands_alone: Its advantages are the same at every step, so time weights have no effect.
         weighted: It reads the `weight` of each reward.
         needs_several: It compares rewards, so it needs at least two.
+        needs_both_sides: It sets one side against the other, so each needs a reward with a weight.
     """
 
     stands_alone: ClassVar[bool] = False
     weighted: ClassVar[bool] = False
     needs_several: ClassVar[bool] = False
+    needs_both_sides: ClassVar[bool] = False
 
     def depends_on(self, reward: str, weight: float) -> bool:
         """Whether credit depends on that reward, apart from its share in the time weights."""
@@ -87,6 +91,59 @@ class WeightedTotal(Rule):
         return weight > 0
 
 
+class Gd2po(Rule):
+    """GDPO without the samples whose rewards disagree (2606.16771), by the `weight` of rewards."""
+
+    stands_alone: ClassVar[bool] = True
+    weighted: ClassVar[bool] = True
+    needs_several: ClassVar[bool] = True
+
+    kind: Literal["gd2po"] = "gd2po"
+    threshold: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="a sample is dropped where |sum of its weighted z| is less than this share of "
+        "the sum of their sizes; 1: wherever signs differ (hard), 0.2 to 0.8: where they nearly "
+        "cancel (soft)",
+    )
+    whiten: Literal["batch", "group"] = Field(
+        "batch",
+        description="over what advantages get mean 0 and std 1: all kept samples of the batch, as "
+        "published, or those of each group",
+    )
+
+    def depends_on(self, reward: str, weight: float) -> bool:
+        return weight > 0
+
+
+class HingeGate(Rule):
+    """The rewards of one side, less a penalty where the other side's fall below a floor (DivRL).
+
+    Both are raw rewards; where a side has several, their sum by `weight`.
+    """
+
+    stands_alone: ClassVar[bool] = True
+    weighted: ClassVar[bool] = True
+    needs_both_sides: ClassVar[bool] = True
+
+    kind: Literal["hinge-gate"] = "hinge-gate"
+    gate: Side = Field(
+        "identity", description="side that must not fall below its floor; the other is the main one"
+    )
+    penalty: PositiveFloat = Field(
+        5.0, le=1e6, description="times the squared distance below the floor (published: 5)"
+    )
+    floor: Annotated[float, Field(ge=-1e6, le=1e6)] | Literal["measured"] = Field(
+        "measured",
+        description="of the gate's raw reward; measured: its mean over the samples of iteration 1, "
+        "which the untrained model draws, by kind of task",
+    )
+
+    def depends_on(self, reward: str, weight: float) -> bool:
+        return weight > 0
+
+
 class Single(Rule):
     """Train on one reward only; the others are measured."""
 
@@ -100,7 +157,11 @@ class Single(Rule):
 
 
 Shaping = Annotated[
-    Sars | HarmonicBonus | NoShaping | Total | WeightedTotal | Single, Field(discriminator="kind")
+    Sars | HarmonicBonus | NoShaping | Total | WeightedTotal | Gd2po | HingeGate | Single,
+    Field(discriminator="kind"),
+]
+READ_WEIGHTS = [  # kinds of rules that read the `weight` of rewards
+    kind for rule in (WeightedTotal, Gd2po, HingeGate) for kind in kinds(rule)
 ]
 
 

@@ -74,6 +74,12 @@ class Recipe(Section):
         if shaping.needs_several and len(self.credited) < 2:
             aside = ", diagnostics aside" if len(self.rewards) > len(self.credited) else ""
             raise ValueError(f"credit.shaping {shaping.kind!r} needs at least two rewards{aside}")
+        weighed = {reward.side for reward in self.credited.values() if reward.weight > 0}
+        if shaping.needs_both_sides and len(weighed) < 2:
+            raise ValueError(
+                f"credit.shaping {shaping.kind!r} needs a reward of side prompt and one of side "
+                "identity, each with a weight above 0"
+            )
         check_evaluators(self.evaluators or {}, self.credited)
         return self
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from likewise.config.credit import Constant, Tdw, WeightedTotal
+from likewise.config.credit import READ_WEIGHTS, Constant, Gd2po, Tdw
 from likewise.config.data import Photos
 from likewise.config.policies import FluxUno, SdIpAdapter
-from likewise.config.problems import kinds
 from likewise.config.rollout import AllSteps, RandomSteps, Rollout, WindowSteps
 from likewise.config.section import Section
 
@@ -61,11 +60,16 @@ def _weights(recipe: Recipe) -> Iterator[str]:
     weights = {name: reward.weight for name, reward in recipe.credited.items()}
     if shaping.weighted and not any(weights.values()):
         yield "rewards all have weight 0, so there is nothing to learn"
+    elif isinstance(shaping, Gd2po) and sum(weight > 0 for weight in weights.values()) == 1:
+        yield (
+            "credit.shaping 'gd2po' drops samples whose rewards disagree, but only one reward has "
+            "a weight above 0: use gdpo"
+        )
     for name, weight in weights.items():
         if not shaping.weighted and weight != 1:
             yield (
                 f"rewards.{name}.weight has no effect with credit.shaping {shaping.kind!r}, which "
-                f"reads none: leave it out, or use {', '.join(kinds(WeightedTotal))}; "
+                f"reads none: leave it out, or use {', '.join(READ_WEIGHTS)}; "
                 "credit.time_weights balances the two sides"
             )
 

@@ -28,6 +28,7 @@ class Assignment:
         weights: Of each z at each step, [K, T] (or [K, B, T], see `timeweights.tdw_as_released`);
             0 for diagnostics.
         advantages: [B, T].
+        floors: Of the gate, measured for each sample's kind of task, [B]; None where none are.
     """
 
     complete: Tensor
@@ -37,10 +38,16 @@ class Assignment:
     is_total: bool
     weights: Tensor
     advantages: Tensor
+    floors: Tensor | None = None
 
 
 def assign_credit(
-    values: Tensor, valid: Tensor, recipe: Recipe, plan: StepPlan, iteration: int
+    values: Tensor,
+    valid: Tensor,
+    recipe: Recipe,
+    plan: StepPlan,
+    iteration: int,
+    floors: Tensor | None = None,
 ) -> Assignment:
     """Credit for rewards [K, B] in the order of ``recipe.rewards``; groups are neighbours.
 
@@ -49,6 +56,7 @@ def assign_credit(
         valid: bool [K, B].
         plan: The steps of this iteration.
         iteration: 1, 2, …
+        floors: [B], see `floors.Floors`; only a rule that measures them needs any.
     """
     settings, rule, group = recipe.credit, recipe.credit.shaping, recipe.rollout.group_size
     names, credited = list(recipe.rewards), recipe.credited
@@ -68,6 +76,7 @@ def assign_credit(
     )
     rewards = Rewards(
         names=list(credited),
+        sides=[reward.side for reward in credited.values()],
         values=values[own],
         z=z[own],
         complete=whole,
@@ -76,6 +85,7 @@ def assign_credit(
         group_size=group,
         std_floor=settings.std_floor,
         clip=settings.clip,
+        floors=floors,
     )
     advantages = RULES[rule.kind](rewards, rule)
     return Assignment(
@@ -86,6 +96,7 @@ def assign_credit(
         is_total=rule.stands_alone,
         weights=weights,
         advantages=advantages.values,
+        floors=floors,
     )
 
 

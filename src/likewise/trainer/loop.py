@@ -47,7 +47,8 @@ def train(
             break  # dropped, and drawn again on resume
         drawn, scores = rollout
 
-        credit = assign_credit(scores.values, scores.valid, recipe, plan, iteration)
+        floors = session.floors.of(iteration, tasks, scores)
+        credit = assign_credit(scores.values, scores.valid, recipe, plan, iteration, floors)
         with clock.phase("update"):
             update = session.learn(drawn, credit, plan, stop)
         if update is None:

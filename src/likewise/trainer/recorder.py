@@ -129,6 +129,8 @@ class Recorder:
             columns[f"z/{name}"] = credit.z[k].tolist()
         columns["complete"] = credit.complete.tolist()
         columns["total" if credit.is_total else "bonus"] = credit.bonus.tolist()
+        if credit.floors is not None:
+            columns["floor"] = credit.floors.tolist()
         for t in plan.trained:
             columns[f"advantage/step_{t:02d}"] = credit.advantages[:, t].tolist()
         return columns

@@ -33,6 +33,7 @@ from likewise.trainer.assignment import Assignment
 from likewise.trainer.checks import Patience, check_ratio, not_finite
 from likewise.trainer.clock import Clock
 from likewise.trainer.evaluation import evaluate, gain, grid
+from likewise.trainer.floors import Floors
 from likewise.trainer.interrupts import Stop, never, unless_stopped
 from likewise.trainer.learner import Learner
 from likewise.trainer.processes import Processes
@@ -84,6 +85,7 @@ class Session:
         self.replay = Replay(parts.policy, self.sampler, recipe.objective, self.learner.scaled)
         self.store = CheckpointStore(run.checkpoints, recipe.run.checkpoints.keep)
         self.patience = Patience(recipe.run.patience)
+        self.floors = Floors(recipe)
         self.iteration = 0
         self._tasks: tuple[int, list[Task]] = 0, []
 
@@ -97,13 +99,15 @@ class Session:
             Those changes.
 
         Raises:
-            ValueError: there are some, and they are not accepted.
+            ValueError: there are some, and they are not accepted; or the checkpoint lacks floors
+                that its rule needs (see `floors`).
         """
         checkpoint, changes = self.store.newest(), origin.Changes()
         if checkpoint is not None:
             changes = origin.changes_since(checkpoint.folder, self.recipe, self.parts.fingerprints)
             if not accept_changes:
                 origin.refuse(changes, checkpoint.iteration)
+            self.floors.read(checkpoint.folder)
             state.read_state(checkpoint.folder, self.parts.policy, self.learner)
             self.iteration = checkpoint.iteration
         self.processes.wait()  # until all have read, before the main process tidies up
@@ -299,6 +303,7 @@ class Session:
         def write(folder: Path) -> None:
             state.write_state(folder, self.parts.policy, self.learner)
             origin.write_origin(folder, self.recipe, self.parts.fingerprints)
+            self.floors.write(folder)
 
         self.store.save(iteration, write, score)
 

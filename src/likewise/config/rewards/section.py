@@ -20,7 +20,8 @@ class RewardSection(Section):
         "and recorded, and has no part in credit"
     )
     weight: NonNegativeFloat = Field(
-        1.0, description="used by the weighted-sum, raw-sum and gdpo shapings only"
+        1.0,
+        description="used by the shapings weighted-sum, raw-sum, gdpo, gd2po and hinge-gate only",
     )
 
     @model_validator(mode="after")

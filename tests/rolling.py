@@ -70,10 +70,11 @@ class LinearPolicy:
         return shifted_sigmas(num_steps, shift or 2.0)
 
     def velocity(self, x: Tensor, sigma: float | Tensor, condition: LinearCondition) -> Tensor:
-        self.calls.append((float(sigma), len(x)))
+        level = torch.as_tensor(sigma, dtype=self.dtype).reshape(-1, 1, 1)  # one, or one per row
+        self.calls.append((float(level.flatten()[0]), len(x)))
         # Products and sums by row: in a matrix product rounding would depend on the batch.
         product = (x[..., None, :] * self.weight).sum(-1)
-        return product + float(sigma) * self.bias + condition.rows[:, None]
+        return product + level * self.bias + condition.rows[:, None]
 
     def decode(self, x: Tensor) -> Tensor:
         return x.detach().sigmoid().float().unsqueeze(1).repeat(1, 3, 2, 2)

@@ -10,8 +10,8 @@ from likewise.algorithm.rules import RULES
 from likewise.algorithm.timeweights import TIME_WEIGHTS
 from likewise.algorithm.transitions import TRANSITIONS
 from likewise.config.credit import Credit
-from likewise.config.learning import Objective
 from likewise.config.problems import kinds
+from likewise.config.recipe import Recipe
 from likewise.config.rollout import Rollout
 from likewise.config.study import StudyEvaluation
 from likewise.evaluation.protocols import PROTOCOLS
@@ -21,7 +21,7 @@ TABLES = {
     "credit.shaping": (RULES, kinds(Credit.model_fields["shaping"].annotation)),
     "credit.time_weights": (TIME_WEIGHTS, kinds(Credit.model_fields["time_weights"].annotation)),
     "rollout.transition": (TRANSITIONS, get_args(Rollout.model_fields["transition"].annotation)),
-    "objective": (OBJECTIVES, kinds(Objective)),
+    "objective": (OBJECTIVES, kinds(Recipe.model_fields["objective"].annotation)),
     "evaluation.protocol": (
         PROTOCOLS,
         get_args(StudyEvaluation.model_fields["protocol"].annotation),

@@ -14,14 +14,16 @@ import torch
 from policies.families import Family
 from torch import Tensor, nn
 
-from likewise.config.learning import Objective, Optimizer
+from likewise.config.learning import Optimizer
+from likewise.config.objectives import Grpo
 from likewise.config.rollout import Rollout
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.steps import StepPlan
 from likewise.rollout.trajectories import Roller, Trajectory
 from likewise.trainer.learner import Learner
-from likewise.trainer.update import Replay
+from likewise.trainer.terms import Trained
+from likewise.trainer.update import Update
 from likewise.types import Task
 
 STEPS, TRAINED, GROUP, SEED = 3, (0, 1), 2, 11
@@ -95,8 +97,8 @@ def rolled_out(policy: PipelinePolicy, tasks: Sequence[Task], seed: int = 5) -> 
     return Roller(policy, sampler(policy), plan, tasks, settings, rows, seed).draw(rows)
 
 
-def replay(policy: PipelinePolicy) -> Replay:
-    return Replay(policy, sampler(policy), Objective(clip_range=1e-4))
+def replay(policy: PipelinePolicy) -> Update:
+    return Update(Trained(policy, sampler(policy), Grpo(clip_range=1e-4)))
 
 
 def learner(policy: PipelinePolicy) -> Learner:

@@ -11,11 +11,13 @@ from rolling import LinearPolicy, plan, roll, roller, sampler
 from tiny import make_policy
 from torch import Tensor
 
-from likewise.config.learning import Objective, Optimizer
+from likewise.config.learning import Optimizer
+from likewise.config.objectives import Grpo
 from likewise.config.rollout import Rollout
 from likewise.rollout.layout import micro_batches
 from likewise.rollout.trajectories import Trajectory, replay_batches
-from likewise.trainer.update import Replay, UpdateSums
+from likewise.trainer.terms import Trained
+from likewise.trainer.update import Update, UpdateSums
 
 SETTINGS = [{}, {"guard": True, "inverse_dt": True, "kl": 0.3}]
 
@@ -27,7 +29,7 @@ def credits(rows: int = 6) -> Tensor:
 def gradient(
     policy: Any, drawn: list[Trajectory], **settings: Any
 ) -> tuple[UpdateSums, list[Tensor]]:
-    how = Replay(policy, sampler(policy), Objective(**settings))
+    how = Update(Trained(policy, sampler(policy), Grpo(**settings)))
     sums = how.gradient(drawn, credits(), sum(len(one.rows) * len(one.stored) for one in drawn))
     found = [p.grad.clone() for p in policy.trainable_parameters() if p.grad is not None]
     for parameter in policy.trainable_parameters():
@@ -53,7 +55,7 @@ def test_the_gradient_is_that_of_a_forward_per_sample(
     sums, found = gradient(policy, [drawn], **settings)
     wanted_sums, wanted = gradient(policy, [unshared(drawn)], **settings)
     assert sums.terms == wanted_sums.terms == 12
-    assert sums.loss == pytest.approx(wanted_sums.loss, rel=1e-5)
+    assert sums.sums["loss"] == pytest.approx(wanted_sums.sums["loss"], rel=1e-5)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6 * float(other.abs().max()))
     assert any(one.norm() > 1e-4 for one in wanted)
@@ -65,7 +67,7 @@ def test_ratios_are_exactly_one(dtype: torch.dtype) -> None:
     policy.add_lora(2, 4)
     drawn = roll(policy, plan([1, 2]), tasks=3, group=2, micro=2, shared=True)
     sums, _ = gradient(policy, drawn)
-    assert sums.deviation == 0.0 and sums.terms == 12
+    assert sums.most["ratio_deviation"] == 0.0 and sums.terms == 12
 
 
 def test_an_update_takes_one_forward_per_group_at_the_fork() -> None:
@@ -122,7 +124,7 @@ def test_groups_may_be_split_over_micro_batches_and_processes() -> None:
         roller(policy, steps, rows=rows, micro=1, shared=True).draw(rows)
         for rows in ((0,), (1, 2, 3), (4, 5))
     ]
-    how = Replay(policy, sampler(policy), Objective())
+    how = Update(Trained(policy, sampler(policy), Grpo()))
     for part in parts:
         how.gradient([part], credits(), 12)
     for parameter, one in zip(policy.trainable_parameters(), wanted, strict=True):

@@ -55,7 +55,7 @@ def differences(got: Rows, wanted: Rows, tolerances: dict[str, float]) -> list[s
     """What is off by more than the tolerance of the first prefix that fits; others are ignored."""
     found = []
     for row, stored in zip(got, wanted, strict=True):
-        if list(row) != list(stored):
+        if row.keys() != stored.keys():
             found.append(f"other names: {sorted(row.keys() ^ stored.keys())}")
         for name in row.keys() & stored.keys():
             bound = next((b for prefix, b in tolerances.items() if name.startswith(prefix)), None)

@@ -13,10 +13,12 @@ from rolling import LinearPolicy, plan, roll, sampler
 from tiny import make_policy
 from torch import Tensor, nn
 
-from likewise.config.learning import Objective, Optimizer
+from likewise.config.learning import Optimizer
+from likewise.config.objectives import Grpo
 from likewise.trainer.learner import Learner, rate_after
 from likewise.trainer.state import adapter_folder, read_state, seed_everything, write_state
-from likewise.trainer.update import Replay
+from likewise.trainer.terms import Trained
+from likewise.trainer.update import Update
 
 FULL = {"schedule": "cosine", "warmup_steps": 2, "ema_decay": 0.8, "learning_rate": 0.01}
 
@@ -242,7 +244,7 @@ def policy_of(kind: str) -> Any:
 def learn(policy: Any, one: Learner, seeds: range) -> None:
     """Steps with gradients of the objective itself."""
     A = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
-    how = Replay(policy, sampler(policy, 3), Objective(clip_range=0.2))
+    how = Update(Trained(policy, sampler(policy, 3), Grpo(clip_range=0.2)))
     for seed in seeds:
         drawn = roll(policy, plan([1]), group=2, num_steps=3, seed=seed)
         how.gradient(drawn, A, 4)

@@ -202,19 +202,16 @@ def test_credit_numbers() -> None:
 
 def test_update_numbers_weigh_parts_by_their_terms() -> None:
     parts = [
-        UpdateSums(terms=2, loss=4.0, kl=1.0, ratio=2.0, clipped=1.0, silenced=0.0, deviation=0.1),
-        UpdateSums(terms=6, loss=0.0, kl=1.0, ratio=8.0, clipped=1.0, silenced=1.0, deviation=0.3),
+        UpdateSums(2, {"loss": 4.0, "norm": 1.0}, {"loss": 2, "norm": 1}, {"ratio_deviation": 0.1}),
+        UpdateSums(6, {"loss": 0.0, "norm": 2.0}, {"loss": 6, "norm": 1}, {"ratio_deviation": 0.3}),
         UpdateSums(),  # a process that had no rows
     ]
     assert update_numbers(parts, [1.0, 3.0], 0.01) == {
         "update/steps": 2,
         "update/skipped": 0,
         "update/loss": 0.5,
-        "update/kl": 0.25,
-        "update/ratio": 1.25,
+        "update/norm": 1.5,
         "update/ratio_deviation": 0.3,
-        "update/clip_fraction": 0.25,
-        "update/silenced_fraction": 0.125,
         "update/grad_norm": 2.0,
         "update/learning_rate": 0.01,
     }

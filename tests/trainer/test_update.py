@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from likewise.algorithm import transitions
-from likewise.config.learning import Objective
+from likewise.config.objectives import Grpo
 from likewise.policies.flux_kontext import FluxKontextPolicy
 from likewise.rollout.trajectories import Trajectory
 from likewise.trainer.checks import TrainingError, check_ratio
-from likewise.trainer.update import Replay, UpdateSums, sum_gradients
+from likewise.trainer.terms import Trained
+from likewise.trainer.update import Update, UpdateSums, sum_gradients
 
 EXACT = torch.float64
 CLIP = 0.002  # some ratios of `moved` are outside, some inside
@@ -51,9 +52,9 @@ def moved(dtype: torch.dtype = EXACT, amount: float = 0.02) -> tuple[LinearPolic
     return old, new
 
 
-def replay(policy: Any, transition: str = "flow-sde", **settings: Any) -> Replay:
-    objective = Objective(clip_range=CLIP, **settings)
-    return Replay(policy, sampler(policy, 4, transition), objective)
+def replay(policy: Any, transition: str = "flow-sde", **settings: Any) -> Update:
+    objective = Grpo(clip_range=CLIP, **settings)
+    return Update(Trained(policy, sampler(policy, 4, transition), objective))
 
 
 def gradients(policy: Any) -> list[Tensor]:
@@ -117,12 +118,13 @@ def test_the_gradient_is_that_of_the_written_out_loss(
     for mine, theirs in zip(ours, torch.autograd.grad(loss, parts), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-9)
         assert mine.norm() > 1e-3
-    found = (sums.loss + settings.get("kl", 0.0) * sums.kl) / sums.terms
+    found = (sums.sums["loss"] + settings.get("kl", 0.0) * sums.sums["kl"]) / sums.terms
     assert found == pytest.approx(float(loss.detach()), rel=1e-6)
     assert sums.terms == 12
     if not settings.get("guard"):
-        assert 0 < sums.silenced < sums.clipped < 12  # all cases of the clipping took part
-    assert sums.deviation > 1e-3
+        silenced, clipped = sums.sums["silenced_fraction"], sums.sums["clip_fraction"]
+        assert 0 < silenced < clipped < 12  # all cases of the clipping took part
+    assert sums.most["ratio_deviation"] > 1e-3
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -135,7 +137,7 @@ def test_the_gradient_is_the_slope_of_the_loss(settings: dict[str, Any]) -> None
     def loss() -> float:
         sums = how.gradient([drawn], A, 18)
         gradients(new)
-        return (sums.loss + settings.get("kl", 0.0) * sums.kl) / sums.terms
+        return (sums.sums["loss"] + settings.get("kl", 0.0) * sums.sums["kl"]) / sums.terms
 
     how.gradient([drawn], A, 18)
     for parameter, slope in zip(new.trainable_parameters(), gradients(new), strict=True):
@@ -248,8 +250,9 @@ def test_replay_gives_exactly_what_was_stored(
     for drawn in roll(policy, plan([0, 3]), group=2, micro=3):
         assert how.ratio_deviation(drawn) == 0.0
         sums = how.gradient([drawn], credits(4), 8)  # with gradient, too
-        assert sums.deviation == 0.0 and sums.ratio == sums.terms == 2 * len(drawn.rows)
-        assert sums.clipped == sums.silenced == 0
+        assert sums.most["ratio_deviation"] == 0.0
+        assert sums.sums["ratio"] == sums.terms == 2 * len(drawn.rows)
+        assert sums.sums["clip_fraction"] == sums.sums["silenced_fraction"] == 0
     assert any(one.abs().max() > 0 for one in gradients(policy))
 
 
@@ -260,7 +263,7 @@ def test_replay_is_exact_with_every_transition(transition: str, settings: dict[s
     (drawn,) = roll(policy, plan([0, 1, 2]), group=2, shared=True, means=True,
                     transition=transition)  # fmt: skip
     assert how.ratio_deviation(drawn) == 0.0
-    assert how.gradient([drawn], credits(4), 12).deviation == 0.0
+    assert how.gradient([drawn], credits(4), 12).most["ratio_deviation"] == 0.0
 
 
 def test_randomness_in_the_model_is_detected() -> None:
@@ -342,18 +345,18 @@ def test_kl_is_zero_before_an_update_and_positive_after(kind: str) -> None:
     policy.add_lora(2, 4, "all") if kind == "lora" else policy.train_all()
     how = replay(policy, kl=0.5)
     (drawn,) = roll(policy, plan([1, 2]), group=2)
-    assert how.gradient([drawn], credits(4), 8).kl == 0.0
+    assert how.gradient([drawn], credits(4), 8).sums["kl"] == 0.0
     with torch.no_grad():
         for parameter in policy.trainable_parameters():
             if parameter.grad is not None:
                 parameter -= 1e-3 * parameter.grad.sign()
     gradients(policy)
     sums = how.gradient([drawn], torch.zeros(4, 4), 8)
-    assert sums.kl > 1e-8 and sums.loss == 0
+    assert sums.sums["kl"] > 1e-8 and sums.sums["loss"] == 0
     own = gradients(policy)
     assert any(one.abs().max() > 0 for one in own)  # KL alone pulls back
     no_kl = replay(policy).gradient([drawn], torch.zeros(4, 4), 8)
-    assert no_kl.kl == 0.0
+    assert no_kl.sums["kl"] == 0.0
     assert all(one.abs().max() == 0 for one in gradients(policy))
 
 
@@ -375,8 +378,9 @@ def test_sums_add_up() -> None:
     whole = replay(new).gradient(drawn, credits(), 12)
     parts = [replay(new).gradient([one], credits(), 12) for one in drawn]
     assert isinstance(whole, UpdateSums)
-    for name in ("terms", "loss", "ratio", "clipped", "silenced"):
-        total = sum(getattr(part, name) for part in parts)
-        assert getattr(whole, name) == pytest.approx(total)
-    assert whole.deviation == max(part.deviation for part in parts)
+    assert whole.terms == sum(part.terms for part in parts)
+    assert set(whole.sums) == {"loss", "kl", "ratio", "clip_fraction", "silenced_fraction"}
+    for name, found in whole.sums.items():
+        assert found == pytest.approx(sum(part.sums[name] for part in parts))
+    assert whole.most["ratio_deviation"] == max(part.most["ratio_deviation"] for part in parts)
     gradients(new)

@@ -32,6 +32,14 @@ class Objective:
     clip_fraction: Tensor
     silenced_fraction: Tensor
 
+    def ratios(self) -> dict[str, Tensor]:
+        """How ratios were spread, by name: means over samples."""
+        return {
+            "ratio": self.ratio_mean,
+            "clip_fraction": self.clip_fraction,
+            "silenced_fraction": self.silenced_fraction,
+        }
+
 
 def ratio(log_prob_new: Tensor, log_prob_old: Tensor) -> Tensor:
     """exp(log p_new − log p_old), of the arguments' shape; exactly 1 where they are equal.

@@ -15,6 +15,7 @@ from likewise.builders.policies import add_adapter, policy_class
 from likewise.config.adapters import Lora
 from likewise.config.data import Stickers
 from likewise.config.layers import apply, parse_override
+from likewise.config.objectives import Grpo
 from likewise.config.policies import Custom, SdIpAdapter
 from likewise.config.recipe import Recipe
 from likewise.config.rewards import Remote, Reward, VlmJudge
@@ -128,7 +129,7 @@ class Planner:
 
     def _trace(self, recipe: Recipe) -> Traced:
         settings, references = recipe.policy.model_dump(exclude=ASIDE), reference_sizes(recipe)
-        against_reference = recipe.objective.kl > 0
+        against_reference = recipe.objective.needs_reference
         key = repr((settings, recipe.adapter, references, against_reference))
         known = self._traced.get(key)
         if known is None or known.batch < micro_batch(recipe):
@@ -213,7 +214,8 @@ def micro_batch(recipe: Recipe) -> int:
 
 def update_batch(recipe: Recipe) -> int:
     """Most latents of a forward with gradient: a group is one where its samples still are."""
-    if trained_at_fork(recipe.rollout) == trained_steps(recipe.rollout):  # and nowhere else
+    paths = not recipe.objective.forward
+    if paths and trained_at_fork(recipe.rollout) == trained_steps(recipe.rollout):  # nowhere else
         return min(micro_batch(recipe), plan_of(recipe).busiest.tasks)
     return micro_batch(recipe)
 
@@ -245,8 +247,10 @@ def weightless_policy(recipe: Recipe) -> Any:
 def _kept(recipe: Recipe) -> int:
     """Latents that the busiest process keeps for its updates."""
     work, settings = plan_of(recipe).busiest, recipe.rollout
+    if not isinstance(recipe.objective, Grpo):
+        return work.images  # finished
     trained, guard = trained_steps(settings), recipe.objective.guard
-    starts = work.tasks if settings.shared_noise else 0
+    starts = work.tasks if settings.shared_noise is not False else 0
     return starts + stored_latents(work.images, trained, settings.num_steps, guard)
 
 

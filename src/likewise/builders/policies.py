@@ -56,7 +56,7 @@ def add_adapter(recipe: Recipe, policy: PipelinePolicy) -> None:
         seed = derive_seed("adapter", recipe.seed)
         policy.add_lora(adapter.rank, adapter.alpha, adapter.targets, seed)
     else:
-        policy.train_all(keep_reference=recipe.objective.kl > 0)
+        policy.train_all(keep_reference=recipe.objective.needs_reference)
 
 
 def long_prompts(policy: Policy, prompts: Sequence[str]) -> list[str]:

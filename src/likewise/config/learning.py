@@ -1,4 +1,4 @@
-"""How the policy learns from credit: objective and optimiser."""
+"""What turns gradients into a better adapter: the optimiser."""
 
 from __future__ import annotations
 
@@ -9,19 +9,6 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from likewise.config.section import Section
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Objective(Section):
-    """The clipped surrogate and its options."""
-
-    kind: Literal["grpo"] = Field("grpo", description="grpo: PPO's clipped loss on stored steps")
-    clip_range: PositiveFloat = Field(1e-4, le=1e3, description="largest |ratio - 1| that learns")
-    kl: NonNegativeFloat = Field(0.0, description="weight of the KL to the frozen reference")
-    guard: bool = Field(False, description="GRPO-Guard's normalised ratio; not for cps")
-    inverse_dt: bool = Field(False, description="weigh terms by 1/(length of their step)")
-    ratio_tolerance: NonNegativeFloat = Field(
-        0.0, description="largest |ratio - 1| allowed before the first update"
-    )
 
 
 class Optimizer(Section):

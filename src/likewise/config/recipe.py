@@ -15,7 +15,8 @@ from likewise.config.adapters import Full, Lora
 from likewise.config.credit import Credit, Measured, Single
 from likewise.config.data import Data, Stickers
 from likewise.config.evaluators import check_evaluators
-from likewise.config.learning import Objective, Optimizer
+from likewise.config.learning import Optimizer
+from likewise.config.objectives import Forward, Grpo, Objective
 from likewise.config.policies import Custom, FluxKontext, Policy, SdIpAdapter
 from likewise.config.rewards import Reward
 from likewise.config.rollout import TRANSITIONS, Rollout
@@ -45,7 +46,7 @@ class Recipe(Section):
     )
     rollout: Rollout = Field(default_factory=Rollout)
     credit: Credit = Field(default_factory=Credit)
-    objective: Objective = Field(default_factory=Objective)
+    objective: Objective = Field(default_factory=Grpo)
     optimizer: Optimizer = Field(default_factory=Optimizer)
     run: Run = Field(default_factory=Run)
 
@@ -103,17 +104,49 @@ class Recipe(Section):
                 f"rollout.transition {transition} does not suit policy {self.policy.kind}: "
                 "ddim is for sd-ip-adapter, which predicts epsilon or v, and for it alone"
             )
-        if self.objective.guard and not facts.noise_rate:
+        objective = self.objective
+        if not isinstance(objective, Grpo):
+            return self
+        if objective.guard and not facts.noise_rate:
             valid = " and ".join(name for name, one in TRANSITIONS.items() if one.noise_rate)
             raise ValueError(f"objective.guard is valid for {valid}, not for {transition}")
-        if self.objective.inverse_dt and not facts.flow:
+        if objective.inverse_dt and not facts.flow:
             raise ValueError(f"objective.inverse_dt is for flows, not for {transition}")
+        return self
+
+    @model_validator(mode="after")
+    def _finished_images_can_be_learned_from(self) -> Recipe:
+        objective, kind = self.objective, self.objective.kind
+        if not isinstance(objective, Forward):
+            return self
+        if self.rollout.shared_noise:
+            raise ValueError(
+                f"objective {kind} draws without noise but the first, so that images of a group "
+                "would all be the same with rollout.shared_noise: leave it out"
+            )
+        if self.credit.time_weights.kind == "tdw-as-released":
+            raise ValueError(
+                "credit.time_weights tdw-as-released is about the order in which grpo trains "
+                f"stored steps, and objective {kind} has none"
+            )
+        if isinstance(self.policy, SdIpAdapter):
+            if objective.levels != "grid":
+                raise ValueError(
+                    f"objective.levels {objective.levels} is for flows: {self.policy.kind} knows "
+                    "the noise levels of its schedule only, so use grid"
+                )
+            if objective.solver != "euler":
+                raise ValueError(
+                    f"objective.solver {objective.solver} is for flows: use euler, which is DDIM "
+                    f"for {self.policy.kind}"
+                )
         return self
 
     @model_validator(mode="after")
     def _updates_are_possible(self) -> Recipe:
         adapter = self.adapter
-        if isinstance(adapter, Lora) and adapter.reference == "start" and not self.objective.kl:
+        own_reference = isinstance(adapter, Lora) and adapter.reference == "start"
+        if own_reference and not self.objective.needs_reference:
             raise ValueError("adapter.reference start is for objective.kl, which is 0")
         updates, split = self.optimizer.updates_per_iteration, self.optimizer.split
         field = "group_size" if split == "samples" else "tasks"
@@ -127,7 +160,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _numerics_are_as_asked(self) -> Recipe:
-        if self.policy.compile and self.objective.ratio_tolerance == 0:
+        objective = self.objective
+        if self.policy.compile and isinstance(objective, Grpo) and not objective.ratio_tolerance:
             raise ValueError(
                 "policy.compile computes rollout and replay by two programs, whose last bits "
                 "differ: set objective.ratio_tolerance, well below objective.clip_range"

@@ -97,7 +97,11 @@ class Rollout(Section):
         0, ge=0, description="last steps that follow the ODE, so that no noise stays in images"
     )
     trained: TrainedSteps = Field(default_factory=RandomSteps)
-    shared_noise: bool = Field(True, description="one initial noise per group (the paper)")
+    shared_noise: bool | None = Field(
+        None,
+        description="one initial noise per group (the paper), or one per image; null: one per "
+        "group, but for objectives on finished images, which draw no other noise",
+    )
     micro_batch: PositiveInt = Field(16, description="images per forward, in rollout and update")
 
     @property

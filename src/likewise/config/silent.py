@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from likewise.config.credit import READ_WEIGHTS, Constant, Gd2po, Tdw
 from likewise.config.data import Photos
+from likewise.config.objectives import Grpo, OnPolicy
 from likewise.config.policies import FluxUno, SdIpAdapter
 from likewise.config.rollout import AllSteps, RandomSteps, Rollout, WindowSteps
 from likewise.config.section import Section
@@ -94,7 +95,9 @@ def _levels(recipe: Recipe) -> Iterator[str]:
     rule, rollout = recipe.credit.time_weights, recipe.rollout
     if not isinstance(rule, Tdw):
         return
-    if rule.kind == "tdw-as-released":
+    if recipe.objective.forward:
+        times = [25 * step / rollout.num_steps for step in range(rollout.num_steps)]
+    elif rule.kind == "tdw-as-released":
         times = [25 * place / rollout.num_steps for place in range(_trained_at_once(rollout))]
     else:
         times = [25 * step / rollout.num_steps for step in _trainable(rollout)]
@@ -139,10 +142,20 @@ def _ratio(recipe: Recipe) -> Iterator[str]:
             "optimizer.split has no effect with optimizer.updates_per_iteration 1, which takes all "
             "samples: leave it out, or make several updates"
         )
-    if chosen(objective, "clip_range") and updates == 1 and objective.ratio_tolerance == 0:
+    if isinstance(objective, Grpo):
+        ratios_are_one = updates == 1 and objective.ratio_tolerance == 0
+    else:
+        ratios_are_one = updates == 1 and isinstance(objective.old, OnPolicy)
+    if chosen(objective, "clip_range") and ratios_are_one:
         yield (
             "objective.clip_range has no effect with optimizer.updates_per_iteration 1: ratios "
             "are exactly 1 in the first update of an iteration; leave it out"
+        )
+    if chosen(objective, "kl_old") and ratios_are_one:
+        yield (
+            "objective.kl_old has no effect with optimizer.updates_per_iteration 1 and "
+            "objective.old on-policy: the distance is 0 in the first update of an iteration; "
+            "leave it out"
         )
 
 

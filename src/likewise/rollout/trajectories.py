@@ -12,6 +12,7 @@ from likewise.config.rollout import Rollout
 from likewise.protocols import Condition, Policy
 from likewise.rollout.layout import Rows
 from likewise.rollout.sampler import Sampler
+from likewise.rollout.solvers import integrate, solve
 from likewise.rollout.steps import StepPlan
 from likewise.seeding import derive_seed
 from likewise.types import Task
@@ -66,12 +67,21 @@ class Trajectory:
         condition: Their tasks, encoded.
         stored: Trained steps, ascending.
         latents: Finished, float32 [b, *latent].
+        seed: Of the run and iteration: what their noise was derived from.
+        group_size: Samples per task.
     """
 
     rows: Rows
     condition: Condition
     stored: tuple[StoredStep, ...]
     latents: Tensor
+    seed: int
+    group_size: int
+
+    @property
+    def tasks(self) -> list[int]:
+        """Which task of the iteration each sample is of."""
+        return [row // self.group_size for row in self.rows]
 
 
 class Roller:
@@ -87,6 +97,7 @@ class Roller:
         rows: Those that this process draws.
         seed: Of the run and iteration: :func:`iteration_seed`.
         keep_means: Keep the means of trained steps too.
+        solver: How to follow the ODE where no step is random: see `solvers`.
     """
 
     def __init__(
@@ -99,14 +110,16 @@ class Roller:
         rows: Sequence[int],
         seed: int,
         keep_means: bool = False,
+        solver: str = "euler",
     ) -> None:
         self.policy, self.sampler, self.plan, self.settings = policy, sampler, plan, settings
-        self.seed, self.keep_means = seed, keep_means
+        self.seed, self.keep_means, self.solver = seed, keep_means, solver
         numbers = sorted({row // settings.group_size for row in rows})
         self.places = {number: place for place, number in enumerate(numbers)}
         self.condition = policy.encode([tasks[number] for number in numbers])
-        self.first = min(plan.stochastic) if settings.shared_noise else 0
-        self.shared = self._share_starts() if settings.shared_noise and numbers else None
+        shares = settings.shared_noise is not False and bool(plan.stochastic)
+        self.first = min(plan.stochastic) if shares else 0
+        self.shared = self._share_starts() if shares and numbers else None
 
     @torch.no_grad()
     def draw(self, rows: Rows) -> Trajectory:
@@ -114,6 +127,10 @@ class Roller:
         places = [self.places[row // self.settings.group_size] for row in rows]
         condition = self.condition.select(places)
         kept: list[StoredStep] = []
+        if not self.plan.stochastic:
+            x = self.policy.initial_noise([self._seed(row, "initial noise") for row in rows])
+            x = solve(self.policy, self.sampler, x, condition, self.solver)
+            return self._trajectory(rows, condition, (), x)
         if self.shared is None:
             x = self.policy.initial_noise([self._seed(row, "initial noise") for row in rows])
         else:
@@ -130,7 +147,12 @@ class Roller:
                 x = step.following
             else:
                 x = self.sampler.deterministic(x, v, t)
-        return Trajectory(rows, condition, tuple(kept), x)
+        return self._trajectory(rows, condition, tuple(kept), x)
+
+    def _trajectory(
+        self, rows: Rows, condition: Condition, kept: tuple[StoredStep, ...], x: Tensor
+    ) -> Trajectory:
+        return Trajectory(rows, condition, kept, x, self.seed, self.settings.group_size)
 
     def _step(self, x: Tensor, v: Tensor, t: int, rows: Rows) -> StoredStep:
         noise = self.policy.initial_noise([self._seed(row, "step", t) for row in rows])
@@ -172,11 +194,13 @@ def replay_batches(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
         for step in one.stored:
             if step.fork is not None:
                 drawn.setdefault(step.fork, []).append((one.rows, step))
-    parts = [part for fork, steps in drawn.items() for part in _parts(fork, steps)]
+    parts = [part for fork, steps in drawn.items() for part in _parts(trajectories[0], fork, steps)]
     return [*parts, *(one for one in own if one.stored)]
 
 
-def _parts(fork: Fork, drawn: Sequence[tuple[Rows, StoredStep]]) -> Iterator[Trajectory]:
+def _parts(
+    one: Trajectory, fork: Fork, drawn: Sequence[tuple[Rows, StoredStep]]
+) -> Iterator[Trajectory]:
     rows = torch.tensor([row for some, _ in drawn for row in some])
     steps = [step for _, step in drawn]
     places = torch.cat([step.places for step in steps if step.places is not None])
@@ -197,22 +221,14 @@ def _parts(fork: Fork, drawn: Sequence[tuple[Rows, StoredStep]]) -> Iterator[Tra
             log_prob[there],
             (places[here] % fork.size).to(x.device),
         )
-        yield Trajectory(tuple(rows[here].tolist()), condition, (step,), x[:0])
+        yield replace(
+            one, rows=tuple(rows[here].tolist()), condition=condition, stored=(step,), latents=x[:0]
+        )
 
 
 def iteration_seed(seed: int, iteration: int) -> int:
     """What every random number of an iteration's images is derived from."""
     return derive_seed("rollout", seed, iteration)
-
-
-@torch.no_grad()
-def integrate(
-    policy: Policy, sampler: Sampler, x: Tensor, condition: Condition, steps: range
-) -> Tensor:
-    """Follow the ODE through `steps`: latents like x."""
-    for t in steps:
-        x = sampler.deterministic(x, policy.velocity(x, sampler.sigmas[t], condition), t)
-    return x
 
 
 def draw_images(

@@ -14,6 +14,8 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from likewise.config.learning import Optimizer as OptimizerSettings
+from likewise.config.objectives import Average, OnPolicy
+from likewise.trainer.old import OldWeights
 
 SCALE_GROWTH = 100  # steps after which a float16 loss scale doubles; torch has 2000, a whole run
 
@@ -25,6 +27,7 @@ class Learner:
         parameters: float32, in the policy's own order; gradients are already summed up.
         total_updates: Optimiser steps of the whole run, for schedules that end.
         half: The forward computes in float16, whose range gradients leave: :meth:`scaled` losses.
+        old: Keep old weights too, as `objective.old` says.
 
     Raises:
         ValueError: nothing is trainable.
@@ -36,6 +39,7 @@ class Learner:
         settings: OptimizerSettings,
         total_updates: int,
         half: bool = False,
+        old: OnPolicy | Average | None = None,
     ) -> None:
         if not parameters:
             raise ValueError("the policy has nothing to train: give it an adapter")
@@ -60,6 +64,7 @@ class Learner:
         self.ema: EMAModel | None = None
         if settings.ema_decay is not None:
             self.ema = EMAModel(parameters, decay=settings.ema_decay)
+        self.old = None if old is None else OldWeights(parameters, old)
 
     def _follow_settings(self) -> None:
         """Where an extended run begins: the rate that its own schedule has after so many steps."""
@@ -110,8 +115,24 @@ class Learner:
             self.scheduler.step()
             if self.ema is not None:
                 self.ema.step(self.parameters)
+            if self.old is not None:
+                self.old.after_step()
         self.forget_gradients()
         return norm
+
+    def end_iteration(self) -> None:
+        """After an iteration's last step."""
+        if self.old is not None:
+            self.old.after_iteration()
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Within this context the parameters are those that draw images: see `objective.old`."""
+        if self.old is None or not self.old.draws:
+            yield
+            return
+        with self.old.applied():
+            yield
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -143,6 +164,10 @@ class Learner:
         if self.ema is not None:
             tensors |= {f"ema.{i}": value for i, value in enumerate(self.ema.shadow_params)}
             rest["ema_steps"] = self.ema.optimization_step
+        if self.old is not None:
+            rest["old_iterations"] = self.old.iterations
+            if not self.old.is_current:
+                tensors |= {f"old.{i}": value for i, value in enumerate(self.old.weights)}
         return tensors, json.dumps(rest)
 
     def load_state(self, tensors: Mapping[str, Tensor], rest: str) -> None:
@@ -152,10 +177,13 @@ class Learner:
         """
         moments: dict[int, dict[str, Tensor]] = {}
         averages: dict[int, Tensor] = {}
+        old: dict[int, Tensor] = {}
         for name, value in tensors.items():
             part, index, *key = name.split(".")
             if part == "ema":
                 averages[int(index)] = value
+            elif part == "old":
+                old[int(index)] = value
             else:
                 moments.setdefault(int(index), {})[key[0]] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
@@ -172,6 +200,9 @@ class Learner:
             self.ema.optimization_step = stored["ema_steps"]
             for place, shadow in enumerate(self.ema.shadow_params):
                 shadow.copy_(averages[place])
+        if self.old is not None:
+            weights = [old[index] for index in range(len(old))] or None
+            self.old.restore(weights, stored.get("old_iterations", 0))
 
 
 def rate_after(settings: OptimizerSettings, total_updates: int, steps: int) -> float:

@@ -5,7 +5,6 @@ Load tasks, draw a group of images for each, score them, assign credit, update, 
 
 from __future__ import annotations
 
-from likewise.rollout.steps import plan_steps
 from likewise.trainer import metrics
 from likewise.trainer.assignment import assign_credit
 from likewise.trainer.clock import Clock
@@ -41,7 +40,7 @@ def train(
         clock = Clock(processes.device)
         seed_everything(recipe.seed, iteration, processes.index)
         tasks = session.tasks(iteration)
-        plan = plan_steps(recipe.rollout, recipe.seed, iteration - 1)
+        plan = session.plan(iteration)
         rollout = session.roll_out(iteration, tasks, plan, clock, stop)
         if rollout is None:
             break  # dropped, and drawn again on resume

@@ -113,20 +113,20 @@ def update_numbers(
     `skipped` counts steps that were not taken: without credit the gradient is 0, and one that is
     not finite must not reach the weights.
     """
-    terms = sum(part.terms for part in parts)
+    means, most = (
+        dict.fromkeys(name for part in parts for name in getattr(part, kind))
+        for kind in ("sums", "most")
+    )
 
     def mean(name: str) -> float:
-        return sum(getattr(part, name) for part in parts) / terms
+        count = sum(part.counts.get(name, 0) for part in parts)
+        return sum(part.sums.get(name, 0.0) for part in parts) / count
 
     return {
         "update/steps": len(norms),
         "update/skipped": sum(not 0 < norm < math.inf for norm in norms),
-        "update/loss": mean("loss"),
-        "update/kl": mean("kl"),
-        "update/ratio": mean("ratio"),
-        "update/ratio_deviation": max(part.deviation for part in parts),
-        "update/clip_fraction": mean("clipped"),
-        "update/silenced_fraction": mean("silenced"),
+        **{f"update/{name}": mean(name) for name in means},
+        **{f"update/{name}": max(part.most.get(name, 0.0) for part in parts) for name in most},
         "update/grad_norm": sum(norms) / len(norms),
         "update/learning_rate": learning_rate,
     }

@@ -1,20 +1,21 @@
-"""What an update minimises, one term after another: a table of objectives (docs/method.md §3).
+"""What an update minimises, one term after another: a table of objectives (docs/method.md §3, §7).
 
 An objective is one function of a micro-batch and its advantages that yields a loss for each forward
 with gradient. `OBJECTIVES` names it by the `kind` of the recipe's section `objective`. The formulas
-are in `algorithm.objective`.
+are in `algorithm.objective` and `algorithm.forward`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from likewise.algorithm.objective import (
-    Objective,
     clipped_loss,
     gaussian_kl,
     guarded_ratio,
@@ -22,51 +23,18 @@ from likewise.algorithm.objective import (
     ratio,
 )
 from likewise.algorithm.transitions import gaussian_log_prob
-from likewise.config.learning import Objective as ObjectiveSettings
-from likewise.protocols import Condition, Policy
-from likewise.rollout.sampler import Sampler
-from likewise.rollout.trajectories import StoredStep, Trajectory
-
-
-@dataclass(frozen=True)
-class Term:
-    """One forward of a micro-batch: means over its samples, without dimensions.
-
-    Attributes:
-        objective: Its loss, before the KL, and how ratios were spread.
-        kl: To the frozen reference; 0 where it has no weight.
-        loss: Both together, to go backward from.
-    """
-
-    objective: Objective
-    kl: Tensor
-    loss: Tensor
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The policy that is trained, and how it draws.
-
-    Attributes:
-        settings: The recipe's section.
-    """
-
-    policy: Policy
-    sampler: Sampler
-    settings: ObjectiveSettings
-
-    def replayed(self, condition: Condition, stored: StoredStep) -> tuple[Tensor, Tensor]:
-        """Mean, with gradient, and std of a stored step, computed again."""
-        x, places = stored.x, stored.places
-        v = self.policy.velocity(x, self.sampler.sigmas[stored.step], condition)
-        if places is not None:  # groups are one latent there
-            x, v = x[places], v[places]
-        return self.sampler.stochastic(x, v, stored.step)
-
-    def reference(self, condition: Condition, stored: StoredStep) -> Tensor:
-        """The mean that the frozen reference gives a stored step."""
-        with torch.no_grad(), self.policy.adapter_disabled():
-            return self.replayed(condition, stored)[0]
+from likewise.rollout.trajectories import Trajectory, replay_batches
+from likewise.trainer.image_objectives import (
+    Gather,
+    ImageLoss,
+    awm,
+    crd,
+    dgpo,
+    image_terms,
+    nft,
+    relative_to_group,
+)
+from likewise.trainer.terms import Term, Trained
 
 
 def grpo(trained: Trained, trajectory: Trajectory, advantages: Tensor) -> Iterator[Term]:
@@ -95,7 +63,40 @@ def grpo(trained: Trained, trajectory: Trajectory, advantages: Tensor) -> Iterat
         if settings.kl > 0:
             reference = trained.reference(trajectory.condition, stored)
             kl = gaussian_kl(mean, reference, std).mean()
-        yield Term(objective, kl, objective.loss + settings.kl * kl)
+        means = {"loss": objective.loss, "kl": kl, **objective.ratios()}
+        most = {"ratio_deviation": objective.ratio_deviation}
+        yield Term(objective.loss + settings.kl * kl, means, most)
 
 
-OBJECTIVES: dict[str, Callable[[Trained, Trajectory, Tensor], Iterator[Term]]] = {"grpo": grpo}
+@dataclass(frozen=True)
+class Objective:
+    """What an update needs of an objective.
+
+    Attributes:
+        terms: From a micro-batch of b samples and their advantages [b, T], one term per forward.
+        batches: From what was drawn to the micro-batches of an update.
+        terms_per_sample: From the recipe's section and the number of trained steps to how many
+            terms of every sample there are.
+        prepare: From an update's micro-batches, the advantages [B, T] of the iteration, and a
+            function that gathers lists of all processes, to what `terms` is given in place of
+            advantages, [B, …]; None: nothing has to be known of other samples.
+    """
+
+    terms: Callable[[Trained, Trajectory, Tensor], Iterator[Term]]
+    batches: Callable[[Sequence[Trajectory]], Sequence[Trajectory]]
+    terms_per_sample: Callable[[Any, int], int]
+    prepare: Callable[[Trained, Sequence[Trajectory], Tensor, Gather], Tensor] | None = None
+
+
+def on_images(terms: ImageLoss, prepare: Any = None) -> Objective:
+    """An objective on finished images, from its loss."""
+    return Objective(partial(image_terms, terms), list, lambda settings, _: settings.draws, prepare)
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "grpo": Objective(grpo, replay_batches, lambda _, trained_steps: trained_steps),
+    "nft": on_images(nft),
+    "awm": on_images(awm),
+    "dgpo": on_images(dgpo, relative_to_group),
+    "crd": on_images(crd),
+}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from likewise.config.objectives import Average, Forward
 from likewise.config.recipe import Recipe
 from likewise.config.rollout import AllSteps, RandomSteps, Rollout, WindowSteps
 from likewise.rollout.layout import micro_batches
@@ -21,7 +22,7 @@ class Work:
         images: To decode and score.
         rollout: Forwards without gradient, on average where windows move.
         update: Forwards with gradient, each with its backward; on average too.
-        reference: Forwards of the frozen reference, for the KL.
+        reference: Forwards of the frozen reference, and of an old policy that is an average.
     """
 
     tasks: int
@@ -77,7 +78,7 @@ def plan_of(recipe: Recipe) -> Plan:
         iterations=run.iterations,
         tasks=settings.tasks,
         group_size=settings.group_size,
-        trained=trained_steps(settings),
+        trained=settings.num_steps if recipe.objective.forward else trained_steps(settings),
         num_steps=settings.num_steps,
         iteration=_work(recipe, *map(sum, zip(*shares, strict=True))),
         busiest=max(works, key=lambda work: work.update),
@@ -103,7 +104,7 @@ def trained_at_fork(settings: Rollout) -> float:
 
     A window and all steps begin with it; a random subset may leave it out.
     """
-    if not settings.shared_noise:
+    if settings.shared_noise is False:
         return 0.0
     if isinstance(settings.trained, RandomSteps):
         return trained_steps(settings) / (settings.num_steps - settings.deterministic_tail)
@@ -129,8 +130,14 @@ def mean_fork(settings: Rollout, iterations: int) -> float:
 
 
 def _work(recipe: Recipe, tasks: int, images: int, forked: int) -> Work:
-    settings, rows = recipe.rollout, recipe.policy.forwards
-    shared = mean_fork(settings, recipe.run.iterations) + 1 if settings.shared_noise else 0.0
+    settings, rows, objective = recipe.rollout, recipe.policy.forwards, recipe.objective
+    if isinstance(objective, Forward):
+        fresh = images * objective.draws * rows
+        steps = objective.num_steps or settings.num_steps
+        others = objective.needs_reference + isinstance(objective.old, Average)
+        return Work(tasks, images, images * steps * rows, fresh, fresh * others)
+    shares = settings.shared_noise is not False
+    shared = mean_fork(settings, recipe.run.iterations) + 1 if shares else 0.0
     drawn = tasks * shared + images * (settings.num_steps - shared)
     forks = trained_at_fork(settings)
     learned = (forked * forks + images * (trained_steps(settings) - forks)) * rows

@@ -19,7 +19,8 @@ from likewise.trainer.clock import peak_memory_mb
 from likewise.trainer.plan import Plan, Work
 from likewise.trainer.processes import Processes
 from likewise.trainer.session import Parts
-from likewise.trainer.update import Replay
+from likewise.trainer.terms import Trained
+from likewise.trainer.update import Update
 from likewise.types import Task
 
 REPEATS = 3
@@ -136,7 +137,7 @@ class _Bench:
         v = policy.velocity(x, self.sampler.sigmas[0], self.condition)
         drawn = self.sampler.step(x, v, 0, policy.initial_noise(seeds))
         step = StoredStep(0, x, drawn.following, drawn.mean, drawn.log_prob())
-        return Trajectory(tuple(seeds), self.condition, (step,), drawn.following)
+        return Trajectory(tuple(seeds), self.condition, (step,), drawn.following, 0, 1)
 
     def decode(self, trajectory: Trajectory) -> list[Image]:
         return to_pil(self.parts.policy.decode(trajectory.latents))
@@ -150,8 +151,8 @@ class _Bench:
     def learn(self, trajectory: Trajectory) -> None:
         """Forward and backward; the gradient is thrown away. The KL counts as rollout."""
         settings = self.recipe.objective.model_copy(update={"kl": 0.0})
-        replay = Replay(self.parts.policy, self.sampler, settings)
+        update = Update(Trained(self.parts.policy, self.sampler, settings))
         credit = torch.ones(len(self.tasks), self.recipe.rollout.num_steps)
-        replay.gradient([trajectory], credit, len(self.tasks))
+        update.gradient([trajectory], credit, len(self.tasks))
         for parameter in self.parts.policy.trainable_parameters():
             parameter.grad = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from likewise.config.adapters import Lora
+from likewise.config.objectives import Forward, Grpo
 from likewise.config.recipe import Recipe
 from likewise.protocols import AnyReward, Policy, Reward, TaskStream
 from likewise.records.atomic import write_atomically
@@ -37,8 +38,9 @@ from likewise.trainer.floors import Floors
 from likewise.trainer.interrupts import Stop, never, unless_stopped
 from likewise.trainer.learner import Learner
 from likewise.trainer.processes import Processes
+from likewise.trainer.terms import Trained
 from likewise.trainer.trackers import log_grid
-from likewise.trainer.update import Replay, UpdateSums, sum_gradients
+from likewise.trainer.update import Update, UpdateSums, sum_gradients
 from likewise.types import Task
 
 
@@ -81,8 +83,12 @@ class Session:
         parameters = parts.policy.trainable_parameters()
         processes.same_start(parameters)
         half = recipe.policy.dtype == "float16"
-        self.learner = Learner(parameters, recipe.optimizer, updates, half)
-        self.replay = Replay(parts.policy, self.sampler, recipe.objective, self.learner.scaled)
+        objective = recipe.objective
+        old = objective.old if isinstance(objective, Forward) else None
+        self.learner = Learner(parameters, recipe.optimizer, updates, half, old)
+        has_reference = isinstance(recipe.adapter, Lora) or objective.needs_reference
+        trained = Trained(parts.policy, self.sampler, objective, self.learner.old, has_reference)
+        self.update = Update(trained, self.learner.scaled, processes.gather)
         self.store = CheckpointStore(run.checkpoints, recipe.run.checkpoints.keep)
         self.patience = Patience(recipe.run.patience)
         self.floors = Floors(recipe)
@@ -157,16 +163,23 @@ class Session:
         Raises:
             TrainingError: the replay does not give exactly what was drawn; see `checks`.
         """
-        iteration, settings = self.iteration + 1, self.recipe.rollout
-        if iteration > self.recipe.run.iterations:
+        iteration, objective = self.iteration + 1, self.recipe.objective
+        if iteration > self.recipe.run.iterations or not isinstance(objective, Grpo):
             return
         batch = next((rows for update in self._layout() for rows in update), None)
         own = 0.0
         if batch is not None:
-            plan = plan_steps(settings, self.recipe.seed, iteration - 1)
+            plan = self.plan(iteration)
             roller = self._roller(iteration, self.tasks(iteration), plan, batch)
-            own = self.replay.ratio_deviation(roller.draw(batch))
-        check_ratio(max(self.processes.gather([own])), self.recipe.objective.ratio_tolerance)
+            own = self.update.ratio_deviation(roller.draw(batch))
+        check_ratio(max(self.processes.gather([own])), objective.ratio_tolerance)
+
+    def plan(self, iteration: int) -> StepPlan:
+        """Steps of iteration 1, 2, …; on finished images all levels of the schedule are trained."""
+        settings = self.recipe.rollout
+        if self.recipe.objective.forward:
+            return StepPlan((), tuple(range(settings.num_steps)))
+        return plan_steps(settings, self.recipe.seed, iteration - 1)
 
     def roll_out(
         self,
@@ -193,7 +206,7 @@ class Session:
         for number, batch in ((n, batch) for n, update in enumerate(layout) for batch in update):
             if stop():
                 break
-            with clock.phase("rollout"):
+            with clock.phase("rollout"), self.learner.drawing():
                 drawn[number].append(roller.draw(batch))
             with clock.phase("reward"):
                 asked.append((batch, self._ask(drawn[number][-1], tasks)))
@@ -221,7 +234,8 @@ class Session:
         Returns:
             None where some process has to stop; nothing has changed then.
         """
-        terms = len(credit.complete) // len(drawn) * len(plan.trained)
+        samples = len(credit.complete) // len(drawn)
+        terms = samples * self.update.terms_per_sample(len(plan.trained))
         parts: list[UpdateSums] = []
         norms: list[float] = []
         rate = self.learner.learning_rate
@@ -231,6 +245,7 @@ class Session:
                 return None
             parts += found[0]
             norms.append(found[1])
+        self.learner.end_iteration()
         return metrics.update_numbers(parts, norms, rate)
 
     def check_finite(self, iteration: int) -> None:
@@ -294,6 +309,15 @@ class Session:
         return gain(names, self.base, numbers)
 
     @cached_property
+    def drawing(self) -> Sampler:
+        """How training images are drawn."""
+        objective, sampler = self.recipe.objective, self.sampler
+        if not isinstance(objective, Forward) or objective.num_steps is None:
+            return sampler
+        sigmas = self.parts.policy.sigmas(objective.num_steps, self.recipe.rollout.shift)
+        return replace(sampler, sigmas=sigmas)
+
+    @cached_property
     def base(self) -> Mapping[str, float | None]:
         """Numbers of the evaluation before training."""
         rows = self.run.read_metrics()
@@ -315,15 +339,17 @@ class Session:
     def _roller(
         self, iteration: int, tasks: Sequence[Task], plan: StepPlan, rows: Sequence[int]
     ) -> Roller:
+        objective = self.recipe.objective
         return Roller(
             self.parts.policy,
-            self.sampler,
+            self.drawing,
             plan,
             tasks,
             self.recipe.rollout,
             rows,
             iteration_seed(self.recipe.seed, iteration),
-            keep_means=self.recipe.objective.guard,
+            keep_means=isinstance(objective, Grpo) and objective.guard,
+            solver=objective.solver if isinstance(objective, Forward) else "euler",
         )
 
     def _step(
@@ -335,14 +361,14 @@ class Session:
         update, and dropping it would cost a rollout.
         """
         while True:
-            own = self.replay.gradient(update, credit.advantages, terms, stop)
+            own = self.update.gradient(update, credit.advantages, terms, stop)
             if self.processes.any(stop()):
                 self.learner.forget_gradients()
                 return None
             sum_gradients(self.learner.parameters, self.processes.sum)
             norm = self.learner.step()
             shares = self.processes.gather([own])
-            forward_is_finite = all(math.isfinite(share.loss) for share in shares)
+            forward_is_finite = all(share.is_finite for share in shares)
             if not (forward_is_finite and self.learner.overflowed(norm)):
                 return shares, norm
 

@@ -2,62 +2,73 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from likewise.config.learning import Objective as ObjectiveSettings
-from likewise.protocols import Policy
-from likewise.rollout.sampler import Sampler
-from likewise.rollout.trajectories import Trajectory, replay_batches
-from likewise.trainer.objectives import OBJECTIVES, Term, Trained
+from likewise.rollout.trajectories import Trajectory
+from likewise.trainer.image_objectives import Gather
+from likewise.trainer.objectives import OBJECTIVES, Objective
+from likewise.trainer.terms import Term, Trained
 
 
 @dataclass
 class UpdateSums:
-    """Sums over the terms (image, step) of an update, so that parts can be added up.
+    """Sums over the terms of an update, so that parts can be added up.
 
     Attributes:
-        terms: How many there are.
-        loss, kl, ratio, clipped, silenced: Sums over terms.
-        deviation: Largest |ratio − 1|.
+        terms: How many there are: samples times forwards of each.
+        sums, counts: By name, sums over terms, and of how many.
+        most: By name, the largest of all.
     """
 
     terms: int = 0
-    loss: float = 0.0
-    kl: float = 0.0
-    ratio: float = 0.0
-    clipped: float = 0.0
-    silenced: float = 0.0
-    deviation: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    most: dict[str, float] = field(default_factory=dict)
 
     def add(self, term: Term, count: int) -> None:
         """Add the means of a term over `count` samples."""
-        objective = term.objective
         self.terms += count
-        self.loss += float(objective.loss.detach()) * count
-        self.kl += float(term.kl.detach()) * count
-        self.ratio += float(objective.ratio_mean) * count
-        self.clipped += float(objective.clip_fraction) * count
-        self.silenced += float(objective.silenced_fraction) * count
-        apart = objective.ratio_deviation.nan_to_num(torch.inf)  # max() would skip NaN
-        self.deviation = max(self.deviation, float(apart))
+        for name, mean in term.means.items():
+            own = term.counts.get(name, count)
+            self.sums[name] = self.sums.get(name, 0.0) + float(mean.detach()) * own
+            self.counts[name] = self.counts.get(name, 0) + own
+        for name, value in term.most.items():
+            known = float(value.nan_to_num(torch.inf))  # max() would skip NaN
+            self.most[name] = max(self.most.get(name, 0.0), known)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all losses were."""
+        return math.isfinite(self.sums.get("loss", 0.0))
 
 
 @dataclass(frozen=True)
-class Replay:
-    """The trained steps again, now with gradient, in the batches in which they were drawn.
+class Update:
+    """The gradient of an update, from the micro-batches that were drawn for it.
 
     Attributes:
+        trained: The policy, how it draws, and the objective's settings.
         scaled: What to go backward from instead of the loss: see `Learner.scaled`.
+        gather: Joins lists of all processes.
     """
 
-    policy: Policy
-    sampler: Sampler
-    settings: ObjectiveSettings
+    trained: Trained
     scaled: Callable[[Tensor], Tensor] = lambda loss: loss
+    gather: Gather = lambda own: own
+
+    @property
+    def objective(self) -> Objective:
+        """Its row of the table."""
+        return OBJECTIVES[self.trained.settings.kind]
+
+    def terms_per_sample(self, trained_steps: int) -> int:
+        """How many terms of every sample there are, where so many steps are trained."""
+        return self.objective.terms_per_sample(self.trained.settings, trained_steps)
 
     def gradient(
         self,
@@ -75,13 +86,14 @@ class Replay:
             stop: Asked before each micro-batch; true leaves out the rest, and makes the result
                 worthless.
         """
-        sums, objective = UpdateSums(), OBJECTIVES[self.settings.kind]
-        trained = Trained(self.policy, self.sampler, self.settings)
-        for trajectory in replay_batches(trajectories):
+        sums, trained, objective = UpdateSums(), self.trained, self.objective
+        if objective.prepare is not None:
+            advantages = objective.prepare(trained, trajectories, advantages, self.gather)
+        for trajectory in objective.batches(trajectories):
             if stop():
                 break
             rows = torch.tensor(trajectory.rows)
-            for term in objective(trained, trajectory, advantages[rows]):
+            for term in objective.terms(trained, trajectory, advantages[rows]):
                 self.scaled(term.loss * (len(rows) / total_terms)).backward()
                 sums.add(term, len(rows))
         return sums
@@ -92,12 +104,12 @@ class Replay:
         Computed as an update computes it, backward pass included, since kernels and memory differ
         without gradient; gradients are cleared. Infinite where a ratio is no number.
         """
-        rows, steps = max(trajectory.rows) + 1, self.sampler.num_steps
+        rows, steps = max(trajectory.rows) + 1, self.trained.sampler.num_steps
         terms = len(trajectory.rows) * len(trajectory.stored)
         sums = self.gradient([trajectory], torch.ones(rows, steps), terms)
-        for parameter in self.policy.trainable_parameters():
+        for parameter in self.trained.policy.trainable_parameters():
             parameter.grad = None
-        return sums.deviation
+        return sums.most.get("ratio_deviation", 0.0)
 
 
 Reduce = Callable[[Tensor], Tensor]

@@ -43,6 +43,7 @@ LINES = (
     Line("ode", "ODE sampling is the stock pipeline's `__call__`"),
     Line("ratio", "replay: ratio ≡ 1"),
     Line("step", "a GRPO step changes only the adapter"),
+    Line("nft", "an NFT step changes only the adapter"),
     Line("references", "references per task"),
     Line("mixed", "mixed batch = one by one"),
     Line("blank", "planned shapes are those of encoding"),

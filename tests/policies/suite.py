@@ -5,7 +5,7 @@ Written against :class:`policies.families.Family` alone: nothing here knows a mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -15,7 +15,7 @@ from policies.families import Family
 from torch import Tensor, nn
 
 from likewise.config.learning import Optimizer
-from likewise.config.objectives import Grpo
+from likewise.config.objectives import Grpo, Nft
 from likewise.config.rollout import Rollout
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.rollout.sampler import Sampler
@@ -117,6 +117,21 @@ def grpo_step(policy: PipelinePolicy, own: Learner, tasks: Sequence[Task], seed:
     return deviation
 
 
+def nft_step(policy: PipelinePolicy, own: Learner, tasks: Sequence[Task], seed: int = 5) -> float:
+    """Draw without noise, learn from the images with made-up advantages. Returns the norm."""
+    rows = tuple(range(len(tasks) * GROUP))
+    settings = Rollout(group_size=GROUP, micro_batch=100)
+    plan, how = StepPlan((), tuple(range(STEPS))), sampler(policy)
+    drawn = Roller(policy, how, plan, tasks, settings, rows, seed).draw(rows)
+    advantages = torch.randn(len(rows), STEPS, generator=torch.Generator().manual_seed(seed))
+    section = Nft(kl=1e-2)
+    Update(Trained(policy, how, section)).gradient([drawn], advantages, len(rows) * section.draws)
+    return own.step()
+
+
+Step = Callable[[PipelinePolicy, Learner, Sequence[Task]], float]
+
+
 def snapshot(policy: PipelinePolicy) -> Mapping[str, Tensor]:
     """Every parameter and buffer of every part of the pipeline, by name."""
     found: dict[str, Tensor] = {}
@@ -146,12 +161,12 @@ def changed(policy: PipelinePolicy, before: Mapping[str, Tensor]) -> tuple[set[s
     return different & adapter, different - adapter
 
 
-def check_step(policy: PipelinePolicy, tasks: Sequence[Task]) -> float:
-    """One GRPO step, of which only the adapter may learn. Returns |ratio − 1| before it."""
+def check_step(policy: PipelinePolicy, tasks: Sequence[Task], step: Step = grpo_step) -> float:
+    """One step, of which only the adapter may learn. Returns what `step` does."""
     before = snapshot(policy)
-    deviation = grpo_step(policy, learner(policy), tasks)
+    found = step(policy, learner(policy), tasks)
     ours, others = changed(policy, before)
     assert not others
     # A block's dead end may have no gradient (FLUX's last text stream); most must have one.
     assert len(ours) > len(policy.trainable_parameters()) / 2
-    return deviation
+    return found

@@ -24,6 +24,13 @@ def test_a_grpo_step_changes_only_the_adapter(family: Family, ledger: Ledger) ->
     ledger.record(family.name, "step", "✔")
 
 
+def test_an_nft_step_changes_only_the_adapter(family: Family, ledger: Ledger) -> None:
+    """Of guided models, with guidance: the velocity that is trained is the guided one."""
+    policy = suite.adapted(family.policy())
+    assert suite.check_step(policy, suite.mixed_tasks(family), suite.nft_step) > 0
+    ledger.record(family.name, "nft", "✔")
+
+
 def test_a_resumed_run_is_one_that_never_stopped(
     family: Family, ledger: Ledger, tmp_path: Path
 ) -> None:

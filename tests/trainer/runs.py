@@ -74,6 +74,18 @@ def function(name: str, side: str) -> dict[str, str]:
     return {"kind": "function", "target": f"runs:{name}", "side": side}
 
 
+# Sections of recipes, one for each objective; the old policy is a slow average where there is one.
+_AVERAGE = {"kind": "average", "rate": 0.1, "most": 0.4}
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "grpo": {"kind": "grpo"},
+    "nft": {"kind": "nft", "old": _AVERAGE, "kl": 1e-2, "solver": "dpm-solver++", "num_steps": 3},
+    "awm": {"kind": "awm", "levels": "uniform", "kl_old": 0.1, "old": _AVERAGE},
+    "dgpo": {"kind": "dgpo", "beta": 10.0},
+    "crd": {"kind": "crd", "levels": "logit-normal", "norm_guard": 1.0},
+}
+ON_IMAGES = [name for name in OBJECTIVES if name != "grpo"]
+
+
 # --- reward functions ----------------------------------------------------------------------------
 
 

@@ -72,9 +72,13 @@ def check_table(run: RunDirectory, iteration: int, missing: list[int]) -> dict[s
     return table
 
 
-def test_missing_values_leave_their_groups(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("objective", runs.OBJECTIVES)
+def test_missing_values_leave_their_groups(
+    tiny_model: Path, tmp_path: Path, objective: str
+) -> None:
     """NaN, infinity and None: two of each group of four are left, and only they get credit."""
-    run = train(recipe(tiny_model, "nan_for_some", iterations=2), tmp_path / "run").run
+    section = {"objective": runs.OBJECTIVES[objective]}
+    run = train(recipe(tiny_model, "nan_for_some", iterations=2, **section), tmp_path / "run").run
     for iteration in (1, 2):
         table = check_table(run, iteration, missing=[0, 3, 4, 7])
         assert any(any(table[name]) for name in table if name.startswith("advantage/"))
@@ -155,9 +159,16 @@ def test_giving_up_loses_nothing(tiny_model: Path, tmp_path: Path) -> None:
     assert [row["iteration"] for row in run.read_metrics()] == [1, 2, 3, 4, 5, 6]
 
 
-def test_iterations_without_credit_teach_nothing(tiny_model: Path, tmp_path: Path) -> None:
-    """Not even by Adam's momentum or weight decay."""
-    late = recipe(tiny_model, "raises_later", run={"iterations": 3, "checkpoints": {"every": 1}})
+@pytest.mark.parametrize("objective", runs.OBJECTIVES)
+def test_iterations_without_credit_teach_nothing(
+    tiny_model: Path, tmp_path: Path, objective: str
+) -> None:
+    """Not even by Adam's momentum or weight decay; regularisers apart, which need no credit."""
+    without = {"kl": 0.0, "kl_old": 0.0, "norm_guard": 0.0, "old": {"kind": "on-policy"}}
+    section = runs.OBJECTIVES[objective]
+    section = {key: without.get(key, value) for key, value in section.items()}
+    run_settings = {"iterations": 3, "checkpoints": {"every": 1}}
+    late = recipe(tiny_model, "raises_later", run=run_settings, objective=section)
     run = train(late, tmp_path / "run").run
     before, after = (
         runs.checkpoint_tensors(run.checkpoints / f"iteration-00000{iteration}")

@@ -47,10 +47,12 @@ def result(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Result
         tasks: int = 2,
         group: int = 4,
         split: str = "tasks",
+        objective: str = "grpo",
     ) -> Path:
         recipe = runs.tiny_recipe(
             tiny_model,
             rewards=REWARDS,
+            objective=runs.OBJECTIVES[objective],
             rollout={"micro_batch": micro_batch, "tasks": tasks, "group_size": group},
             optimizer={"learning_rate": RATE, "updates_per_iteration": updates, "split": split},
             run={"processes": processes, "iterations": 2},
@@ -100,6 +102,14 @@ def test_micro_batches_change_nothing_with_several_updates(result: Result, split
     assert_same(result(8, updates=2, split=split), result(3, updates=2, split=split))
 
 
+@pytest.mark.parametrize("objective", runs.ON_IMAGES)
+def test_micro_batches_change_nothing_for_objectives_on_images(
+    result: Result, objective: str
+) -> None:
+    """With micro-batches of 3, groups of 4 span them."""
+    assert_same(*(result(size, updates=2, objective=objective) for size in (8, 3)))
+
+
 def test_updates_do_change_something(result: Result) -> None:
     ways = [result(8), result(8, updates=2), result(8, updates=2, split="samples")]
     for one, other in itertools.combinations([flat(way, "lora_B.weight") for way in ways], 2):
@@ -134,6 +144,12 @@ def test_two_processes_are_one_where_updates_split_groups(result: Result) -> Non
     """Two samples each of three tasks in an update, in shares of 3: both processes share task 1."""
     how = {"tasks": 3, "updates": 2, "split": "samples"}
     assert_same(result(4, **how), result(2, processes=2, **how))
+
+
+@pytest.mark.parametrize("objective", runs.ON_IMAGES)
+def test_two_processes_are_one_for_objectives_on_images(result: Result, objective: str) -> None:
+    sizes = {"tasks": 3, "group": 5, "objective": objective}
+    assert_same(result(4, **sizes), result(4, processes=2, **sizes))
 
 
 @pytest.mark.parametrize("updates", [1, 2])

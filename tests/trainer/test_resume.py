@@ -24,7 +24,7 @@ os.fsync = lambda handle: (time.sleep(0.01), sync(handle))[1]
 """
 
 
-def recipe(model: Path, processes: int = 1, iterations: int = 5) -> Recipe:
+def recipe(model: Path, processes: int = 1, iterations: int = 5, objective: str = "grpo") -> Recipe:
     """Everything that has a state: moving average, schedule, random reward, best checkpoint."""
     return runs.tiny_recipe(
         model,
@@ -32,6 +32,7 @@ def recipe(model: Path, processes: int = 1, iterations: int = 5) -> Recipe:
             "moody": runs.function("moody", "prompt"),
             "detail": runs.function("detail", "identity"),
         },
+        objective=runs.OBJECTIVES[objective],
         rollout={"micro_batch": 3, "trained": {"kind": "random", "fraction": 0.6}},
         optimizer={
             "learning_rate": 3e-3,
@@ -170,6 +171,20 @@ def test_a_damaged_checkpoint_is_passed_over(
         outcome = resume(run.path, quiet=True)
     assert (outcome.iteration, outcome.finished) == (5, True)
     assert_equal(run.path, undisturbed[0])
+
+
+@pytest.mark.parametrize("objective", runs.ON_IMAGES)
+def test_objectives_on_images_resume_in_every_bit(
+    tiny_model: Path, tmp_path: Path, objective: str
+) -> None:
+    """The old policy's weights, too, come from the checkpoint."""
+    run = train(recipe(tiny_model, objective=objective), tmp_path / "run", quiet=True).run
+    wanted = runs.snapshot(run.path)
+    newest = run.checkpoints / "iteration-000005" / "learner.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1] + b"?")
+    with pytest.warns(UserWarning, match="iteration-000005 is skipped"):
+        resume(run.path, quiet=True)
+    assert_equal(run.path, wanted)
 
 
 def test_a_finished_run_stays_as_it_is(tiny_model: Path, tmp_path: Path) -> None:

@@ -93,9 +93,9 @@ def test_updates_that_split_groups_replay_the_fork_each() -> None:
         policy.calls.clear()
         sums, found = gradient(policy, drawn)
         assert policy.calls == [(first, 2), (first, 1), (second, 2), (second, 1)]
-        assert (sums.deviation > 1e-4) == (number > 0) and sums.terms == 6
+        assert (sums.most["ratio_deviation"] > 1e-4) == (number > 0) and sums.terms == 6
         wanted_sums, wanted = gradient(policy, [unshared(one) for one in drawn])
-        assert sums.clipped == wanted_sums.clipped
+        assert sums.sums["clip_fraction"] == wanted_sums.sums["clip_fraction"]
         for one, other in zip(found, wanted, strict=True):
             torch.testing.assert_close(one, other)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Forward-process objectives against closed forms (docs/method.md §7), in float64."""
+"""Forward-process objectives against closed forms (docs/method.md §3), in float64."""
 
 from __future__ import annotations
 

@@ -70,6 +70,13 @@ def test_arm_is_what_it_says_and_differs_in_credit_only(name: str) -> None:
     assert arm.credit.clip == stickers.credit.clip
 
 
+def test_the_nft_recipe_differs_in_objective_and_length_only() -> None:
+    own = {"name", "description", "objective", "run"}
+    arm, stickers = load_recipe("stickers-nft"), load_recipe()
+    assert arm.objective.kind == "nft"
+    assert arm.model_dump(exclude=own) == stickers.model_dump(exclude=own)
+
+
 @pytest.mark.parametrize("name", ARMS)
 def test_arm_keeps_the_numbers_of_stickers_under_another_kind(name: str) -> None:
     """Another kind starts from defaults, so tuning `stickers` could leave its arms behind."""
@@ -334,7 +341,7 @@ def test_cross_field_error_in_a_file_names_it(write) -> None:
     [
         ("sticker", ["there is no recipe 'sticker'; did you mean 'stickers'?", *SHIPPED]),
         ("stickers-naive-1-1.6", ["did you mean 'stickers-naive-1-1.5'?"]),
-        ("qqq", ["there is no recipe 'qqq'; shipped recipes: klein-4b, kontext, paper"]),
+        ("qqq", ["there is no recipe 'qqq'; shipped recipes: klein-4b, klein-nft, kontext"]),
         ("stickers.yaml", ["there is no file 'stickers.yaml'; did you mean 'stickers'?"]),
         (".", [". is a directory, not a recipe file"]),
     ],

@@ -148,6 +148,7 @@ def test_value_out_of_range_is_refused_where_it_stands(override: str) -> None:
 
 CONSTANT = "credit.time_weights.kind=constant"
 MEASURED = "credit.time_weights={{kind: measured, prompt: {}, identity: {}}}"
+SD = ["policy.kind=sd-ip-adapter", "rollout.transition=ddim", "rollout.noise_level=1"]
 WINDOW = "rollout.trained.kind=window"
 
 
@@ -201,6 +202,22 @@ WINDOW = "rollout.trained.kind=window"
                 "rollout.deterministic_tail=1",
             ],
             "objective.guard is valid for flow-sde and dance-sde, not for cps",
+        ),
+        (
+            ["objective.kind=nft", "rollout.shared_noise=true"],
+            "images of a group would all be the same with rollout.shared_noise",
+        ),
+        (
+            ["objective.kind=awm", "credit.time_weights.kind=tdw-as-released"],
+            "about the order in which grpo trains stored steps, and objective awm has none",
+        ),
+        (
+            ["objective.kind=nft", "objective.levels=uniform", *SD],
+            "objective.levels uniform is for flows: sd-ip-adapter knows",
+        ),
+        (
+            ["objective.kind=crd", "objective.solver=dpm-solver++", *SD],
+            "objective.solver dpm-solver++ is for flows: use euler",
         ),
         (
             ["optimizer.updates_per_iteration=3"],

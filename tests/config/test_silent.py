@@ -137,6 +137,11 @@ PHOTOS = "data={{kind: folder, path: a, {}}}"
         ),
         (["objective.clip_range=0.2"], "objective.clip_range has no effect with"),
         (
+            ["objective.kind=awm", "objective.clip_range=0.2"],
+            "objective.clip_range has no effect with",
+        ),
+        (["objective.kind=nft", "objective.kl_old=0.2"], "objective.kl_old has no effect with"),
+        (
             [PHOTOS.format("evaluation: b, held_out: 3")],
             "data.held_out has no effect beside data.evaluation",
         ),
@@ -171,6 +176,7 @@ def test_a_setting_that_changes_nothing_is_refused(overrides: list[str], fragmen
         [*ONE_SIDE, CONSTANT],
         ["policy.true_cfg_scale=2", "policy.negative_prompt=blurry", "policy.batched_cfg=true"],
         ["objective.clip_range=0.2", "optimizer.updates_per_iteration=2"],
+        ["objective.kind=nft", "objective.kl_old=0.2", "objective.old.kind=average"],
         ["objective.clip_range=0.2", "objective.ratio_tolerance=1e-5"],
         ["optimizer.split=samples", "optimizer.updates_per_iteration=3"],
         ["policy.compile=true", "objective.ratio_tolerance=1e-5"],

@@ -1,4 +1,4 @@
-"""Updates from finished images are those of the written-out losses (docs/method.md §7)."""
+"""Updates from finished images are those of the written-out losses (docs/method.md §3)."""
 
 from __future__ import annotations
 

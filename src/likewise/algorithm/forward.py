@@ -1,4 +1,4 @@
-"""Learning from finished images: forward-process objectives (docs/method.md §7).
+"""Learning from finished images: forward-process objectives (docs/method.md §3).
 
 A finished latent x0 is noised to a level σ with fresh noise ε. For a flow,
 

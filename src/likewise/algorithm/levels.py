@@ -1,4 +1,4 @@
-"""Noise levels at which finished images are learned from (docs/method.md §7)."""
+"""Noise levels at which finished images are learned from (docs/method.md §3)."""
 
 from __future__ import annotations
 

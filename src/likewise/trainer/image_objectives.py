@@ -1,4 +1,4 @@
-"""Objectives on finished images: noise them again, and compare predictions (docs/method.md §7).
+"""Objectives on finished images: noise them again, and compare predictions (docs/method.md §3).
 
 All of them see the same draws of level and noise, which the samples of a group share.
 """

@@ -1,4 +1,4 @@
-"""What an update minimises, one term after another: a table of objectives (docs/method.md §3, §7).
+"""What an update minimises, one term after another: a table of objectives (docs/method.md §3).
 
 An objective is one function of a micro-batch and its advantages that yields a loss for each forward
 with gradient. `OBJECTIVES` names it by the `kind` of the recipe's section `objective`. The formulas

@@ -227,6 +227,14 @@ WINDOW = "rollout.trained.kind=window"
             ["optimizer.updates_per_iteration=8", "optimizer.split=samples"],
             "(8) must divide rollout.group_size (12) where optimizer.split is samples",
         ),
+        (
+            [
+                "optimizer.updates_per_iteration=3",
+                "optimizer.split=samples",
+                "objective={kind: dgpo}",
+            ],
+            "optimizer.split samples does not go with objective.kind dgpo",
+        ),
         (["rewards.identity.segment_generated=true"], "segment_generated needs a segmenter"),
         (
             ["rewards.identity.segmenter=mine:find", "rewards.identity.segment=false"],

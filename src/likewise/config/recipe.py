@@ -16,7 +16,7 @@ from likewise.config.credit import Credit, Measured, Single
 from likewise.config.data import Data, Stickers
 from likewise.config.evaluators import check_evaluators
 from likewise.config.learning import Optimizer
-from likewise.config.objectives import Forward, Grpo, Objective
+from likewise.config.objectives import Dgpo, Forward, Grpo, Objective
 from likewise.config.policies import Custom, FluxKontext, Policy, SdIpAdapter
 from likewise.config.rewards import Reward
 from likewise.config.rollout import TRANSITIONS, Rollout
@@ -155,6 +155,11 @@ class Recipe(Section):
             raise ValueError(
                 f"optimizer.updates_per_iteration ({updates}) must divide rollout.{field} "
                 f"({shared}) where optimizer.split is {split}"
+            )
+        if split == "samples" and isinstance(self.objective, Dgpo):
+            raise ValueError(
+                "optimizer.split samples does not go with objective.kind dgpo, whose loss is of "
+                "whole groups: use tasks"
             )
         return self
 

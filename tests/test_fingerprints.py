@@ -7,32 +7,32 @@ import pytest
 from photosets import compressed, scene
 from PIL import Image
 
-from likewise.fingerprints import Album, difference_hash, distances, fingerprint
+from likewise.fingerprints import FingerprintIndex, difference_hash, distances, fingerprint
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_scaled_and_compressed_image_is_known_again(seed: int) -> None:
     image = scene(seed)
-    album = Album([fingerprint(scene(100)), fingerprint(image)])
-    assert album.shows(fingerprint(image.copy()))
-    assert album.shows(fingerprint(compressed(image, 75)))
-    assert album.shows(fingerprint(image.resize((120, 90), Image.Resampling.LANCZOS)))
-    assert album.shows(fingerprint(compressed(image.resize((500, 375)), 60)))
+    known = FingerprintIndex([fingerprint(scene(100)), fingerprint(image)])
+    assert known.matches(fingerprint(image.copy()))
+    assert known.matches(fingerprint(compressed(image, 75)))
+    assert known.matches(fingerprint(image.resize((120, 90), Image.Resampling.LANCZOS)))
+    assert known.matches(fingerprint(compressed(image.resize((500, 375)), 60)))
 
 
 def test_other_images_are_not() -> None:
-    album = Album(fingerprint(scene(seed)) for seed in range(100))
-    assert len(album) == 100
-    assert not any(album.shows(fingerprint(scene(seed))) for seed in range(100, 300))
+    known = FingerprintIndex(fingerprint(scene(seed)) for seed in range(100))
+    assert len(known) == 100
+    assert not any(known.matches(fingerprint(scene(seed))) for seed in range(100, 300))
 
 
 def test_plain_images_are_told_by_their_pixels_alone() -> None:
     red, blue = Image.new("RGB", (40, 30), "red"), Image.new("RGB", (40, 30), "blue")
     assert difference_hash(red) is None
-    album = Album([fingerprint(red)])
-    assert album.shows(fingerprint(red.copy())) and not album.shows(fingerprint(blue))
-    assert not album.shows(fingerprint(scene(0)))
-    assert not Album([]).shows(fingerprint(red))
+    known = FingerprintIndex([fingerprint(red)])
+    assert known.matches(fingerprint(red.copy())) and not known.matches(fingerprint(blue))
+    assert not known.matches(fingerprint(scene(0)))
+    assert not FingerprintIndex([]).matches(fingerprint(red))
 
 
 def test_equal_bytes_of_another_shape_are_another_image() -> None:

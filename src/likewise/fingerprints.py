@@ -35,8 +35,8 @@ def difference_hash(image: Image.Image) -> np.ndarray | None:
     return np.packbits(bits) if PLAIN <= bits.sum() <= BITS - PLAIN else None
 
 
-class Album:
-    """Fingerprints that others are looked up in."""
+class FingerprintIndex:
+    """Fingerprints of known images, among which others are looked up."""
 
     def __init__(self, fingerprints: Iterable[str]) -> None:
         known = dict.fromkeys(fingerprints)
@@ -47,8 +47,8 @@ class Album:
     def __len__(self) -> int:
         return len(self._exact)
 
-    def shows(self, fingerprint: str) -> bool:
-        """Whether an image of the album is the same, or nearly the same."""
+    def matches(self, fingerprint: str) -> bool:
+        """Whether a known image is the same, or nearly the same."""
         if exact_half(fingerprint) in self._exact:
             return True
         hashed = perceptual_half(fingerprint)

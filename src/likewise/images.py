@@ -148,7 +148,7 @@ def ends_well(image: Image.Image) -> bool:
     wanted = _ENDS.get(image.format or "")
     if stream is None or (wanted is None and image.format != "WEBP"):
         return False
-    place = stream.tell()
+    position = stream.tell()
     try:
         length = stream.seek(0, io.SEEK_END)
         if wanted is None:  # RIFF: the file's own length is in its header, but for 8 bytes
@@ -157,7 +157,7 @@ def ends_well(image: Image.Image) -> bool:
         stream.seek(max(0, length - _TAIL))
         return wanted in stream.read()
     finally:
-        stream.seek(place)
+        stream.seek(position)
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -176,8 +176,8 @@ def _unknown(stream: BinaryIO, name: str) -> ImageError:
     head = stream.read(64)
     if not head:
         return ImageError("truncated image", f"{name} is empty")
-    for mark, place, what in _IMPOSTORS:
-        if head[place:].lower().startswith(mark.lower()):
+    for mark, offset, what in _IMPOSTORS:
+        if head[offset:].lower().startswith(mark.lower()):
             return ImageError("not an image", f"{name} is {what}")
     return ImageError("not an image", f"{name} is none of {', '.join(FORMATS)}")
 

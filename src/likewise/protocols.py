@@ -187,7 +187,7 @@ class Policy(Protocol[ConditionT]):
     def velocity(self, x: Tensor, sigma: float | Tensor, condition: ConditionT) -> Tensor:
         """Predicted velocity at x, float32 of x's shape, guidance and sign already applied.
 
-        Differentiable with respect to x and `trainable_parameters`. Rows do not influence
+        Differentiable with respect to x and `trainable_parameters`. Samples do not influence
         each other.
 
         Args:

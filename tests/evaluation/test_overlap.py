@@ -11,8 +11,8 @@ from tiny import a_task
 
 from likewise.config.policies import FluxKontext
 from likewise.data.sources.fitting import fit_held_out, fit_reference
-from likewise.evaluation.overlap import label, seen_subjects, trained_album
-from likewise.fingerprints import Album, fingerprint
+from likewise.evaluation.overlap import label, seen_subjects, trained_photos
+from likewise.fingerprints import FingerprintIndex, fingerprint
 from likewise.types import Task
 
 POLICY = FluxKontext(model="nowhere", height=64, width=64, auto_resize=False)
@@ -40,9 +40,9 @@ def bench() -> list[Task]:
 def test_a_subject_is_seen_by_any_of_its_photos() -> None:
     as_reference = fingerprint(fit(compressed(scene(4), 80)))  # held out in the benchmark
     as_held_out = fingerprint(fit_held_out(scene(6)))
-    album = Album([fingerprint(fit(scene(50))), as_reference, as_held_out])
-    assert seen_subjects(album, bench(), (fit, fit_held_out)) == ["s1", "s2"]
-    assert seen_subjects(Album([]), bench(), (fit, fit_held_out)) == []
+    trained = FingerprintIndex([fingerprint(fit(scene(50))), as_reference, as_held_out])
+    assert seen_subjects(trained, bench(), (fit, fit_held_out)) == ["s1", "s2"]
+    assert seen_subjects(FingerprintIndex([]), bench(), (fit, fit_held_out)) == []
 
 
 def test_the_label_counts_and_names_them() -> None:
@@ -56,6 +56,6 @@ def test_the_label_counts_and_names_them() -> None:
 def test_reward_tables_tell_what_was_trained_on() -> None:
     marks = [fingerprint(scene(seed)) for seed in range(3)]
     table = pa.table({"photos": [marks[:1], marks[:1], marks[1:]]})
-    album = trained_album(pa.concat_tables([table, table]))
-    assert album is not None and len(album) == 3 and album.shows(marks[2])
-    assert trained_album(pa.table({"task": ["a"]})) is None
+    trained = trained_photos(pa.concat_tables([table, table]))
+    assert trained is not None and len(trained) == 3 and trained.matches(marks[2])
+    assert trained_photos(pa.table({"task": ["a"]})) is None

@@ -11,8 +11,8 @@ import pytest
 from likewise.config import Study, load_recipe, load_study
 from likewise.config.study import unit_recipe
 from likewise.records import CheckpointStore, RunDirectory, RunDirectoryError
+from likewise.study.existing import check_folder
 from likewise.study.journal import Journal
-from likewise.study.taking_over import check_folder
 from likewise.study.units import BASE_UNIT, Plan, Unit
 
 TRAIN, EVALUATE = Unit("train", "ours", 7), Unit("evaluate", "ours", 7)

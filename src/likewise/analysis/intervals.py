@@ -58,8 +58,8 @@ def cluster_bootstrap(
     if not len(known):
         return Estimate(None, None, None, 0)
     mean, n = float(known.mean()), len(known)
-    _, place = np.unique(names, return_inverse=True)
-    sums, counts = np.bincount(place, weights=known), np.bincount(place)
+    _, index = np.unique(names, return_inverse=True)
+    sums, counts = np.bincount(index, weights=known), np.bincount(index)
     if len(sums) < 2:
         return Estimate(mean, None, None, n)
     return Estimate(mean, *ratio_interval(sums, counts, resamples), n)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from likewise.api.generation import generate
     from likewise.api.training import Outcome, resume, train
 
-_HOMES = {
+_MODULES = {
     "Evaluation": "evaluation",
     "Exported": "exporting",
     "Outcome": "training",
@@ -49,6 +49,6 @@ hush_imports()  # here too, for Python users and for processes of a run: neither
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

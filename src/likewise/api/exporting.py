@@ -72,8 +72,8 @@ def export(
     assert folder is not None  # only where no adapter is given
     full = isinstance(recipe.adapter, Full)
     name = f"{Path(adapter).resolve().name}-{file_format}{'' if full else SUFFIX}"
-    place = Path(name if out is None else out)
-    _check_place(place, full)
+    path = Path(name if out is None else out)
+    _check_path(path, full)
     settings = recipe.policy.model_copy(update={"compile": False})  # for the few forwards here
     recipe = recipe.model_copy(update={"policy": settings})
     policy = build_policy(recipe, find_device(device), trainable=False)
@@ -85,13 +85,13 @@ def export(
     def velocity() -> Tensor:
         return policy.velocity(x, sigma, condition)
 
-    place.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     facts = _facts(recipe, folder.resolve())
-    found = export_adapter(policy, folder, file_format, place, facts, velocity)
-    return Exported(place, found.reader, found.weights, found.velocity, found.tolerance)
+    found = export_adapter(policy, folder, file_format, path, facts, velocity)
+    return Exported(path, found.reader, found.weights, found.velocity, found.tolerance)
 
 
-def _check_place(out: Path, full: bool) -> None:
+def _check_path(out: Path, full: bool) -> None:
     """Raises ValueError where nothing can be written; better now than after loading the model."""
     if full and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already: full weights need a new or empty folder")

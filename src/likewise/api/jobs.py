@@ -37,7 +37,7 @@ from likewise.evaluation.drawing import (
 )
 from likewise.evaluation.items import Item, match_rows, read_items, real_items
 from likewise.evaluation.manifest import MANIFEST, Row, read_manifest
-from likewise.evaluation.overlap import UNRECORDED, label, seen_subjects, trained_album
+from likewise.evaluation.overlap import UNRECORDED, label, seen_subjects, trained_photos
 from likewise.evaluation.scoring import (
     SCORES,
     Scorers,
@@ -64,7 +64,7 @@ Progress = Callable[[str, int, int], None]  # what is being done, batches done, 
 
 @dataclass(frozen=True)
 class Job:
-    """An evaluation, as each of its processes is told.
+    """An evaluation, as each of its processes gets it.
 
     Attributes:
         out: Its folder.
@@ -176,8 +176,8 @@ def _work(job: Job, tasks: Sequence[Task], share: Share, progress: Progress) -> 
     if left:
         scorers = _scorers(job, device)
         for name in left:
-            told = partial(progress, f"score {name}")
-            score_missing(scorers, job.out / name, items[name], job.batch, share, told)
+            report = partial(progress, f"score {name}")
+            score_missing(scorers, job.out / name, items[name], job.batch, share, report)
 
 
 def _draw(
@@ -195,8 +195,8 @@ def _draw(
     sampler, fit = build_sampler(recipe, policy), partial(fit_reference, policy=recipe.policy)
     for system, own in items.items():
         with policy.adapter_disabled() if system == BEFORE else nullcontext():
-            told = partial(progress, f"draw {system}")
-            draw_missing(policy, sampler, own, job.batch, fit, share, told)
+            report = partial(progress, f"draw {system}")
+            draw_missing(policy, sampler, own, job.batch, fit, share, report)
 
 
 def _scorers(job: Job, device: torch.device) -> Scorers:
@@ -246,9 +246,9 @@ def _trained_on(job: Job, systems: Sequence[str], tasks: Sequence[Task]) -> dict
     run, recipe = job.target.run, job.target.recipe
     if run is None or recipe is None or AFTER not in systems or isinstance(recipe.data, Stickers):
         return {}
-    album = trained_album(RunDirectory.open(run).read_rewards())
-    if album is None:
+    trained = trained_photos(RunDirectory.open(run).read_rewards())
+    if trained is None:
         return {AFTER: UNRECORDED}
     fits = (partial(fit_reference, policy=recipe.policy), fit_held_out)
-    found = label(seen_subjects(album, tasks, fits), tasks)
+    found = label(seen_subjects(trained, tasks, fits), tasks)
     return {AFTER: found} if found else {}

@@ -22,7 +22,7 @@ from accelerate.utils import (
 from likewise.builders.parts import build_parts
 from likewise.config.comparing import leaves
 from likewise.config.loading import load_recipe
-from likewise.config.places import with_absolute_paths
+from likewise.config.paths import with_absolute_paths
 from likewise.config.recipe import Recipe
 from likewise.devices import auto_device, auto_processes, auto_threads, dtype_of
 from likewise.records.checkpoints import CheckpointStore
@@ -79,8 +79,8 @@ def train(
     _refuse_unsupported(recipe)
     path = default_run_dir(recipe) if run_dir is None else Path(run_dir)
     RunDirectory.check_free(path)  # and again once it is made, when models have loaded
-    path = _same_for_all(path, recipe)
-    return _carry_out(_Order(path, recipe, quiet, environment=collect_environment()))
+    path = _broadcast_path(path, recipe)
+    return _run(_Job(path, recipe, quiet, environment=collect_environment()))
 
 
 def resume(run_dir: str | Path, quiet: bool = False, accept_changes: bool = False) -> Outcome:
@@ -104,7 +104,7 @@ def resume(run_dir: str | Path, quiet: bool = False, accept_changes: bool = Fals
     newest = CheckpointStore(run.checkpoints, 1).newest_listed()
     if newest is not None and not accept_changes:  # before models load
         refuse(changes_since(newest.folder, recipe), newest.iteration)
-    return _carry_out(_Order(run.path, recipe, quiet, accept_changes=accept_changes))
+    return _run(_Job(run.path, recipe, quiet, accept_changes=accept_changes))
 
 
 def default_run_dir(recipe: Recipe) -> Path:
@@ -167,11 +167,11 @@ def flat(recipe: Recipe) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Order:
-    """What each process of a run is told.
+class _Job:
+    """What each process of a run needs to know.
 
     Attributes:
-        environment: Of a run that starts; None where one goes on.
+        environment: Of a new run; None for one that is resumed.
     """
 
     path: Path
@@ -181,10 +181,8 @@ class _Order:
     accept_changes: bool = False
 
 
-def _same_for_all(path: Path, recipe: Recipe) -> Path:
-    """Where a launcher started several processes, the first one's path: default names hold the
-    time.
-    """
+def _broadcast_path(path: Path, recipe: Recipe) -> Path:
+    """The first process's path, where a launcher started several: default names hold the time."""
     if not is_launched():
         return path
     PartialState(cpu=recipe.run.device == "cpu", timeout=COLLECTIVE_TIMEOUT)
@@ -192,55 +190,55 @@ def _same_for_all(path: Path, recipe: Recipe) -> Path:
     return Path(name)
 
 
-def _carry_out(order: _Order) -> Outcome:
-    count, iterations = order.recipe.run.processes, order.recipe.run.iterations
+def _run(job: _Job) -> Outcome:
+    count, iterations = job.recipe.run.processes, job.recipe.run.iterations
     assert isinstance(count, int)  # settled
     if count == 1 or is_launched():
-        received = _work(order)
+        received = _train_process(job)
     else:
-        remedy = f"go on after the newest checkpoint with: likewise train --resume {order.path}"
-        received = launch(count, _work, order, remedy=remedy)
-    run = RunDirectory(order.path)
+        remedy = f"go on after the newest checkpoint with: likewise train --resume {job.path}"
+        received = launch(count, _train_process, job, remedy=remedy)
+    run = RunDirectory(job.path)
     newest = CheckpointStore(run.checkpoints, 1).newest()
     iteration = 0 if newest is None else newest.iteration
     return Outcome(run, iteration, iteration >= iterations, received)
 
 
-def _work(order: _Order) -> int:
+def _train_process(job: _Job) -> int:
     """One process of a run. Returns the signal that ended it, or 0.
 
     Whatever does not fit is found before a folder is made. Until then signals act at once.
     """
-    recipe = order.recipe
+    recipe = job.recipe
     accelerator = Accelerator(
         cpu=recipe.run.device == "cpu",
         log_with=list(recipe.run.trackers) or None,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT)],
-        project_config=ProjectConfiguration(logging_dir=str(order.path / "trackers")),
+        project_config=ProjectConfiguration(logging_dir=str(job.path / "trackers")),
     )
     processes = Processes(accelerator)
     assert isinstance(recipe.run.threads, int)
     torch.set_num_threads(recipe.run.threads)
     console = SafeConsole(quiet=not processes.is_main)
-    progress = Progress(list(recipe.rewards), recipe.run.iterations, console, order.quiet)
+    progress = Progress(list(recipe.rewards), recipe.run.iterations, console, job.quiet)
     with progress.heeding("likewise.data"), ExitStack() as stack:
-        if order.environment is None and processes.is_main:
-            stack.enter_context(RunDirectory.open(order.path).lock())
+        if job.environment is None and processes.is_main:
+            stack.enter_context(RunDirectory.open(job.path).lock())
         parts = build_parts(recipe, processes.device)
-        if order.environment is not None and processes.is_main:
-            stack.enter_context(RunDirectory.start(order.path, recipe, order.environment))
+        if job.environment is not None and processes.is_main:
+            stack.enter_context(RunDirectory.start(job.path, recipe, job.environment))
         processes.wait()
         stack.enter_context(deterministic(recipe.run.deterministic))
         stack.enter_context(no_cudnn_attention())
         interrupts = stack.enter_context(Interrupts())
-        run = RunDirectory.open(order.path)
+        run = RunDirectory.open(job.path)
         if processes.is_main:
             progress.keep(run.log)
         accelerator.init_trackers("likewise", config=flat(recipe))
         session = Session(recipe, run, parts, processes)
         recorder = Recorder(recipe, run, processes, progress)
         try:
-            train_loop(session, recorder, interrupts, order.accept_changes)
+            train_loop(session, recorder, interrupts, job.accept_changes)
             return max(processes.gather([interrupts.received]))
         finally:
             accelerator.end_training()

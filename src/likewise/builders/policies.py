@@ -78,25 +78,25 @@ def _start_adapter(adapter: Lora | Full, policy: PipelinePolicy) -> None:
     if not isinstance(adapter, Lora) or adapter.start is None:
         return
     try:
-        start_from(policy, start_place(adapter.start), adapter.reference == "start")
+        start_from(policy, start_path(adapter.start), adapter.reference == "start")
     except (OSError, ValueError) as error:
         raise ValueError(f"adapter.start: {error}") from error
 
 
-def start_place(start: str) -> Path:
+def start_path(start: str) -> Path:
     """The file or folder of an adapter: of a run its newest intact checkpoint, else as it is named.
 
     Raises:
         ValueError: a run has no intact checkpoint yet.
     """
-    place = Path(start).expanduser()
-    if (place / RECIPE).is_file():
-        newest = CheckpointStore(RunDirectory.open(place).checkpoints, 1).newest()
+    path = Path(start).expanduser()
+    if (path / RECIPE).is_file():
+        newest = CheckpointStore(RunDirectory.open(path).checkpoints, 1).newest()
         if newest is None:
-            raise ValueError(f"the run {place} has no intact checkpoint yet")
-        place = newest.folder
-    inner = adapter_folder(place)
-    return inner if inner.is_dir() else place
+            raise ValueError(f"the run {path} has no intact checkpoint yet")
+        path = newest.folder
+    inner = adapter_folder(path)
+    return inner if inner.is_dir() else path
 
 
 def policy_class(settings: PolicySection) -> type[PipelinePolicy]:

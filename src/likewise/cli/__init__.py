@@ -28,17 +28,19 @@ from likewise.cli import (
 )
 from likewise.quiet import hush_imports
 
-RUN, LOOK, DATA, SERVE, MODELS = "Run", "Look", "Data", "Serve", "Models"  # groups in the help
+# Groups in the help.
+RUN, RESULTS, DATA = "Run", "Results", "Data"
+SERVE, MODELS = "Serve", "Models"
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 app.command(rich_help_panel=RUN)(train.train)
 app.command(rich_help_panel=RUN)(compare.compare)
 app.command(rich_help_panel=RUN)(recipes.recipes)
 app.command(rich_help_panel=RUN)(doctor.doctor)
-app.command(rich_help_panel=LOOK)(generate.generate)
-app.command(rich_help_panel=LOOK)(evaluate.evaluate)
-app.command(rich_help_panel=LOOK)(attribute.attribute)
-app.command(rich_help_panel=LOOK)(report.report)
+app.command(rich_help_panel=RESULTS)(generate.generate)
+app.command(rich_help_panel=RESULTS)(evaluate.evaluate)
+app.command(rich_help_panel=RESULTS)(attribute.attribute)
+app.command(rich_help_panel=RESULTS)(report.report)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.command(rich_help_panel=SERVE)(serve.serve_reward)
 app.command(rich_help_panel=MODELS)(export.export)

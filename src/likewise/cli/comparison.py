@@ -16,9 +16,9 @@ from likewise.config import load_study
 from likewise.records import RunDirectoryError
 from likewise.records.atomic import write_atomically
 from likewise.records.locks import exclusive
+from likewise.study.existing import check_folder
 from likewise.study.journal import Journal
 from likewise.study.runner import Runner
-from likewise.study.taking_over import check_folder
 from likewise.study.units import BASE_UNIT, Plan, State, Unit
 from likewise.study.workers import Worker, find_workers
 from likewise.terminal import SafeConsole, say, shown

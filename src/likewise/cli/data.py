@@ -64,12 +64,12 @@ def check(
         console.print(f"[bold red]{count:>7,}[/] {shown(what)}")
         for problem in report.problems.first[what]:
             console.print(f"        {shown(problem.where)}: {shown(problem.detail)}")
-    if report.twins:
+    if report.near_duplicates:
         console.print(
-            f"[bold yellow]{len(report.twins):>7,}[/] times the same image, or nearly, of two "
-            "subjects: one may be held out while the other is trained on"
+            f"[bold yellow]{len(report.near_duplicates):>7,}[/] times the same image, or nearly, "
+            "of two subjects: one may be held out while the other is trained on"
         )
-        for one, other in report.twins[:examples]:
+        for one, other in report.near_duplicates[:examples]:
             console.print(f"        {shown(str(one))} and {shown(str(other))}")
     for note in report.notes:
         console.print(shown(note))

@@ -8,7 +8,7 @@ from rich.table import Table
 from likewise.cli.messages import FAILED
 from likewise.terminal import SafeConsole, shown
 
-LOOKS = {"ok": "[green]OK[/]", "warning": "[yellow]warning[/]", "problem": "[bold red]problem[/]"}
+STYLES = {"ok": "[green]OK[/]", "warning": "[yellow]warning[/]", "problem": "[bold red]problem[/]"}
 
 
 def doctor() -> None:
@@ -25,7 +25,7 @@ def doctor() -> None:
         text = shown(finding.text)
         if finding.advice:
             text += f"\n→ {shown(finding.advice)}"
-        table.add_row(finding.name, LOOKS[finding.status], text)
+        table.add_row(finding.name, STYLES[finding.status], text)
     console.print(table)
     problems = sum(finding.status == "problem" for finding in findings)
     warnings = sum(finding.status == "warning" for finding in findings)

@@ -40,7 +40,7 @@ class PolicySection(Section):
 
     @property
     def forwards(self) -> int:
-        """Rows through the denoiser per velocity: guidance needs one for the negative prompt."""
+        """Forwards of the denoiser per velocity: guidance needs one for the negative prompt too."""
         return 2 if getattr(self, "true_cfg_scale", 1.0) > 1 else 1
 
     @property

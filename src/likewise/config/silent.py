@@ -98,7 +98,7 @@ def _levels(recipe: Recipe) -> Iterator[str]:
     if recipe.objective.forward:
         times = [25 * step / rollout.num_steps for step in range(rollout.num_steps)]
     elif rule.kind == "tdw-as-released":
-        times = [25 * place / rollout.num_steps for place in range(_trained_at_once(rollout))]
+        times = [25 * index / rollout.num_steps for index in range(_trained_at_once(rollout))]
     else:
         times = [25 * step / rollout.num_steps for step in _trainable(rollout)]
     used_at: dict[str, Callable[[float], bool]] = {
@@ -126,7 +126,7 @@ def _trainable(rollout: Rollout) -> range:
 
 
 def _trained_at_once(rollout: Rollout) -> int:
-    """How many places the loop of the released code has; see `rollout.steps.loop_orders`."""
+    """How many indices the loop of the released code has; see `rollout.steps.loop_orders`."""
     stochastic = rollout.num_steps - rollout.deterministic_tail
     if isinstance(rollout.trained, RandomSteps):
         return max(1, round(rollout.trained.fraction * stochastic))

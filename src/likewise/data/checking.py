@@ -1,4 +1,4 @@
-"""Every row of a dataset looked at, by as many processes as there are cores."""
+"""Every row of a dataset checked, by as many processes as there are cores."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from likewise.data.near_duplicates import (
+    Fingerprinted,
+    find_near_duplicates,
+    fingerprint_rows,
+)
 from likewise.data.pool import start_pool, state
 from likewise.data.sources.entries import DamageError, Entry, Problem, Source
 from likewise.data.sources.index import Problems, index_rows
 from likewise.data.sources.opening import check_entry
-from likewise.data.twins import Look, find_twins, looks_of
 
 CHUNK = 500  # rows that a process takes at a time
 
@@ -27,14 +31,14 @@ class Report:
         rows: How many there are, good and bad.
         problems: Of the bad ones.
         notes: What was left out on purpose, and so is not among the rows.
-        twins: Images that are the same, or nearly, though of different subjects; looked for only
-            where all are decoded.
+        near_duplicates: Images that are the same, or nearly, though of different subjects; found
+            only where all are decoded.
     """
 
     rows: int
     problems: Problems
     notes: Sequence[str]
-    twins: Sequence[tuple[Look, Look]] = ()
+    near_duplicates: Sequence[tuple[Fingerprinted, Fingerprinted]] = ()
 
     @property
     def bad(self) -> int:
@@ -44,24 +48,24 @@ class Report:
 def check_source(
     source: Source, decode: bool = False, processes: int = 1, examples: int = 3
 ) -> Report:
-    """Check rows, then the headers of all images, or every pixel if `decode`; then for twins too.
+    """Check rows, then headers of all images; if `decode`, every pixel, and for near duplicates.
 
     The report does not depend on the number of processes.
     """
     index = index_rows(source, None, examples)
     problems, good = index.problems, index.training
     chunks = [good[start : start + CHUNK] for start in range(0, len(good), CHUNK)]
-    looks: list[Look] = []
+    images: list[Fingerprinted] = []
     with _mapping(source, min(processes, len(chunks))) as mapped:
         for part in mapped(partial(check_rows, decode=decode, examples=examples), chunks):
             problems.merge(part)
         if decode:
-            looks = [look for part in mapped(looks_of, chunks) for look in part]
-    return Report(len(source), problems, source.notes, find_twins(looks))
+            images = [one for part in mapped(fingerprint_rows, chunks) for one in part]
+    return Report(len(source), problems, source.notes, find_near_duplicates(images))
 
 
 def check_rows(source: Source, rows: np.ndarray, decode: bool, examples: int) -> Problems:
-    """Look at the images of some rows, which are in ascending order."""
+    """Check the images of some rows, which are in ascending order."""
     problems, wanted = Problems(examples), set(rows.tolist())
     for entry in source.entries(int(rows[0]), int(rows[-1]) + 1, content=True):
         if entry.row not in wanted:

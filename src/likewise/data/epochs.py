@@ -25,10 +25,10 @@ class Epochs(Generic[T]):
     seed: int
 
     def __call__(self, index: int, after: int = 0) -> T:
-        """Task `index` ≥ 0, or the one so many places `after` it in the same epoch's order."""
-        epoch, place = divmod(index, len(self.tasks))
+        """Task `index` ≥ 0, or the one so many positions `after` it in the same epoch's order."""
+        epoch, position = divmod(index, len(self.tasks))
         order = _order(len(self.tasks), self.seed, epoch)
-        return self.tasks[order[(place + after) % len(order)]]
+        return self.tasks[order[(position + after) % len(order)]]
 
 
 @lru_cache(maxsize=4)

@@ -36,7 +36,7 @@ class PhotoStream:
     ahead: int
 
     def __call__(self, index: int) -> Task:
-        self.opener.expect([self.rows(place) for place in range(index, index + self.ahead + 1)])
+        self.opener.expect([self.rows(later) for later in range(index, index + self.ahead + 1)])
         for after in range(min(len(self.rows.tasks), MOST_IN_A_ROW)):
             found = self.opener.take(self.rows(index, after))
             if isinstance(found, Task):
@@ -52,10 +52,10 @@ def first_tasks(opener: Opener, rows: Epochs[int], count: int, settings: Photos)
         ValueError: a row is bad, and bad ones are not to be skipped.
     """
     tasks: list[Task] = []
-    for place in range(len(rows.tasks)):
+    for index in range(len(rows.tasks)):
         if len(tasks) == count:
             break
-        found = opener.take(rows(place))
+        found = opener.take(rows(index))
         if isinstance(found, Task):
             tasks.append(found)
         else:

@@ -213,11 +213,11 @@ def _draw(
 def _velocity(
     policy: Policy, x: Tensor, sigma: Tensor, condition: Condition, micro_batch: int
 ) -> Tensor:
-    """Velocities of all rows of x; row b is about row b mod D of the condition."""
+    """Velocities of all samples of x; sample b is for entry b mod D of the condition."""
     parts = []
-    for rows in torch.arange(len(x)).split(micro_batch):
-        about = condition.select((rows % len(condition)).tolist())
-        parts.append(policy.velocity(x[rows], sigma, about))
+    for indices in torch.arange(len(x)).split(micro_batch):
+        own = condition.select((indices % len(condition)).tolist())
+        parts.append(policy.velocity(x[indices], sigma, own))
     return torch.cat(parts)
 
 
@@ -235,18 +235,18 @@ def _profile(
         The profile, and what it comes from: see ``Attributed.moved``.
     """
     known = valid.all(axis=(0, 2))
-    names, places = np.unique(np.array(subjects)[known], return_inverse=True)
-    if not len(places) or places.max() == 0:
+    names, index = np.unique(np.array(subjects)[known], return_inverse=True)
+    if not len(index) or index.max() == 0:
         raise ValueError(f"{name} scores tasks of fewer than two subjects")
     values = values[:, known]
     # Every branch holds draws from the same distribution as the base, so each tells the variance.
     variance = values.var(axis=2, ddof=1).mean(axis=0)
     moved = ((values[0] - values[1:]) ** 2).mean(axis=2) / 2
-    total, counts = np.bincount(places, weights=variance), np.bincount(places)
+    total, counts = np.bincount(index, weights=variance), np.bincount(index)
     share, low, high = np.zeros((3, num_steps))
     parts = np.zeros((len(names), num_steps))
     for step, one in zip(steps, moved, strict=True):
-        parts[:, step] = np.bincount(places, weights=one)
+        parts[:, step] = np.bincount(index, weights=one)
         share[step] = sums_ratio(parts[:, step], total)  # what never varies is moved by nothing
         low[step], high[step] = ratio_interval(parts[:, step], total)
     std = float(np.sqrt(total.sum() / counts.sum()))
@@ -266,5 +266,5 @@ def _centre(parts: np.ndarray) -> Estimate:
 
 
 def _moments(parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Σ_t t·part and Σ_t part of each row of [c, T]."""
+    """Σ_t t·part and Σ_t part of each subject, from [c, T]."""
     return parts @ np.arange(parts.shape[1]), parts.sum(axis=1)

@@ -1,6 +1,6 @@
 """Which process does which batches of an evaluation.
 
-A system's images are cut into batches in the order of its manifest, always at the same places. A
+A system's images are cut into batches in the order of its manifest, always at the same indices. A
 batch is drawn whole and scored whole, by one process, and leaves files; so results depend neither
 on the number of processes nor on where an earlier call was killed.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
-Told = Callable[[int, int], None]  # how many batches of a share are done, and of how many
+BatchProgress = Callable[[int, int], None]  # batches of a share that are done, and all of them
 
 
 @dataclass(frozen=True)
@@ -34,4 +34,4 @@ def cut(items: Sequence[T], size: int) -> list[tuple[int, Sequence[T]]]:
 
 
 def silent(*_: object) -> None:
-    """Progress that nobody watches."""
+    """Report no progress."""

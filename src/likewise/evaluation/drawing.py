@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from likewise.evaluation.batches import Share, Told, silent
+from likewise.evaluation.batches import BatchProgress, Share, silent
 from likewise.evaluation.items import Item
 from likewise.evaluation.manifest import MANIFEST, Row, read_manifest, write_manifest
 from likewise.protocols import Policy
@@ -74,7 +74,7 @@ def draw_missing(
     size: int,
     fit: Fit,
     share: Share,
-    told: Told = silent,
+    progress: BatchProgress = silent,
 ) -> None:
     """Draw each of this share's batches of which an image is missing, and write its PNGs.
 
@@ -88,14 +88,14 @@ def draw_missing(
         if unfinished(batch):
             for item, image in zip(batch, _draw(policy, sampler, batch, fit), strict=True):
                 write_atomically(_path(item), png(image))
-        told(done, len(batches))
+        progress(done, len(batches))
 
 
 def _draw(policy: Policy, sampler: Sampler, batch: Sequence[Item], fit: Fit) -> list[Image.Image]:
     # Images of one task differ in their seed, so here each has a task of its own.
     tasks = [
-        replace(item.task, id=str(place), reference=fit(item.task.reference))
-        for place, item in enumerate(batch)
+        replace(item.task, id=str(index), reference=fit(item.task.reference))
+        for index, item in enumerate(batch)
     ]
 
     def seed_of(task: Task) -> int:
@@ -108,8 +108,8 @@ def _draw(policy: Policy, sampler: Sampler, batch: Sequence[Item], fit: Fit) -> 
 
 def clear_leftovers(folder: Path) -> None:
     """Remove what a killed call left half-written in a system's folder."""
-    for place in (folder, folder / IMAGES):
-        remove_leftovers(place)
+    for each in (folder, folder / IMAGES):
+        remove_leftovers(each)
 
 
 def _path(item: Item) -> Path:

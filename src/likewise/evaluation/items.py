@@ -24,7 +24,7 @@ class Item:
         task: Of the benchmark.
         number: Among the images of its task, from 0.
         folder: Where the file is; None for a photo of the benchmark itself.
-        photo: Place of the image among ``task.photos`` if it is one of them, and so must not be
+        photo: Index of the image in ``task.photos`` if it is one of them, and so must not be
             compared with itself; None for what a system drew.
         seed: Of the image, if known.
     """
@@ -93,8 +93,8 @@ def match_rows(rows: Sequence[Row], tasks: Sequence[Task], folder: Path) -> list
     file, of_subject = folder / MANIFEST, _by_subject(tasks)
     seen: Counter[str] = Counter()
     items: dict[tuple[str, int], Item] = {}
-    for place, row in enumerate(rows, 1):
-        where = f"{file}, image {place} ({row.file})"
+    for position, row in enumerate(rows, 1):
+        where = f"{file}, image {position} ({row.file})"
         task = _find_task(row, of_subject, where)
         number = seen[task.id] if row.number is None else row.number
         seen[task.id] += 1

@@ -64,10 +64,10 @@ def read_manifest(file: Path) -> list[Row]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{file} cannot be read: {error}") from error
-    lines = [(place, line) for place, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise ManifestError(f"{file} is empty: it needs one line per image")
-    return [_row(line, f"{file}, line {place}") for place, line in lines]
+    return [_row(line, f"{file}, line {number}") for number, line in lines]
 
 
 def _row(line: str, where: str) -> Row:

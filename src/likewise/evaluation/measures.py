@@ -1,4 +1,4 @@
-"""What an image is worth: likeness to its subject's photos, prompt, background.
+"""Metrics of one image: likeness to its subject's photos, prompt, background.
 
 Cosines of embeddings compare images; a distance is 1 − cosine. Likeness to the photo that
 conditioned the generator rewards copying it, so likeness to the subject's other, *held-out* photos
@@ -21,7 +21,7 @@ from likewise.algorithm.embeddings import copy_index, mean_distances, unit
 from likewise.protocols import Encoder, Reward
 from likewise.types import Task
 
-Album = list[tuple[str, Image.Image]]  # a subject's photos, each after its fingerprint
+Photos = list[tuple[str, Image.Image]]  # of a subject, each after its fingerprint
 Columns = dict[str, list[Any]]  # float or None per image; lists of them in M/photos
 TRUNCATED = "/truncated"  # after a prompt metric's name: bool or None per image
 
@@ -36,7 +36,7 @@ class Truncating(Protocol):
 
 
 class Measures:
-    """Measures images, each for its own task; columns by name, rows in the images' order.
+    """Measures images, each for its own task; columns by name, values in the images' order.
 
     Photos are embedded once per object, however often tasks show them, so one object should
     measure all images of an evaluation, in batches of any size.
@@ -77,13 +77,14 @@ class Measures:
         if len(images) != len(tasks):
             raise ValueError(f"{len(images)} images but {len(tasks)} tasks: one each, please")
         embeddings = self.embed(images) if embeddings is None else embeddings
-        albums = _albums(tasks)
+        photos = _photos(tasks)
         itself: list[set[int]] = [set() for _ in images]
         if real:
-            itself = [_find(*row) for row in zip(images, albums, tasks, strict=True)]
+            triples = zip(images, photos, tasks, strict=True)
+            itself = [_find(image, own, task) for image, own, task in triples]
         columns: Columns = {}
         for metric in self.likeness:
-            columns |= self._likeness(metric, embeddings[metric], albums, itself)
+            columns |= self._likeness(metric, embeddings[metric], photos, itself)
         for metric, reward in self.prompt.items():
             nothing: list[Any] = [None] * len(images)
             asked = not real and len(images) > 0
@@ -105,26 +106,26 @@ class Measures:
         }
 
     def _likeness(
-        self, metric: str, rows: Tensor, albums: Sequence[Album], itself: Sequence[set[int]]
+        self, metric: str, embeddings: Tensor, photos: Sequence[Photos], itself: Sequence[set[int]]
     ) -> Columns:
         found = [
-            likenesses(row, self._embed_album(metric, album), left_out)
-            for row, album, left_out in zip(rows, albums, itself, strict=True)
+            likenesses(image, self._embed_photos(metric, own), left_out)
+            for image, own, left_out in zip(embeddings, photos, itself, strict=True)
         ]
         return {
-            f"{metric}/conditioning": [row.conditioning for row in found],
-            f"{metric}/held-out": [row.held_out for row in found],
-            f"{metric}/photos": [row.photos for row in found],
-            f"{metric}/copy-index": [row.copy_index for row in found],
+            f"{metric}/conditioning": [one.conditioning for one in found],
+            f"{metric}/held-out": [one.held_out for one in found],
+            f"{metric}/photos": [one.photos for one in found],
+            f"{metric}/copy-index": [one.copy_index for one in found],
         }
 
-    def _embed_album(self, metric: str, album: Album) -> Tensor:
+    def _embed_photos(self, metric: str, photos: Photos) -> Tensor:
         """Embeddings [P, D] of a subject's P photos."""
-        new = {key: photo for key, photo in album if (metric, key) not in self._known}
+        new = {key: photo for key, photo in photos if (metric, key) not in self._known}
         if new:
-            rows = self.likeness[metric].embed(list(new.values()))
-            self._known.update({(metric, key): row for key, row in zip(new, rows, strict=True)})
-        return torch.stack([self._known[metric, key] for key, _ in album])
+            found = self.likeness[metric].embed(list(new.values()))
+            self._known.update({(metric, key): one for key, one in zip(new, found, strict=True)})
+        return torch.stack([self._known[metric, key] for key, _ in photos])
 
 
 @dataclass(frozen=True)
@@ -146,17 +147,17 @@ class Likenesses:
     copy_index: float | None
 
 
-def likenesses(image: Tensor, album: Tensor, left_out: Collection[int] = ()) -> Likenesses:
+def likenesses(image: Tensor, photos: Tensor, left_out: Collection[int] = ()) -> Likenesses:
     """Compare embeddings: an image [D] with its subject's P ≥ 1 photos [P, D].
 
     Args:
-        left_out: Photos that are the image itself.
+        left_out: Indices of photos that are the image itself.
     """
-    to_image = (unit(album) @ unit(image)).numpy()
-    others = [place for place in range(1, len(album)) if place not in left_out]
+    to_image = (unit(photos) @ unit(image)).numpy()
+    others = [index for index in range(1, len(photos)) if index not in left_out]
     conditioning = None if 0 in left_out else float(to_image[0])
     held_out = float(to_image[others].mean()) if others else None
-    copied = None if 0 in left_out else copy_index(image, album[0], album[others])
+    copied = None if 0 in left_out else copy_index(image, photos[0], photos[others])
     cosines = [None if p in left_out else float(c) for p, c in enumerate(to_image)]
     return Likenesses(conditioning, held_out, cosines, copied)
 
@@ -192,20 +193,20 @@ def fingerprint(image: Image.Image) -> str:
     return hashlib.blake2b(image.tobytes(), key=repr(image.size).encode()).hexdigest()
 
 
-def _albums(tasks: Sequence[Task]) -> list[Album]:
+def _photos(tasks: Sequence[Task]) -> list[Photos]:
     """The photos of each task's subject; an object that tasks share is fingerprinted once."""
     shown = {id(photo): photo for task in tasks for photo in task.photos}
-    keys = {place: fingerprint(photo) for place, photo in shown.items()}
+    keys = {key: fingerprint(photo) for key, photo in shown.items()}
     return [[(keys[id(photo)], photo) for photo in task.photos] for task in tasks]
 
 
-def _find(image: Image.Image, album: Album, task: Task) -> set[int]:
-    """The image's places in the album."""
+def _find(image: Image.Image, photos: Photos, task: Task) -> set[int]:
+    """The image's indices among the photos."""
     itself = fingerprint(image)
-    places = {place for place, (key, _) in enumerate(album) if key == itself}
-    if not places:
+    indices = {index for index, (key, _) in enumerate(photos) if key == itself}
+    if not indices:
         raise ValueError(f"an image that should be a photo of {task.subject!r} is none of them")
-    return places
+    return indices
 
 
 def _values(

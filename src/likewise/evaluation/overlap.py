@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from likewise.fingerprints import Album, fingerprint
+from likewise.fingerprints import FingerprintIndex, fingerprint
 from likewise.types import Task
 
 PHOTOS = "photos"
@@ -23,16 +23,18 @@ UNRECORDED = "nobody recorded which photos it was trained on"
 Fit = Callable[[Image.Image], Image.Image]
 
 
-def trained_album(rewards: pa.Table) -> Album | None:
-    """Of a run's reward tables, joined; None where photos were not recorded."""
+def trained_photos(rewards: pa.Table) -> FingerprintIndex | None:
+    """All photos in a run's reward tables, joined; None where they were not recorded."""
     if PHOTOS not in rewards.column_names:
         return None
     marks = pc.list_flatten(rewards[PHOTOS])
-    return Album(pc.unique(marks).to_pylist())
+    return FingerprintIndex(pc.unique(marks).to_pylist())
 
 
-def seen_subjects(album: Album, tasks: Iterable[Task], fits: Sequence[Fit]) -> list[str]:
-    """Subjects of the benchmark of which any photo, fitted in any of these ways, is in the album.
+def seen_subjects(
+    trained: FingerprintIndex, tasks: Iterable[Task], fits: Sequence[Fit]
+) -> list[str]:
+    """Subjects of the benchmark of which any photo, fitted in any of these ways, was trained on.
 
     In the benchmark's order.
     """
@@ -42,7 +44,7 @@ def seen_subjects(album: Album, tasks: Iterable[Task], fits: Sequence[Fit]) -> l
     return [
         subject
         for subject, own in photos.items()
-        if any(album.shows(fingerprint(fit(photo))) for photo in own.values() for fit in fits)
+        if any(trained.matches(fingerprint(fit(photo))) for photo in own.values() for fit in fits)
     ]
 
 

@@ -86,10 +86,11 @@ class Observations:
     def minus(self, other: Observations) -> Observations:
         """Differences to `other`, of what both know; paired by key, in the order of this one."""
         known = dict(zip(other.keys, other.values, strict=True))
-        both = [row for row, key in enumerate(self.keys) if key in known]
-        keys = [self.keys[row] for row in both]
+        both = [index for index, key in enumerate(self.keys) if key in known]
+        keys = [self.keys[index] for index in both]
         theirs = np.array([known[key] for key in keys], dtype=np.float64)
-        return Observations(self.values[both] - theirs, [self.subjects[row] for row in both], keys)
+        subjects = [self.subjects[index] for index in both]
+        return Observations(self.values[both] - theirs, subjects, keys)
 
 
 def protocol_mean(table: pa.Table, protocol: Protocol, metric: str) -> Estimate:
@@ -113,9 +114,9 @@ def protocol_mean(table: pa.Table, protocol: Protocol, metric: str) -> Estimate:
 def metric_values(table: pa.Table, protocol: Protocol, metric: str) -> Observations:
     """What the protocol averages of a metric: its values that are not null; as `protocol_mean`."""
     name = _column(table, protocol, metric)
-    places = [table.column(key).to_pylist() for key in ("task", "number", "subject")]
+    labels = [table.column(key).to_pylist() for key in ("task", "number", "subject")]
     values, subjects, keys = [], [], []
-    for entry, task, number, subject in zip(table.column(name).to_pylist(), *places, strict=True):
+    for entry, task, number, subject in zip(table.column(name).to_pylist(), *labels, strict=True):
         for photo, value in enumerate(entry if isinstance(entry, list) else [entry]):
             if value is not None and np.isfinite(value):
                 values.append(value)
@@ -128,8 +129,8 @@ def average(observed: Observations, protocol: Protocol) -> Estimate:
     """Mean and interval of a metric's values, or of differences, as the protocol averages."""
     numbers, subjects = observed.values, observed.subjects
     if protocol.averaging == "subjects":
-        names, place = np.unique(np.array(subjects, dtype=str), return_inverse=True)
-        numbers = np.bincount(place, weights=numbers) / np.bincount(place)
+        names, index = np.unique(np.array(subjects, dtype=str), return_inverse=True)
+        numbers = np.bincount(index, weights=numbers) / np.bincount(index)
         subjects = names.tolist()
     return cluster_bootstrap(numbers, subjects)
 

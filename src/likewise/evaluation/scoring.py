@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from likewise.analysis.spoilt import SPOILT
-from likewise.evaluation.batches import Share, Told, cut, silent
+from likewise.evaluation.batches import BatchProgress, Share, cut, silent
 from likewise.evaluation.items import Item
 from likewise.evaluation.measures import TRUNCATED, Measures, diversity
 from likewise.evaluation.protocols import PHOTOS
@@ -39,7 +39,7 @@ LISTS = (f"/{PHOTOS}", EMBEDDING)  # ends of the columns that hold a list per im
 
 @dataclass(frozen=True)
 class Scorers:
-    """Whom to ask about every image.
+    """What scores every image.
 
     Attributes:
         rewards: By the name of their column (``reward/prompt``, ``evaluator/identity``).
@@ -65,7 +65,7 @@ def score_missing(
     items: Sequence[Item],
     size: int,
     share: Share,
-    told: Told = silent,
+    progress: BatchProgress = silent,
 ) -> None:
     """Score each of this share's batches that has no part file in `folder` yet.
 
@@ -78,7 +78,7 @@ def score_missing(
     for done, (number, batch) in enumerate(batches, 1):
         if not _part(folder, number).exists():
             _write(_part(folder, number), _score(scorers, batch, several))
-        told(done, len(batches))
+        progress(done, len(batches))
 
 
 def join_parts(folder: Path, items: Sequence[Item], size: int) -> pa.Table:
@@ -102,12 +102,12 @@ def join_parts(folder: Path, items: Sequence[Item], size: int) -> pa.Table:
 def _score(scorers: Scorers, batch: Sequence[Item], several: bool) -> pa.Table:
     images = [item.image() for item in batch]
     reasons = [why_spoilt(image) for image in images]
-    usable = [place for place, why in enumerate(reasons) if not why]
+    usable = [index for index, why in enumerate(reasons) if not why]
     found = _scores(
-        scorers, [batch[place] for place in usable], [images[place] for place in usable], several
+        scorers, [batch[index] for index in usable], [images[index] for index in usable], several
     )
-    row_of = {place: row for row, place in enumerate(usable)}
-    rows = pa.array([row_of.get(place) for place in range(len(batch))], pa.int64())
+    row_of = {index: row for row, index in enumerate(usable)}
+    rows = pa.array([row_of.get(index) for index in range(len(batch))], pa.int64())
     spoilt = {SPOILT: pa.array([why or None for why in reasons], pa.string())}
     measured = {name: found[name].take(rows) for name in found.column_names}  # null without a row
     return pa.table({**_labels(batch), **spoilt, **measured})
@@ -122,17 +122,17 @@ def _scores(
     real = any(item.photo is not None for item in batch)
     measured = scorers.measures.columns(images, [item.task for item in batch], real, found)
     if several:
-        measured |= {name + EMBEDDING: rows.tolist() for name, rows in found.items()}
+        measured |= {name + EMBEDDING: one.tolist() for name, one in found.items()}
     else:
         nothing: list[float | None] = [None] * len(batch)
         measured |= {name + DIVERSITY: nothing for name in scorers.measures.likeness}
-    groups = list(found)
+    order = list(found)
 
-    def place(name: str) -> int:
+    def rank(name: str) -> int:
         metric = name.rpartition("/")[0]
-        return groups.index(metric) if metric in groups else len(groups)
+        return order.index(metric) if metric in order else len(order)
 
-    for name in sorted(measured, key=place):
+    for name in sorted(measured, key=rank):
         columns[name] = pa.array(measured[name], _type(name))
     return pa.table(columns)
 
@@ -144,7 +144,7 @@ def _type(column: str) -> pa.DataType:
 
 
 def _labels(batch: Sequence[Item]) -> dict[str, pa.Array]:
-    """What is known of images without a look at them."""
+    """What is known of images before they are scored."""
 
     def texts(values: Iterable[str]) -> pa.Array:
         return pa.array(values, pa.string())
@@ -199,8 +199,8 @@ def _with_diversity(table: pa.Table) -> pa.Table:
             for row, value in zip(known, diversity(found), strict=True):
                 values[row] = value
         column = pa.array(values, pa.float64())
-        place = table.column_names.index(name)
-        table = table.set_column(place, name.removesuffix(EMBEDDING) + DIVERSITY, column)
+        index = table.column_names.index(name)
+        table = table.set_column(index, name.removesuffix(EMBEDDING) + DIVERSITY, column)
     return table
 
 

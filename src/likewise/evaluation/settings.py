@@ -49,7 +49,7 @@ class Settings:
 
 
 def claim_folder(folder: Path, settings: Settings) -> None:
-    """Make `folder` the place of an evaluation with these settings, or see that it is.
+    """Make `folder` that of an evaluation with these settings, or check that it is.
 
     Raises:
         ValueError: it is that of an evaluation with others (the message names them).
@@ -77,6 +77,6 @@ def read_settings(folder: Path) -> Settings:
     try:
         return Settings(**json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise ValueError(f"{folder} is no evaluation: it has no {SETTINGS}") from None
+        raise ValueError(f"{folder} is not an evaluation: it has no {SETTINGS}") from None
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{file} is damaged: {error}") from error

@@ -144,7 +144,7 @@ def read_summary(folder: Path) -> Summary:
         spoilt = {name: dict(counts) for name, counts in found.get("spoilt", {}).items()}
         return Summary(Settings(**found["settings"]), systems, change, trained_on, spoilt)
     except FileNotFoundError:
-        raise ValueError(f"{folder} is no finished evaluation: it has no {SUMMARY}") from None
+        raise ValueError(f"{folder} is not a finished evaluation: it has no {SUMMARY}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{file} is damaged: {error!r}") from error
 

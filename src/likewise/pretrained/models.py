@@ -12,7 +12,7 @@ from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from likewise.pretrained.errors import ModelError, loading
-from likewise.pretrained.places import config_folder, model_folder
+from likewise.pretrained.folders import config_folder, model_folder
 from likewise.pretrained.weights import (
     CONFIG,
     STEMS,
@@ -38,10 +38,10 @@ def load_config(name: str | Path, subfolder: str = "") -> Any:
         OSError: there is no such model.
         ModelError: its config is damaged.
     """
-    place = config_folder(name, subfolder)
-    check_documents(place)
-    with loading(place / CONFIG):
-        return AutoConfig.from_pretrained(str(place), trust_remote_code=False)
+    folder = config_folder(name, subfolder)
+    check_documents(folder)
+    with loading(folder / CONFIG):
+        return AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
 
 
 def load_model(kind: Any, name: str | Path, subfolder: str = "", **options: Any) -> Any:
@@ -60,15 +60,15 @@ def load_model(kind: Any, name: str | Path, subfolder: str = "", **options: Any)
         OSError: there is no such model, or it has no safetensors.
         ModelError: it is damaged, incomplete, or not what its config says; file or tensor is named.
     """
-    place = model_folder(name, subfolder, STEMS[::-1] if _is_diffusers(kind) else STEMS)
-    weights = _checked_folder(kind, place, options)
+    folder = model_folder(name, subfolder, STEMS[::-1] if _is_diffusers(kind) else STEMS)
+    weights = _checked_folder(kind, folder, options)
     options = {**options, **({} if weights.variant is None else {"variant": weights.variant})}
     if not _is_diffusers(kind):
         options = {"trust_remote_code": False, **options}
-    what = str(place)
+    what = str(folder)
     with loading(what):
         model, found = kind.from_pretrained(
-            str(place),
+            str(folder),
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are named below, in one line

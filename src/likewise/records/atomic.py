@@ -56,10 +56,10 @@ def fsync_path(path: Path) -> None:
 
 def fsync_tree(folder: Path) -> None:
     """Force `folder` and everything in it to the disk, content before names."""
-    for place, _, names in os.walk(folder, topdown=False):
+    for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
-            fsync_path(Path(place, name))
-        fsync_path(Path(place))
+            fsync_path(Path(parent, name))
+        fsync_path(Path(parent))
 
 
 def sha256(path: Path) -> str:

@@ -62,7 +62,7 @@ class CheckpointStore:
     def save(
         self, iteration: int, write: Callable[[Path], None], score: float | None = None
     ) -> Path:
-        """Save what `write` writes into the empty folder that it is given; return its final place.
+        """Save what `write` writes into the empty folder that it is given; return its final path.
 
         A crash at any point leaves at least one intact checkpoint if there was one before. Then
         prune: the newest `keep` stay, and the one with the highest score (ties: the newest; without

@@ -63,12 +63,12 @@ def extend_row(file: Path, iteration: int, numbers: Mapping[str, Number]) -> Non
         TypeError: as `append_row`.
     """
     rows = _read(file)
-    places = [place for place, (_, row) in enumerate(rows) if row["iteration"] == iteration]
-    if not places:
+    found = [index for index, (_, row) in enumerate(rows) if row["iteration"] == iteration]
+    if not found:
         raise ValueError(f"{file} has no row of iteration {iteration}")
-    row = {**rows[places[-1]][1], **{key: _number(key, value) for key, value in numbers.items()}}
+    row = {**rows[found[-1]][1], **{key: _number(key, value) for key, value in numbers.items()}}
     lines = [line for line, _ in rows]
-    lines[places[-1]] = json.dumps(row, allow_nan=False, ensure_ascii=False).encode()
+    lines[found[-1]] = json.dumps(row, allow_nan=False, ensure_ascii=False).encode()
     write_atomically(file, b"".join(line + b"\n" for line in lines))
 
 

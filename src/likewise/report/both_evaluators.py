@@ -108,10 +108,10 @@ def _near(spots: Sequence[Spot]) -> tuple[list[Spot], list[Spot]]:
     """Spots that share a scale, and those much further off; the first is where they are from."""
     if len(spots) < 2:
         return list(spots), []
-    places = np.abs([(spot.x, spot.y) for spot in spots])
-    limits = FAR * np.median(places[1:], axis=0)
-    inside = np.flatnonzero((places <= limits).all(axis=1)).tolist()
-    near = [spots[place] for place in inside]
+    distances = np.abs([(spot.x, spot.y) for spot in spots])
+    limits = FAR * np.median(distances[1:], axis=0)
+    inside = np.flatnonzero((distances <= limits).all(axis=1)).tolist()
+    near = [spots[index] for index in inside]
     return near, [spot for spot in spots if spot not in near]
 
 

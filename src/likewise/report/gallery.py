@@ -27,7 +27,7 @@ LABELS = ("subject", "kind", "complexity")
 
 @dataclass(frozen=True)
 class System:
-    """Who drew, by the name to show; `rows` are those of its scores."""
+    """What drew, under the title to show."""
 
     title: str
     drawn: Drawn
@@ -103,13 +103,13 @@ def worst_gallery(
 def _spread(rows: Sequence[Row], count: int) -> list[Row]:
     """`count` rows: equally many of every kind, from all over the table, in its order."""
     kinds: dict[Any, list[int]] = {}
-    for place, row in enumerate(rows):
-        kinds.setdefault(row["kind"], []).append(place)
+    for index, row in enumerate(rows):
+        kinds.setdefault(row["kind"], []).append(index)
     kept: list[int] = []
-    for left, places in enumerate(sorted(kinds.values(), key=len)):
-        share = min(len(places), (count - len(kept)) // (len(kinds) - left))
-        kept += [places[n * len(places) // share] for n in range(share)]
-    return [rows[place] for place in sorted(kept)]
+    for left, indices in enumerate(sorted(kinds.values(), key=len)):
+        share = min(len(indices), (count - len(kept)) // (len(kinds) - left))
+        kept += [indices[n * len(indices) // share] for n in range(share)]
+    return [rows[index] for index in sorted(kept)]
 
 
 def _card(row: Row, images: Sequence[Shown | None], references: Mapping[str, Image.Image]) -> Card:

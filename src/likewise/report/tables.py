@@ -9,15 +9,15 @@ from likewise.analysis.overhead import Cost
 from likewise.report.document import Cell, Table
 from likewise.report.wording import NONE, interval, number, p_value, plain
 
-Row = Mapping[str, Any]
+Json = Mapping[str, Any]
 SHOWN_ENDS = ("/held-out", "/copy-index", "/diversity")
 UNRANKED = ("/copy-index",)  # more is neither better nor worse
 
 
-def arms_table(results: Row) -> Table:
+def arms_table(results: Json) -> Table:
     """Means of the untrained model and of every arm, and hypervolumes."""
     metrics = shown_metrics(results)
-    rows: list[tuple[str, Row, Row | None, int | None]] = []
+    rows: list[tuple[str, Json, Json | None, int | None]] = []
     if results["base"]:
         rows.append(("untrained model", results["base"], None, None))
     rows += [
@@ -54,7 +54,7 @@ def arms_table(results: Row) -> Table:
     )
 
 
-def differences_table(results: Row) -> Table:
+def differences_table(results: Json) -> Table:
     """Paired differences to the baseline on both aims."""
     aims = results["aims"]
     baseline = results["arms"].get(results["baseline"], {"label": results["baseline"]})["label"]
@@ -78,7 +78,7 @@ def differences_table(results: Row) -> Table:
     )
 
 
-def robustness_table(results: Row, arms: Sequence[str], key: str, labels: Sequence[str]) -> Table:
+def robustness_table(results: Json, arms: Sequence[str], key: str, labels: Sequence[str]) -> Table:
     """Both aims by category and complexity, or by kind, of some arms beside each other."""
     found = {arm: results["arms"][arm] for arm in arms}
     columns = [(aim, arm) for aim in results["aims"] for arm in arms]
@@ -86,17 +86,17 @@ def robustness_table(results: Row, arms: Sequence[str], key: str, labels: Sequen
     counts: dict[tuple[str, ...], int] = {}
     for arm, numbers in found.items():
         for cell in numbers[key]:
-            place = tuple(str(cell[label]) for label in labels)
-            counts.setdefault(place, cell["n"])
+            values = tuple(str(cell[label]) for label in labels)
+            counts.setdefault(values, cell["n"])
             for aim in results["aims"]:
-                cells.setdefault(place, {})[aim, arm] = cell.get(aim)
+                cells.setdefault(values, {})[aim, arm] = cell.get(aim)
     rows = [
         [
-            *map(Cell, place),
-            Cell(str(counts[place]), order=counts[place]),
+            *map(Cell, values),
+            Cell(str(counts[values]), order=counts[values]),
             *[_estimate(row.get(column), None, ".2f") for column in columns],
         ]
-        for place, row in cells.items()
+        for values, row in cells.items()
     ]
     header = [f"{plain(aim)}: {found[arm]['label']}" for aim, arm in columns]
     return Table(
@@ -108,7 +108,7 @@ def robustness_table(results: Row, arms: Sequence[str], key: str, labels: Sequen
     )
 
 
-def overhead_table(results: Row) -> Table:
+def overhead_table(results: Json) -> Table:
     """Seconds and memory of each arm, and what of the baseline's that is."""
     arms = {name: arm for name, arm in results["arms"].items() if arm.get("overhead")}
     costs = [arm["overhead"] for arm in arms.values()]
@@ -146,13 +146,13 @@ def costs_table(costs: Mapping[str, Cost]) -> Table:
     return Table("Cost of an iteration", header, rows, "Medians over iterations after the first.")
 
 
-def facts_table(caption: str, facts: Row) -> Table:
+def facts_table(caption: str, facts: Json) -> Table:
     """Name → value, nested ones by dotted names."""
     rows = [[Cell(name), Cell(value)] for name, value in _flat(facts, "")]
     return Table(caption, ["what", "value"], rows)
 
 
-def shown_metrics(results: Row) -> list[str]:
+def shown_metrics(results: Json) -> list[str]:
     """Aims, rewards, and of each metric what a table has room for."""
     aims = [name for name in results["aims"] if name in results["metrics"]]
     rest = [name for name in results["metrics"] if name not in aims]
@@ -160,7 +160,7 @@ def shown_metrics(results: Row) -> list[str]:
     return aims + rewards + [name for name in rest if name.endswith(SHOWN_ENDS)]
 
 
-def _estimate(found: Row | None, best: float | None, form: str = ".3f") -> Cell:
+def _estimate(found: Json | None, best: float | None, form: str = ".3f") -> Cell:
     if not found or found["mean"] is None:
         return Cell(NONE)
     bounds = interval([found["low"], found["high"]], form)
@@ -172,7 +172,7 @@ def _estimate(found: Row | None, best: float | None, form: str = ".3f") -> Cell:
     )
 
 
-def _difference(versus: Row | None) -> list[Cell]:
+def _difference(versus: Json | None) -> list[Cell]:
     if versus is None:
         return [Cell(NONE)] * 3
     return [
@@ -188,16 +188,16 @@ def _cost(value: float | None, ratio: float | None, form: str = ".3g") -> Cell:
     return Cell(number(value, form), "" if ratio is None else f"× {ratio:.2f}", value)
 
 
-def _known(metrics: Row, metric: str) -> bool:
+def _known(metrics: Json, metric: str) -> bool:
     return metric in metrics and metrics[metric]["mean"] is not None
 
 
-def _times(found: Row, factor: float) -> Row:
+def _times(found: Json, factor: float) -> Json:
     keys = ("mean", "low", "high")
     return {key: None if found[key] is None else factor * found[key] for key in keys}
 
 
-def _flat(facts: Row, above: str) -> list[tuple[str, str]]:
+def _flat(facts: Json, above: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for name, value in facts.items():
         if isinstance(value, Mapping):

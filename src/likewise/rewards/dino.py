@@ -105,10 +105,10 @@ class DinoReward(Likeness):
 
     def _reference_masks(self, tasks: Sequence[Task]) -> Sequence[Image.Image | None]:
         masks = [_own_mask(task) for task in tasks]
-        rows = [row for row, mask in enumerate(masks) if mask is None and self._knows(tasks[row])]
-        found = self._found([tasks[row].reference for row in rows], [tasks[row] for row in rows])
-        for row, mask in zip(rows, found, strict=True):
-            masks[row] = mask
+        lacking = [b for b, mask in enumerate(masks) if mask is None and self._knows(tasks[b])]
+        found = self._found([tasks[b].reference for b in lacking], [tasks[b] for b in lacking])
+        for b, mask in zip(lacking, found, strict=True):
+            masks[b] = mask
         return masks
 
     def _knows(self, task: Task) -> bool:

@@ -108,10 +108,10 @@ class PromptEvaluator:
             [values[column] for column in probabilities[attribute].argmax(-1).tolist()]
             for attribute, values in self.groups.items()
         ]
-        return [dict(zip(self.groups, row, strict=True)) for row in zip(*named, strict=True)]
+        return [dict(zip(self.groups, found, strict=True)) for found in zip(*named, strict=True)]
 
     def probabilities(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """By attribute, the probability of each value: float32 [B, values], rows sum to 1."""
+        """By attribute, the probability of each value: float32 [B, values], which sum to 1."""
         check_images(images)
         logits = in_batches(images, self._encode, self.model.config.num_labels)
         groups = logits.split([len(values) for values in self.groups.values()], dim=1)
@@ -136,8 +136,8 @@ def label_groups(id2label: dict[int, str]) -> dict[str, tuple[str, ...]]:
     """
     labels = [id2label[column].partition(":") for column in range(len(id2label))]
     groups = {
-        attribute: tuple(value for _, _, value in rows)
-        for attribute, rows in itertools.groupby(labels, key=lambda label: label[0])
+        attribute: tuple(value for _, _, value in own)
+        for attribute, own in itertools.groupby(labels, key=lambda label: label[0])
     }
     if not all(colon for _, colon, _ in labels) or sum(map(len, groups.values())) < len(labels):
         raise ValueError("labels must read 'attribute:value', each attribute's side by side")

@@ -74,7 +74,7 @@ def load_mobilenet(file: Path) -> MobileNetV2Model:
     """transformers' MobileNetV2 with weights in torchvision's layout.
 
     Both list the same tensors in the same order, from the stem to the last convolution, so names
-    are matched by place; shapes are checked. The layout pads as PyTorch does, not as TensorFlow,
+    are matched by position; shapes are checked. The layout pads as PyTorch does, not as TensorFlow,
     and normalises batches with PyTorch's default epsilon.
 
     Raises:

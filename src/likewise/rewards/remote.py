@@ -48,7 +48,7 @@ class RemoteReward:
         except ValueError as error:
             raise ValueError(f"token_env: {error}") from error
         self.breaker = Breaker(settings.break_after, settings.break_seconds)
-        self.places = asyncio.Semaphore(settings.concurrency)
+        self.slots = asyncio.Semaphore(settings.concurrency)
 
     def score(self, images: Sequence[Image.Image], tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
         """Values float32 [B] and valid bool [B]; see :class:`likewise.protocols.Reward`.
@@ -110,7 +110,7 @@ class RemoteReward:
     ) -> Numbers:
         """Try until there is an answer, it makes no sense to go on, or someone cancels."""
         seconds = self.settings.timeout
-        async with self.places:
+        async with self.slots:
             parts = await asyncio.to_thread(pack, images, tasks, seconds)
             for failed in range(1, self.settings.retries + 2):
                 if not self.breaker.allows():

@@ -141,8 +141,8 @@ def _size(index: int, data: bytes, limits: Limits) -> tuple[int, int]:
     except ValueError as error:
         raise HTTPException(422, f"image {index} {error}") from None
     if not 0 < width * height <= limits.pixels:
-        told = f"image {index} is {width}×{height}; {limits.pixels} pixels are the limit"
-        raise HTTPException(413 if width * height else 422, told)
+        detail = f"image {index} is {width}×{height}; {limits.pixels} pixels are the limit"
+        raise HTTPException(413 if width * height else 422, detail)
     return width, height
 
 

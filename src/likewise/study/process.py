@@ -1,4 +1,4 @@
-"""One unit as a process of its own."""
+"""One unit as a process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Process:
     def __init__(self, plan: Plan, unit: Unit, worker: Worker) -> None:
         self.unit, self.worker, self.log = unit, worker, plan.log(unit)
         self.resumed = plan.state(unit) == "started"
-        self.began, self.told = time.monotonic(), False
+        self.began, self.asked_to_stop = time.monotonic(), False
         words = plan.words(unit)
         core = "-" if worker.core is None else str(worker.core)
         prefix = [sys.executable, "-m", "likewise.study.child", str(os.getpid()), core]
@@ -48,9 +48,9 @@ class Process:
 
     def stop(self) -> None:
         """Once: a second signal would end a run before its checkpoint is written."""
-        if not self.told:
+        if not self.asked_to_stop:
             self.process.terminate()
-        self.told = True
+        self.asked_to_stop = True
 
     def kill(self) -> None:
         self.process.kill()

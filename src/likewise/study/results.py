@@ -33,10 +33,10 @@ from likewise.study.scores import (
 )
 from likewise.study.units import BASE_UNIT, Plan, Unit
 
-Row = dict[str, Any]
+Json = dict[str, Any]
 
 
-def compute_results(plan: Plan) -> Row:
+def compute_results(plan: Plan) -> Json:
     """Everything that ``results.json`` holds; arms and seeds without an evaluation are left out.
 
     An arm's numbers are `versus` those of the baseline over the seeds that both have.
@@ -94,7 +94,7 @@ def _arm(
     baseline: pa.Table | None,
     metrics: Sequence[str],
     reference: list[float] | None,
-) -> Row:
+) -> Json:
     means = over_seeds_first(table, metrics)
     seeds = sorted(set(table["seed"].to_pylist()))
     robust = [name for name in metrics if name.startswith(FIRST)]
@@ -113,7 +113,7 @@ def _arm(
     }
 
 
-def _estimates(table: pa.Table, metrics: Sequence[str]) -> dict[str, Row]:
+def _estimates(table: pa.Table, metrics: Sequence[str]) -> dict[str, Json]:
     subjects = np.array(table["subject"].to_pylist())
     return {
         name: asdict(cluster_bootstrap(column(table, name), subjects))
@@ -124,13 +124,13 @@ def _estimates(table: pa.Table, metrics: Sequence[str]) -> dict[str, Row]:
 
 def _per_seed(table: pa.Table, metric: str, seeds: Sequence[int]) -> list[float | None]:
     """Mean of each seed's images."""
-    rows = [table.filter(pc.equal(table["seed"], seed)) for seed in seeds]
-    return [pc.mean(row[metric]).as_py() for row in rows]
+    tables = [table.filter(pc.equal(table["seed"], seed)) for seed in seeds]
+    return [pc.mean(own[metric]).as_py() for own in tables]
 
 
 def _versus(
     name: str, arm: str, table: pa.Table, baseline: pa.Table | None, metrics: Sequence[str]
-) -> dict[str, Row]:
+) -> dict[str, Json]:
     """Paired differences to the baseline, over the seeds and tasks that both have."""
     if baseline is None or arm == name:
         return {}
@@ -163,7 +163,7 @@ def _at(aims: Sequence[str], table: pa.Table) -> list[float] | None:
 
 def _hypervolume(
     aims: Sequence[str], table: pa.Table, seeds: Sequence[int], reference: list[float] | None
-) -> Row:
+) -> Json:
     """Of each seed's point, above the untrained model; without that, nothing is known."""
     points = [_at(aims, table.filter(pc.equal(table["seed"], seed))) for seed in seeds]
     if reference is None or None in points:
@@ -172,7 +172,7 @@ def _hypervolume(
     return {**asdict(over_seeds(areas)), "per_seed": areas}
 
 
-def _mark_front(arms: dict[str, Row], aims: Sequence[str]) -> None:
+def _mark_front(arms: dict[str, Json], aims: Sequence[str]) -> None:
     """Which arms' means no other arm's dominate; the untrained model does not compete."""
     evaluated = [arm for arm in arms.values() if set(aims) <= set(arm["metrics"])]
     points = [[arm["metrics"][name]["mean"] for name in aims] for arm in evaluated]
@@ -180,7 +180,7 @@ def _mark_front(arms: dict[str, Row], aims: Sequence[str]) -> None:
         arm["pareto"] = bool(is_on)
 
 
-def _mark_trained_on(plan: Plan, arms: dict[str, Row], done: Sequence[Unit]) -> dict[str, str]:
+def _mark_trained_on(plan: Plan, arms: dict[str, Json], done: Sequence[Unit]) -> dict[str, str]:
     """Put a star on labels of arms that were trained on the benchmark, and say on what of it."""
     found = {}
     for name, arm in arms.items():
@@ -198,7 +198,7 @@ def _spoilt(drawn: Mapping[str, pa.Table | None]) -> dict[str, str]:
     return {label: said for label, said in found.items() if said}
 
 
-def _cells(table: pa.Table, metrics: Sequence[str], by: Sequence[str]) -> list[Row]:
+def _cells(table: pa.Table, metrics: Sequence[str], by: Sequence[str]) -> list[Json]:
     return [
         {
             **cell.labels,
@@ -209,7 +209,7 @@ def _cells(table: pa.Table, metrics: Sequence[str], by: Sequence[str]) -> list[R
     ]
 
 
-def _add_overhead(plan: Plan, arms: dict[str, Row], done: Sequence[Unit]) -> None:
+def _add_overhead(plan: Plan, arms: dict[str, Json], done: Sequence[Unit]) -> None:
     """Seconds and memory of each arm's finished runs, and what of the baseline's that is."""
     costs = {}
     for arm in plan.study.arms:
@@ -226,7 +226,7 @@ def _add_overhead(plan: Plan, arms: dict[str, Row], done: Sequence[Unit]) -> Non
         }
 
 
-def _environment(plan: Plan, done: Sequence[Unit]) -> Row:
+def _environment(plan: Plan, done: Sequence[Unit]) -> Json:
     """Of the first finished run, as runs may come from elsewhere; else of this machine."""
     runs = [plan.run(unit) for unit in done if unit.kind == "train"]
     found = RunDirectory.open(runs[0]).environment if runs else collect_environment()

@@ -117,7 +117,7 @@ class Runner:
             return Launch(unit, seconds, "finished")
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         problem = f"{unit}: {how}\n{tail(process.log)}(all of it: {process.log})"
-        return Launch(unit, seconds, "stopped" if process.told else "failed", problem)
+        return Launch(unit, seconds, "stopped" if process.asked_to_stop else "failed", problem)
 
     def _stop(self) -> None:
         for process in self.running:

@@ -45,8 +45,8 @@ def metric_names(tables: Sequence[pa.Table]) -> list[str]:
     names = dict.fromkeys(
         field.name for table in tables for field in table.schema if pa.types.is_floating(field.type)
     )
-    place = {name: [name.startswith(start) for start in FIRST] for name in names}
-    return sorted(names, key=lambda name: place[name], reverse=True)
+    rank = {name: [name.startswith(start) for start in FIRST] for name in names}
+    return sorted(names, key=lambda name: rank[name], reverse=True)
 
 
 def over_seeds_first(table: pa.Table, metrics: Sequence[str]) -> pa.Table:

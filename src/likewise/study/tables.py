@@ -7,11 +7,11 @@ from typing import Any
 
 from likewise.printable import markdown
 
-Row = dict[str, Any]
+Json = dict[str, Any]
 NONE = "–"
 
 
-def results_markdown(results: Row) -> str:
+def results_markdown(results: Json) -> str:
     """All tables, in the order in which they are read; names and texts are shown as they are."""
     results = _escaped(results)
     parts = [
@@ -63,20 +63,20 @@ NO_FRONT = (
 )
 
 
-def _both_note(results: Row) -> str:
+def _both_note(results: Json) -> str:
     lacking = [aim for aim in results["aims"] if aim not in results["metrics"]]
     if lacking:
         return NO_FRONT.format(" and ".join(lacking))
     return BOTH.format(*results["aims"])
 
 
-def notes(results: Row) -> str:
+def notes(results: Json) -> str:
     """What the stars on labels mean, and which images have no scores: a line each, or empty."""
     found = [*results.get("trained_on", {}).items(), *results.get("spoilt", {}).items()]
     return "\n\n".join(f"{label}: {said}." for label, said in found)
 
 
-def _about(results: Row) -> str:
+def _about(results: Json) -> str:
     seeds = ", ".join(map(str, results["seeds"]))
     return (
         f"{results['benchmark']}, {results['tasks']} tasks, protocol {results['protocol']}; "
@@ -84,7 +84,7 @@ def _about(results: Row) -> str:
     )
 
 
-def _means(results: Row) -> list[list[str]]:
+def _means(results: Json) -> list[list[str]]:
     names = results["metrics"]
     rows = [["arm", "seeds", *names]]
     if results["base"]:
@@ -96,7 +96,7 @@ def _means(results: Row) -> list[list[str]]:
     return rows
 
 
-def _differences(results: Row) -> list[list[str]]:
+def _differences(results: Json) -> list[list[str]]:
     header = ["metric", "arm", "difference", "over subjects", "p", "over seeds", "p", "seeds"]
     rows = [header]
     for name in results["metrics"]:
@@ -117,7 +117,7 @@ def _differences(results: Row) -> list[list[str]]:
     return rows
 
 
-def _both(results: Row) -> list[list[str]]:
+def _both(results: Json) -> list[list[str]]:
     rows = [["arm", "hypervolume × 1000", "per seed", "on the front"]]
     for arm in results["arms"].values():
         area = arm["hypervolume"]
@@ -128,15 +128,15 @@ def _both(results: Row) -> list[list[str]]:
     return rows
 
 
-def _robustness(results: Row, aim: str) -> list[list[str]]:
+def _robustness(results: Json, aim: str) -> list[list[str]]:
     return _by_cell(results, aim, "robustness", ("category", "complexity"))
 
 
-def _by_kind(results: Row, aim: str) -> list[list[str]]:
+def _by_kind(results: Json, aim: str) -> list[list[str]]:
     return _by_cell(results, aim, "by_kind", ("kind",))
 
 
-def _by_cell(results: Row, aim: str, table: str, labels: Sequence[str]) -> list[list[str]]:
+def _by_cell(results: Json, aim: str, table: str, labels: Sequence[str]) -> list[list[str]]:
     """One row per cell with its number of tasks, one column per arm."""
     arms = list(results["arms"].values())
     found: dict[tuple[str, ...], dict[str, str]] = {}
@@ -150,7 +150,7 @@ def _by_cell(results: Row, aim: str, table: str, labels: Sequence[str]) -> list[
     return rows
 
 
-def _overhead(results: Row) -> list[list[str]]:
+def _overhead(results: Json) -> list[list[str]]:
     arms = list(results["arms"].values())
     phases = list(dict.fromkeys(phase for arm in arms for phase in arm["overhead"]["seconds"]))
     rows = [["arm", *(f"{phase}, s" for phase in phases), "peak memory, MB"]]
@@ -191,7 +191,7 @@ def _escaped(value: Any) -> Any:
     return markdown(value) if isinstance(value, str) else value
 
 
-def _estimate(found: Row | None, form: str = ".3f") -> str:
+def _estimate(found: Json | None, form: str = ".3f") -> str:
     if found is None or found["mean"] is None:
         return NONE
     interval = _interval([found["low"], found["high"]], form)

@@ -34,8 +34,8 @@ class Unit:
     seed: int | None = None
 
     def __str__(self) -> str:
-        place = BASE if self.arm is None else f"{self.arm} seed {self.seed}"
-        return f"{self.kind} {place}"
+        about = BASE if self.arm is None else f"{self.arm} seed {self.seed}"
+        return f"{self.kind} {about}"
 
     @property
     def needs(self) -> Unit | None:
@@ -118,7 +118,7 @@ class Plan:
         (self.folder / "logs").mkdir(exist_ok=True)
         write_atomically(self.folder / "study.yaml", study_yaml(self.study, self.folder))
         for unit in units:
-            if unit.kind == "train" and is_unborn(self.run(unit)):
+            if unit.kind == "train" and is_unstarted(self.run(unit)):
                 shutil.rmtree(self.run(unit))
         if BASE_UNIT in units:
             self._base_recipe.parent.mkdir(exist_ok=True)
@@ -143,7 +143,7 @@ class Plan:
         return self.folder / BASE / "drawn-by.yaml"  # a recipe.yaml would make it a run
 
 
-def is_unborn(path: Path) -> bool:
+def is_unstarted(path: Path) -> bool:
     """Whether `path` holds no more than what comes into a run directory before its recipe."""
     return not (path / RECIPE).is_file() and holds_nothing_learned(path)
 

@@ -1,4 +1,4 @@
-"""Where units run side by side: one per GPU, or one per CPU core."""
+"""Workers that run units side by side: one per GPU, or one per CPU core."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from likewise.cores import usable_cores
 
 @dataclass(frozen=True)
 class Worker:
-    """A place for one unit at a time.
+    """Runs one unit at a time, on a GPU or on a CPU core.
 
     Attributes:
         name: For people.

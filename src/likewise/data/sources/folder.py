@@ -78,9 +78,9 @@ class FolderSource:
 
     def entries(self, start: int, stop: int, content: bool) -> Iterator[Entry | Problem]:
         for row in range(start, stop):
-            place = bisect_right(self.ends, row)
-            subject = self.subjects[place]
-            number = row - (self.ends[place] - max(1, subject.rows))
+            index = bisect_right(self.ends, row)
+            subject = self.subjects[index]
+            number = row - (self.ends[index] - max(1, subject.rows))
             where = subject.name
             try:
                 if not subject.photos:

@@ -42,34 +42,34 @@ def array_spans(file: Path, seen: Callable[[object], None]) -> Spans:
     """
     text = file.read_bytes().decode("latin-1")  # so that characters count as bytes
     decoder, spans = json.JSONDecoder(), []
-    place = _skip(text, 0, "\xef\xbb\xbf")
-    if text[place : place + 1] != "[":
+    position = _skip(text, 0, "\xef\xbb\xbf")
+    if text[position : position + 1] != "[":
         raise ValueError(f"{file} should be a JSON array")
-    place = _skip(text, place + 1, "")
-    while text[place : place + 1] != "]":
+    position = _skip(text, position + 1, "")
+    while text[position : position + 1] != "]":
         try:
-            element, end = decoder.raw_decode(text, place)
+            element, end = decoder.raw_decode(text, position)
         except ValueError:
-            spans.append((place, len(text)))
+            spans.append((position, len(text)))
             break
-        spans.append((place, end))
+        spans.append((position, end))
         seen(element)
-        place = _skip(text, end, "")
-        if text[place : place + 1] == ",":
-            place = _skip(text, place + 1, "")
-        elif text[place : place + 1] != "]":
-            spans.append((place, len(text)))
+        position = _skip(text, end, "")
+        if text[position : position + 1] == ",":
+            position = _skip(text, position + 1, "")
+        elif text[position : position + 1] != "]":
+            spans.append((position, len(text)))
             break
     return np.array(spans, np.int64).reshape(-1, 2)
 
 
-def _skip(text: str, place: int, mark: str) -> int:
-    """The next place that is not white space, nor `mark` in front."""
-    if mark and text.startswith(mark, place):
-        place += len(mark)
-    while text[place : place + 1] in (" ", "\n", "\r", "\t"):
-        place += 1
-    return place
+def _skip(text: str, position: int, mark: str) -> int:
+    """The next position that is not whitespace, nor `mark` in front."""
+    if mark and text.startswith(mark, position):
+        position += len(mark)
+    while text[position : position + 1] in (" ", "\n", "\r", "\t"):
+        position += 1
+    return position
 
 
 def read_spans(file: Path, spans: Spans) -> Iterator[bytes]:

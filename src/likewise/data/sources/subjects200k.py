@@ -63,9 +63,9 @@ class Subjects200kSource:
     def __init__(self, settings: Subjects200k) -> None:
         self.settings = settings
         self.files = find_files(Path(settings.path))
-        places = [_kept(file, place, settings.quality) for place, file in enumerate(self.files)]
-        self.pairs = np.concatenate([kept for kept, _ in places])  # [N, 3]: file, group, row in it
-        out = sum(count for _, count in places) - len(self.pairs)
+        scanned = [_kept(file, index, settings.quality) for index, file in enumerate(self.files)]
+        self.pairs = np.concatenate([kept for kept, _ in scanned])  # [N, 3]: file, group, row in it
+        out = sum(count for _, count in scanned) - len(self.pairs)
         text = f"{out} pairs are left out: rated below {settings.quality}, or not described"
         self.notes: Sequence[str] = (text,) if out else ()
         if not len(self.pairs):
@@ -78,10 +78,10 @@ class Subjects200kSource:
         loaded: tuple[int, int] | None = None
         rows: pa.Table | DamageError = DamageError("", "")
         for row in range(start, stop):
-            place, group, inner = self.pairs[row // 2].tolist()
-            if loaded != (place, group):
-                rows, loaded = _read(self.files[place], group, content), (place, group)
-            where = f"{self.files[place].name}, group {group}, row {inner}, {SIDES[row % 2]}"
+            index, group, inner = self.pairs[row // 2].tolist()
+            if loaded != (index, group):
+                rows, loaded = _read(self.files[index], group, content), (index, group)
+            where = f"{self.files[index].name}, group {group}, row {inner}, {SIDES[row % 2]}"
             try:
                 if isinstance(rows, DamageError):
                     raise rows
@@ -92,8 +92,8 @@ class Subjects200kSource:
 
     def _entry(self, row: int, where: str, found: dict[str, Any], content: bool) -> Entry:
         pair, side = divmod(row, 2)
-        place, group, inner = self.pairs[pair].tolist()
-        subject = f"{self.files[place].stem}-{group}-{inner}"
+        index, group, inner = self.pairs[pair].tolist()
+        subject = f"{self.files[index].stem}-{group}-{inner}"
         description = found["description"] or {}
         item = (description.get("item") or "").strip()
         image = (found["image"] or {}).get("bytes") if content else None
@@ -134,8 +134,8 @@ def _parquets(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("*.parquet") if not is_litter(file.name))
 
 
-def _kept(file: Path, place: int, quality: int) -> tuple[np.ndarray, int]:
-    """Place, row group and row of each pair of a file that is good enough; and how many it has."""
+def _kept(file: Path, index: int, quality: int) -> tuple[np.ndarray, int]:
+    """File, row group and row of each pair of a file that is good enough; and how many it has."""
     try:
         parquet = pq.ParquetFile(file)
         missing = {"image", "description"} - set(parquet.schema_arrow.names)
@@ -150,8 +150,8 @@ def _kept(file: Path, place: int, quality: int) -> tuple[np.ndarray, int]:
     groups = np.repeat(np.arange(len(sizes)), sizes)
     inner = np.concatenate([np.arange(size) for size in sizes] or [np.zeros(0, np.int64)])
     kept = _good(table, quality) if len(table) else np.zeros(0, bool)
-    places = np.stack([np.full(len(groups), place), groups, inner], 1).astype(np.int64)
-    return places[kept], len(places)
+    pairs = np.stack([np.full(len(groups), index), groups, inner], 1).astype(np.int64)
+    return pairs[kept], len(pairs)
 
 
 def _good(table: pa.Table, quality: int) -> np.ndarray:

@@ -92,10 +92,10 @@ class SynCdSource:
 
     def _images(self, number: int, first: int, rows: range) -> Iterator[Entry | Problem]:
         """Some rows of a set, whose first is `first`."""
-        place = int(np.searchsorted(self.firsts, number, "right")) - 1
-        inner = number - int(self.firsts[place])
-        (text,) = read_spans(self.files[place], self.spans[place][inner : inner + 1])
-        where = f"{self.files[place].name}, set {inner}"
+        index = int(np.searchsorted(self.firsts, number, "right")) - 1
+        inner = number - int(self.firsts[index])
+        (text,) = read_spans(self.files[index], self.spans[index][inner : inner + 1])
+        where = f"{self.files[index].name}, set {inner}"
         try:
             record = _parsed(text)
         except DamageError as damage:

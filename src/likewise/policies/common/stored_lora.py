@@ -43,20 +43,20 @@ FOREIGN = {
 }
 
 
-def read_lora(place: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_lora(path: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights and settings ({} if unknown) of a LoRA, without `name` in front.
 
     Args:
-        place: A folder with `LORA_FILE` in it, or such a file under any name.
+        path: A folder with `LORA_FILE` in it, or such a file under any name.
         name: The part of the pipeline that the LoRA is for, as ``transformer``.
 
     Raises:
         ValueError: there is no such file, it is damaged, in another format or for another part of
             a pipeline, its settings make no sense, or a weight is not finite.
     """
-    file = place if place.is_file() else place / LORA_FILE
+    file = path if path.is_file() else path / LORA_FILE
     if not file.is_file():
-        raise ValueError(f"{place} has no {LORA_FILE}")
+        raise ValueError(f"{path} has no {LORA_FILE}")
     try:
         with safe_open(file, framework="pt") as stored:
             header = (stored.metadata() or {}).get(METADATA_KEY, "{}")

@@ -30,11 +30,11 @@ _HALF = r"(?P<half>lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up)(\.defaul
 _DOWN = ("lora_A", "lora_down", "lora.down")
 
 
-def start_from(policy: PipelinePolicy, place: Path, keep_reference: bool) -> None:
+def start_from(policy: PipelinePolicy, path: Path, keep_reference: bool) -> None:
     """Fill a policy's fresh LoRA from a file of diffusers, PEFT, ComfyUI or kohya.
 
     Args:
-        place: The file, or a folder of diffusers or PEFT that holds one.
+        path: The file, or a folder of diffusers or PEFT that holds one.
         keep_reference: Make what is loaded here the reference of `adapter_disabled`, in place of
             the base model alone.
 
@@ -43,7 +43,7 @@ def start_from(policy: PipelinePolicy, place: Path, keep_reference: bool) -> Non
             that are not trained, or a format that is none of these.
     """
     assert isinstance(policy.adapter, Lora)
-    file, settings = _find(place, policy.denoiser_name)
+    file, settings = _find(path, policy.denoiser_name)
     tensors = _denoisers(load(file), file)
     kohya = family_of(policy).kohya if policy.lora_layout is not None else None
     if kohya is not None and any(key.startswith(kohya.prefix) for key in tensors):
@@ -55,17 +55,17 @@ def start_from(policy: PipelinePolicy, place: Path, keep_reference: bool) -> Non
         policy.adapter.keep_reference()
 
 
-def _find(place: Path, name: str) -> tuple[Path, dict[str, Any]]:
-    """The file at `place`, and the settings that are written beside its weights."""
-    if place.is_file():
-        return place, _header(place, name)
-    if (place / LORA_FILE).is_file():
-        return place / LORA_FILE, _header(place / LORA_FILE, name)
-    if (place / PEFT_FILE).is_file():
-        return place / PEFT_FILE, _json(place / PEFT_SETTINGS)
-    if not place.exists():
-        raise ValueError(f"there is no {place}")
-    raise ValueError(f"{place} holds neither {LORA_FILE} nor {PEFT_FILE}: name the file itself")
+def _find(path: Path, name: str) -> tuple[Path, dict[str, Any]]:
+    """The file at `path`, and the settings that are written beside its weights."""
+    if path.is_file():
+        return path, _header(path, name)
+    if (path / LORA_FILE).is_file():
+        return path / LORA_FILE, _header(path / LORA_FILE, name)
+    if (path / PEFT_FILE).is_file():
+        return path / PEFT_FILE, _json(path / PEFT_SETTINGS)
+    if not path.exists():
+        raise ValueError(f"there is no {path}")
+    raise ValueError(f"{path} holds neither {LORA_FILE} nor {PEFT_FILE}: name the file itself")
 
 
 def _header(file: Path, name: str) -> dict[str, Any]:

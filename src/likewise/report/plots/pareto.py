@@ -39,7 +39,7 @@ class Spot:
     is_named: bool = True
 
 
-LOOKS = {
+STYLES = {
     "candidate": (BLUE, "o"),
     "baseline": (RED, "s"),
     "base": (INK, "X"),
@@ -63,7 +63,7 @@ def pareto(name: str, x_label: str, y_label: str, spots: Sequence[Spot]) -> str:
 
 
 def _draw(axes: Axes, spot: Spot) -> None:
-    colour, mark = LOOKS[spot.role]
+    colour, mark = STYLES[spot.role]
     clear = spot.role != "other"
     if spot.seeds:
         x, y = zip(*spot.seeds, strict=True)
@@ -78,14 +78,14 @@ def _draw(axes: Axes, spot: Spot) -> None:
 
 
 def _label(axes: Axes, spots: Sequence[Spot]) -> None:
-    """Each label where it hides least: of places around its mark, in reading order of the marks."""
+    """Each label where it hides least around its mark, in reading order of the marks."""
     to_points = 72 / axes.figure.dpi
-    places = [axes.transData.transform((spot.x, spot.y)) * to_points for spot in spots]
+    points = [axes.transData.transform((spot.x, spot.y)) * to_points for spot in spots]
     frame = np.array(axes.bbox.extents) * to_points
-    taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
-    order = sorted(range(len(spots)), key=lambda i: (spots[i].role == "other", -places[i][1]))
+    taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
+    order = sorted(range(len(spots)), key=lambda i: (spots[i].role == "other", -points[i][1]))
     for i in order:
-        x, y = places[i]
+        x, y = points[i]
         is_bold = spots[i].role != "other"
         width = LETTER * len(spots[i].label) * (1.12 if is_bold else 1) + 2
         offsets = [

@@ -28,11 +28,11 @@ from likewise.report.plots.style import (
 def pressure(name: str, steps: Mapping[int, Pressure], rewards: Sequence[str]) -> str:
     """Mean |w·z| of each reward, and the mean size of the advantage, at each trained step."""
     with plot() as (figure, axes):
-        places, width = np.arange(len(steps)), 0.8 / max(len(rewards), 1)
+        positions, width = np.arange(len(steps)), 0.8 / max(len(rewards), 1)
         for number, reward in enumerate(rewards):
             sizes = [(one.rewards or {}).get(reward, 0.0) for one in steps.values()]
             axes.bar(
-                places + (number + 0.5) * width - 0.4,
+                positions + (number + 0.5) * width - 0.4,
                 sizes,
                 width,
                 label=f"{reward} reward, |w·z|",
@@ -42,8 +42,8 @@ def pressure(name: str, steps: Mapping[int, Pressure], rewards: Sequence[str]) -
                 linewidth=0.4,
             )
         total = [one.advantage for one in steps.values()]
-        axes.plot(places, total, color=INK, marker="D", ms=4, lw=1, label="advantage |A|, whole")
-        axes.set_xticks(places, [str(step) for step in steps])
+        axes.plot(positions, total, color=INK, marker="D", ms=4, lw=1, label="advantage |A|, whole")
+        axes.set_xticks(positions, [str(step) for step in steps])
         axes.set_ylabel("mean size, in standard deviations")
         _from_noise_to_image(axes)
         legend(figure, axes, columns=1)
@@ -71,8 +71,10 @@ def attribution(
                 steps, share, color=colour, marker="o", ms=4, ls=LINES[number % 4], label=title
             )
         if weights:
-            places, sizes = zip(*sorted(weights.items()), strict=True)
-            axes.plot(places, sizes, color=INK, marker="s", ms=5, mfc="none", lw=1.4, label=label)
+            positions, sizes = zip(*sorted(weights.items()), strict=True)
+            axes.plot(
+                positions, sizes, color=INK, marker="s", ms=5, mfc="none", lw=1.4, label=label
+            )
         axes.set_ylabel("share of variance; weight")
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         whole_numbers(axes)

@@ -1,4 +1,4 @@
-"""How DINOv3 (Siméoni et al. 2025, arXiv:2508.10104) sees images.
+"""DINOv3's preprocessing of images (Siméoni et al. 2025, arXiv:2508.10104).
 
 transformers has a processor for it only where torchvision is installed. This is the same
 arithmetic, on the checkpoint's own settings: scale to [0, 1], then resize what is float by now (so
@@ -74,8 +74,8 @@ def _pixels(
     mean: Tensor,
     std: Tensor,
 ) -> Tensor:
-    rows = []
+    resized = []
     for image in images:
         levels = torch.from_numpy(np.asarray(image, dtype=np.float32)).permute(2, 0, 1)
-        rows.append(F.interpolate((levels * scale)[None], size, mode=mode, antialias=True))
-    return (torch.cat(rows) - mean) / std
+        resized.append(F.interpolate((levels * scale)[None], size, mode=mode, antialias=True))
+    return (torch.cat(resized) - mean) / std

@@ -21,5 +21,5 @@ def embed_distinct(
     save.
     """
     first = {key(item): item for item in items}
-    row_of = {each: row for row, each in enumerate(first)}
-    return embed(list(first.values()))[[row_of[key(item)] for item in items]]
+    index_of = {each: index for index, each in enumerate(first)}
+    return embed(list(first.values()))[[index_of[key(item)] for item in items]]

@@ -66,12 +66,12 @@ class Likeness:
         """
         check_tasks(images, tasks)
         check_images([task.reference for task in tasks], "reference")
-        rows = {row: one for row, one in enumerate(self.references(tasks)) if one is not None}
-        compared = self.compared([images[row] for row in rows], [tasks[row] for row in rows])
-        known = embed_distinct(list(rows.values()), self.embed)
+        found = {b: one for b, one in enumerate(self.references(tasks)) if one is not None}
+        compared = self.compared([images[b] for b in found], [tasks[b] for b in found])
+        known = embed_distinct(list(found.values()), self.embed)
         values, valid = torch.full([len(tasks)], torch.nan), torch.zeros(len(tasks)).bool()
-        values[list(rows)] = F.cosine_similarity(self.embed(compared), known, dim=-1)
-        valid[list(rows)] = True
+        values[list(found)] = F.cosine_similarity(self.embed(compared), known, dim=-1)
+        valid[list(found)] = True
         return values, valid
 
     def embed(self, images: Sequence[Image.Image]) -> Tensor:
@@ -86,7 +86,7 @@ class Likeness:
     def references(self, tasks: Sequence[Task]) -> Sequence[Image.Image | None]:
         """What stands for each task's subject; ``None`` where nothing does, so that it is missing.
 
-        The same object in several places is embedded once.
+        An object that stands for several tasks is embedded once.
         """
         return [task.reference for task in tasks]
 

@@ -46,7 +46,7 @@ class HpsV3Model(nn.Module):
         )
 
     def forward(self, reward_token: int, input_ids: Tensor, **inputs: Tensor) -> Tensor:
-        """μ and log σ, float32 [B, 2], read at the one `reward_token` of each row of [B, L]."""
+        """μ and log σ, float32 [B, 2], read at the one `reward_token` of each of [B, L] ids."""
         line = torch.arange(input_ids.shape[1], device=input_ids.device)
         hidden = self.backbone(
             input_ids=input_ids,

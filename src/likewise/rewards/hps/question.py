@@ -68,10 +68,10 @@ class Questions:
             images=[fitted(image) for image in images], do_resize=False, return_tensors="pt"
         )
         tokens = patches["image_grid_thw"].prod(1) // self.processor.merge_size**2
-        rows = [self.tokens(*row) for row in zip(prompts, tokens.tolist(), strict=True)]
-        masks = [torch.ones_like(row) for row in rows]
+        ids = [self.tokens(*pair) for pair in zip(prompts, tokens.tolist(), strict=True)]
+        masks = [torch.ones_like(one) for one in ids]
         return {
-            "input_ids": pad_sequence(rows, True, self.ids[PADDING]),
+            "input_ids": pad_sequence(ids, True, self.ids[PADDING]),
             "attention_mask": pad_sequence(masks, True, 0),
             "pixel_values": patches["pixel_values"],
             "image_grid_thw": patches["image_grid_thw"],

@@ -54,11 +54,11 @@ class ClipSegSegmenter:
         """See :class:`likewise.rewards.segmenters.masks.Segmenter`."""
         check_images(images)
         found: list[Image.Image | None] = [None] * len(images)
-        known = [row for row, name in enumerate(class_names) if self.knows(name)]
-        for rows in in_parts(known, BATCH_SIZE):
-            logits = self._logits([images[row] for row in rows], [class_names[row] for row in rows])
-            for row, own in zip(rows, logits, strict=True):
-                found[row] = _mask(images[row], own)
+        known = [b for b, name in enumerate(class_names) if self.knows(name)]
+        for part in in_parts(known, BATCH_SIZE):
+            logits = self._logits([images[b] for b in part], [class_names[b] for b in part])
+            for b, own in zip(part, logits, strict=True):
+                found[b] = _mask(images[b], own)
         return found
 
     @torch.no_grad()
@@ -67,7 +67,7 @@ class ClipSegSegmenter:
         inputs = self.processor(
             text=list(class_names),
             images=list(images),
-            padding="max_length",  # so that a row does not depend on the longest name
+            padding="max_length",  # so that no mask depends on the longest name
             truncation=True,
             max_length=self.model.config.text_config.max_position_embeddings,
             return_tensors="pt",

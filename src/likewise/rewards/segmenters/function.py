@@ -47,7 +47,7 @@ class FunctionSegmenter:
             raise ValueError(
                 f"{self.name}: wanted a list of {len(images)} masks, one per image, not {count}"
             )
-        for row, (mask, image) in enumerate(zip(answer, images, strict=True)):
+        for index, (mask, image) in enumerate(zip(answer, images, strict=True)):
             if mask is not None:
-                check_mask(mask, image.size, f"{self.name}: mask {row}")
+                check_mask(mask, image.size, f"{self.name}: mask {index}")
         return [None if mask is None or is_empty(mask) else mask for mask in answer]

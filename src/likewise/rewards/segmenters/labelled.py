@@ -69,19 +69,19 @@ class LabelledSegmenter:
         check_images(images)
         found: list[Image.Image | None] = [None] * len(images)
         wanted = [self._labels(name) for name in class_names]
-        known = [row for row, labels in enumerate(wanted) if labels]
-        for rows in in_parts(known, WINDOW):
-            for row, labels in self._label_maps({row: images[row] for row in rows}):
-                found[row] = mask_of(np.isin(labels, wanted[row]))
+        known = [b for b, labels in enumerate(wanted) if labels]
+        for part in in_parts(known, WINDOW):
+            for b, labels in self._label_maps({b: images[b] for b in part}):
+                found[b] = mask_of(np.isin(labels, wanted[b]))
         return found
 
     def _label_maps(self, images: Mapping[int, Image.Image]) -> Iterator[tuple[int, np.ndarray]]:
-        """Each image's key, and the label of its every pixel; images of one shape together."""
+        """Each image's index, and the label of its every pixel; images of one shape together."""
         # Images are prepared one by one: processors pad those of one call to the largest.
-        pixels = {row: self._pixels(image) for row, image in images.items()}
-        for rows in _alike(pixels):
-            batch = self._batch([pixels[row] for row in rows], [images[row] for row in rows])
-            yield from zip(rows, batch, strict=True)
+        pixels = {b: self._pixels(image) for b, image in images.items()}
+        for part in _by_shape(pixels):
+            batch = self._batch([pixels[b] for b in part], [images[b] for b in part])
+            yield from zip(part, batch, strict=True)
 
     def _pixels(self, image: Image.Image) -> Tensor:
         """[1, 3, H, W] of the processor's own making."""
@@ -106,9 +106,11 @@ def matching_labels(class_name: str, id2label: Mapping[int, str]) -> list[int]:
     name = _words(class_name)
     if not name:
         return []
-    synonyms = {row: [_words(each) for each in re.split("[,;]", id2label[row])] for row in id2label}
-    same = [row for row, each in synonyms.items() if name in each]
-    return same or [row for row, each in synonyms.items() if any(_within(name, s) for s in each)]
+    synonyms = {
+        label: [_words(one) for one in re.split("[,;]", text)] for label, text in id2label.items()
+    }
+    same = [label for label, each in synonyms.items() if name in each]
+    return same or [k for k, each in synonyms.items() if any(_within(name, s) for s in each)]
 
 
 def _words(text: str) -> list[str]:
@@ -119,11 +121,11 @@ def _within(name: list[str], words: list[str]) -> bool:
     return any(words[at : at + len(name)] == name for at in range(len(words)))
 
 
-def _alike(pixels: Mapping[int, Tensor]) -> Iterator[Sequence[int]]:
-    """Rows of one shape, at most BATCH_SIZE at a time."""
+def _by_shape(pixels: Mapping[int, Tensor]) -> Iterator[Sequence[int]]:
+    """Indices of images of one shape, at most BATCH_SIZE at a time."""
 
-    def shape(row: int) -> tuple[int, ...]:
-        return tuple(pixels[row].shape)
+    def shape(index: int) -> tuple[int, ...]:
+        return tuple(pixels[index].shape)
 
     for _, group in groupby(sorted(pixels, key=shape), key=shape):
         yield from in_parts(list(group), BATCH_SIZE)

@@ -63,8 +63,8 @@ class Service:
         """
         response, content = await self._post(seconds)
         if response.status_code in ABOUT_TOKENS:
-            told = safe_head(content.decode(errors="replace"), self.token)
-            raise _refusal(response, f"status {response.status_code}: {told}")
+            detail = safe_head(content.decode(errors="replace"), self.token)
+            raise _refusal(response, f"status {response.status_code}: {detail}")
 
     async def ask(self, parts: Sequence[Part], count: int, seconds: float) -> list[float | None]:
         """A finite number or None for each of `count` images, within so many seconds.
@@ -74,8 +74,8 @@ class Service:
         """
         response, content = await self._post(seconds, list(parts))
         if response.status_code != 200:
-            told = safe_head(content.decode(errors="replace"), self.token)
-            raise _refusal(response, f"status {response.status_code}: {told}")
+            detail = safe_head(content.decode(errors="replace"), self.token)
+            raise _refusal(response, f"status {response.status_code}: {detail}")
         return _values(content, count)
 
     async def _post(
@@ -91,8 +91,8 @@ class Service:
         except TimeoutError:
             raise ServiceError("timeout", f"no answer within {seconds:.3g} s") from None
         except httpx2.RequestError as error:
-            told = safe_head(str(error), self.token)  # what is no HTTP is quoted there
-            raise ServiceError("unreachable", f"{type(error).__name__}: {told}") from None
+            detail = safe_head(str(error), self.token)  # what is no HTTP is quoted there
+            raise ServiceError("unreachable", f"{type(error).__name__}: {detail}") from None
 
 
 async def _content(response: httpx2.Response) -> bytes:
@@ -104,13 +104,13 @@ async def _content(response: httpx2.Response) -> bytes:
     return bytes(content)
 
 
-def _refusal(response: httpx2.Response, told: str) -> ServiceError:
+def _refusal(response: httpx2.Response, detail: str) -> ServiceError:
     if response.status_code in BUSY:
         after = retry_after(response.headers.get("Retry-After"))
-        return ServiceError("busy", told, after, broken=False)
+        return ServiceError("busy", detail, after, broken=False)
     if response.status_code >= 500:
-        return ServiceError("error", told)
-    return ServiceError("refused", told, again=False, broken=False)
+        return ServiceError("error", detail)
+    return ServiceError("refused", detail, again=False, broken=False)
 
 
 def _values(content: bytes, count: int) -> list[float | None]:

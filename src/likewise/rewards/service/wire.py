@@ -21,11 +21,11 @@ def pack(images: Sequence[Image.Image], tasks: Sequence[Task], seconds: float) -
         seconds: How long the answer is waited for.
     """
     files = _Files()
-    rows = [files.row(image, task) for image, task in zip(images, tasks, strict=True)]
-    document = json.dumps({"seconds": seconds, "tasks": rows}).encode()
+    items = [files.item(image, task) for image, task in zip(images, tasks, strict=True)]
+    document = json.dumps({"seconds": seconds, "tasks": items}).encode()
     parts: list[Part] = [
-        ("images", (f"{place}.png", _png(file), "image/png"))
-        for place, file in enumerate(files.images)
+        ("images", (f"{index}.png", _png(file), "image/png"))
+        for index, file in enumerate(files.images)
     ]
     return [("tasks", (None, document, "application/json")), *parts]
 
@@ -42,12 +42,12 @@ class _Files:
 
     def __init__(self) -> None:
         self.images: list[Image.Image] = []
-        self.places: dict[int, int] = {}  # by identity
+        self.indices: dict[int, int] = {}  # by identity
 
-    def row(self, image: Image.Image, task: Task) -> Mapping[str, Any]:
+    def item(self, image: Image.Image, task: Task) -> Mapping[str, Any]:
         mask = task.reference_mask
         return {
-            "image": self.place(image),
+            "image": self.index(image),
             "id": task.id,
             "prompt": task.prompt,
             "class_name": task.class_name,
@@ -56,17 +56,17 @@ class _Files:
             "kind": task.kind,
             "complexity": task.complexity,
             "constraints": dict(task.constraints),
-            "reference": self.place(task.reference),
-            "reference_mask": None if mask is None else self.place(mask),
+            "reference": self.index(task.reference),
+            "reference_mask": None if mask is None else self.index(mask),
             "other_photos": self.all(task.other_photos),
             "more_references": self.all(task.more_references),
         }
 
     def all(self, images: Iterable[Image.Image]) -> list[int]:
-        return [self.place(image) for image in images]
+        return [self.index(image) for image in images]
 
-    def place(self, image: Image.Image) -> int:
-        if id(image) not in self.places:
-            self.places[id(image)] = len(self.images)
+    def index(self, image: Image.Image) -> int:
+        if id(image) not in self.indices:
+            self.indices[id(image)] = len(self.images)
             self.images.append(image)
-        return self.places[id(image)]
+        return self.indices[id(image)]

@@ -23,7 +23,7 @@ class Exchange:
         self.endpoint = Endpoint(
             settings.base_url, key, settings.request_timeout, settings.concurrency
         )
-        self.places = asyncio.Semaphore(settings.concurrency)
+        self.slots = asyncio.Semaphore(settings.concurrency)
         self.format = 0  # the strictest of FORMATS that the server is not known to lack
         self.resume_at = 0.0  # time of the loop before which the server wants no request
 
@@ -61,7 +61,7 @@ class Exchange:
             counts.retries += 1
 
     async def _attempt(self, question: Question, counts: Counts, deadline: float) -> Verdict:
-        async with self.places:
+        async with self.slots:
             await self._pause(deadline)
             number = self.format
             body = await asyncio.to_thread(self._body, question, FORMATS[number])

@@ -39,8 +39,8 @@ def parse_verdict(text: str) -> Verdict:
     try:
         return Verdict.model_validate_json(fenced[1] if fenced else text)
     except ValidationError as error:
-        where = {".".join(map(str, problem["loc"])) or "JSON" for problem in error.errors()}
-        known = sorted(place for place in where if place in {"JSON", *Verdict.model_fields})
+        fields = {".".join(map(str, problem["loc"])) or "JSON" for problem in error.errors()}
+        known = sorted(field for field in fields if field in {"JSON", *Verdict.model_fields})
         raise ValueError(f"no verdict: {', '.join(known) or 'unknown keys'}") from None
 
 

@@ -1,4 +1,4 @@
-"""What is in a study's folder already must be of this very study: else it would be compared."""
+"""Checks that what a study's folder holds already belongs to this study."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from likewise.config import load_recipe
 from likewise.config.comparing import differences, leaves
-from likewise.config.places import with_absolute_paths
+from likewise.config.paths import with_absolute_paths
 from likewise.records import RunDirectoryError
 from likewise.records.run_directory import RECIPE
-from likewise.study.units import SETTINGS, Plan, Unit, is_unborn
+from likewise.study.units import SETTINGS, Plan, Unit, is_unstarted
 
 # A run may have been made elsewhere, under another name.
 FREE = ("name", "description", "run.device", "run.processes", "run.threads", "run.trackers")
@@ -37,8 +37,8 @@ def check_folder(plan: Plan) -> None:
 def _check_run(plan: Plan, unit: Unit) -> None:
     path = plan.run(unit)
     if not (path / RECIPE).is_file():
-        if path.exists() and not is_unborn(path):
-            raise RunDirectoryError(f"{path} is no run directory: move it away")
+        if path.exists() and not is_unstarted(path):
+            raise RunDirectoryError(f"{path} is not a run directory: move it away")
         return
     planned = plan.recipe(unit)
     settled = [name for name, value in leaves(planned).items() if value == "auto"]

@@ -1,4 +1,4 @@
-"""Images that are the same, or nearly, but of different subjects: a leak between the two sides.
+"""Images that are the same, or nearly, but of different subjects: a leak between the splits.
 
 A held-out subject is held out by its name (or its family's). Where its photo also stands under
 another name, it may be trained on all the same. Only the pixels can tell, so all are decoded.
@@ -6,7 +6,7 @@ another name, it may be trained on all the same. Only the pixels can tell, so al
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ CROWD = 1000  # hashes with an equal part; more share it because it holds nothin
 
 
 @dataclass(frozen=True)
-class Look:
+class Fingerprinted:
     """An image of a dataset: whose it is, what it is called, and its fingerprint."""
 
     family: str
@@ -32,28 +32,30 @@ class Look:
         return f"{self.subject} ({self.name})"
 
 
-def looks_of(source: Source, rows: np.ndarray) -> list[Look]:
+def fingerprint_rows(source: Source, rows: np.ndarray) -> list[Fingerprinted]:
     """Every image of some rows, in ascending order, once per file; damaged ones are left out."""
-    wanted, found = set(rows.tolist()), dict[str, Look]()
+    wanted, found = set(rows.tolist()), dict[str, Fingerprinted]()
     for entry in source.entries(int(rows[0]), int(rows[-1]) + 1, content=True):
         if isinstance(entry, Entry) and entry.row in wanted:
-            for key, look in _looks(entry, found):
-                found[key] = look
+            for key, image in _fingerprinted(entry, found):
+                found[key] = image
     return list(found.values())
 
 
-def find_twins(looks: Sequence[Look]) -> list[tuple[Look, Look]]:
+def find_near_duplicates(
+    images: Sequence[Fingerprinted],
+) -> list[tuple[Fingerprinted, Fingerprinted]]:
     """Pairs that show the same though their families differ; one pair for any two families."""
-    pairs: dict[tuple[str, str], tuple[Look, Look]] = {}
-    for one, other in sorted({*_same(looks), *_near(looks)}):
-        first, second = looks[one], looks[other]
+    pairs: dict[tuple[str, str], tuple[Fingerprinted, Fingerprinted]] = {}
+    for one, other in sorted({*_same(images), *_near(images)}):
+        first, second = images[one], images[other]
         if first.family != second.family:
             low, high = sorted((first.family, second.family))
             pairs.setdefault((low, high), (first, second))
     return list(pairs.values())
 
 
-def _looks(entry: Entry, known: dict[str, Look]) -> Iterator[tuple[str, Look]]:
+def _fingerprinted(entry: Entry, known: Collection[str]) -> Iterator[tuple[str, Fingerprinted]]:
     # Each half of a pair is a reference of one row, so those without a file are not needed twice.
     for stored in (one for one in entry.images if one.file or one in entry.references):
         key = stored.file or f"{entry.row}, {stored.name}"
@@ -63,26 +65,26 @@ def _looks(entry: Entry, known: dict[str, Look]) -> Iterator[tuple[str, Look]]:
             except DamageError:
                 continue  # which `check_entry` reports
             name = stored.name if stored.file else entry.where
-            yield key, Look(entry.family or entry.subject, entry.subject, name, mark)
+            yield key, Fingerprinted(entry.family or entry.subject, entry.subject, name, mark)
 
 
-def _same(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
-    """Places of each image and the first with equal pixels."""
+def _same(images: Sequence[Fingerprinted]) -> Iterator[tuple[int, int]]:
+    """Indices of each image and of the first with equal pixels."""
     first: dict[str, int] = {}
-    for place, look in enumerate(looks):
-        before = first.setdefault(exact_half(look.mark), place)
-        if before != place:
-            yield before, place
+    for index, image in enumerate(images):
+        before = first.setdefault(exact_half(image.mark), index)
+        if before != index:
+            yield before, index
 
 
-def _near(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
-    """Places of images whose perceptual hashes differ in NEAR bits at most.
+def _near(images: Sequence[Fingerprinted]) -> Iterator[tuple[int, int]]:
+    """Indices of images whose perceptual hashes differ in NEAR bits at most.
 
     Hashes are compared only where one of their bands is equal, and holds something.
     """
-    halves = [perceptual_half(look.mark) for look in looks]
-    places = np.array([place for place, half in enumerate(halves) if half is not None])
-    if len(places) < 2:
+    halves = [perceptual_half(image.mark) for image in images]
+    indices = np.array([index for index, half in enumerate(halves) if half is not None])
+    if len(indices) < 2:
         return
     hashes = np.stack([half for half in halves if half is not None])
     for band in np.array_split(np.arange(hashes.shape[1]), BANDS):
@@ -90,7 +92,7 @@ def _near(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
             for one, row in enumerate(bucket[:-1]):
                 rest = bucket[one + 1 :]
                 near = rest[distances(hashes[rest], hashes[row]) <= NEAR]
-                yield from ((int(places[row]), int(places[other])) for other in near)
+                yield from ((int(indices[row]), int(indices[other])) for other in near)
 
 
 def _buckets(band: np.ndarray) -> Iterable[np.ndarray]:
@@ -99,5 +101,5 @@ def _buckets(band: np.ndarray) -> Iterable[np.ndarray]:
     order = np.argsort(inverse.reshape(-1), kind="stable")
     ends = np.cumsum(counts)
     plain = (values == 0).all(1) | (values == 255).all(1)
-    for place in np.flatnonzero((counts > 1) & (counts <= CROWD) & ~plain):
-        yield order[ends[place] - counts[place] : ends[place]]
+    for bucket in np.flatnonzero((counts > 1) & (counts <= CROWD) & ~plain):
+        yield order[ends[bucket] - counts[bucket] : ends[bucket]]

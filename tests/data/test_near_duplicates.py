@@ -13,9 +13,9 @@ from photosets import compressed, scene
 from likewise.builders.data import check_source, open_source
 from likewise.config.data import KINDS
 from likewise.data import checking
+from likewise.data.near_duplicates import BANDS, Fingerprinted, find_near_duplicates
 from likewise.data.sources.entries import Entry, Source
 from likewise.data.sources.index import index_rows
-from likewise.data.twins import BANDS, Look, find_twins
 from likewise.fingerprints import NEAR, fingerprint
 
 
@@ -23,8 +23,8 @@ def source(kind: str, path: Path) -> Source:
     return open_source(KINDS[kind](path=str(path)))
 
 
-def look(family: str, mark: str) -> Look:
-    return Look(family, f"subject of {family}", "a.png", mark)
+def image(family: str, mark: str) -> Fingerprinted:
+    return Fingerprinted(family, f"subject of {family}", "a.png", mark)
 
 
 def families(source: Source) -> list[str]:
@@ -70,10 +70,10 @@ def test_check_names_images_that_two_subjects_share(
     found = source("folder", tmp_path)
     report = check_source(found, decode=True, processes=processes)
     assert report.bad == 0
-    assert [{str(one), str(other)} for one, other in report.twins] == [
+    assert [{str(one), str(other)} for one, other in report.near_duplicates] == [
         {"cup (cup/9.jpg)", "mug (mug/1.png)"}
     ]
-    assert check_source(found, decode=False).twins == []
+    assert check_source(found, decode=False).near_duplicates == []
 
 
 def test_all_near_pairs_are_found_and_no_other() -> None:
@@ -87,14 +87,16 @@ def test_all_near_pairs_are_found_and_no_other() -> None:
         hashes[row + 1] = np.packbits(bits)
         if flipped == NEAR:
             wanted.add((f"{row}", f"{row + 1}"))
-    looks = [look(str(n), f"{n:032x}" + one.tobytes().hex()) for n, one in enumerate(hashes)]
-    assert {(one.family, other.family) for one, other in find_twins(looks)} == wanted
+    images = [image(str(n), f"{n:032x}" + one.tobytes().hex()) for n, one in enumerate(hashes)]
+    assert {(one.family, other.family) for one, other in find_near_duplicates(images)} == wanted
     assert BANDS == NEAR + 1 and len(wanted) == 15
 
 
 def test_one_pair_stands_for_two_families_and_none_for_one() -> None:
     marks = [fingerprint(scene(seed)) for seed in range(2)]
-    looks = [look(family, mark) for family in ("a", "b", "a") for mark in marks]
-    assert [(one.family, other.family) for one, other in find_twins(looks)] == [("a", "b")]
-    assert find_twins([look("a", mark) for mark in marks * 2]) == []
-    assert find_twins([]) == []
+    images = [image(family, mark) for family in ("a", "b", "a") for mark in marks]
+    assert [(one.family, other.family) for one, other in find_near_duplicates(images)] == [
+        ("a", "b")
+    ]
+    assert find_near_duplicates([image("a", mark) for mark in marks * 2]) == []
+    assert find_near_duplicates([]) == []

@@ -1,4 +1,4 @@
-"""Files and folders that a recipe names, as they are called from any directory."""
+"""Files and folders that a recipe names, as absolute paths."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from likewise import assets
 from likewise.config.recipe import Recipe
 from likewise.config.section import Section
 
-# Fields that always name a place; those of models may name a shipped one, or one on the Hub.
-PLACES = {"path", "evaluation", "cache"}
+# Fields that always name a path; those of models may name a shipped one, or one on the Hub.
+PATHS = {"path", "evaluation", "cache"}
 MODELS = {"model", "base", "processor", "uno_lora", "ip_adapter", "segmenter", "start"}
 
 
@@ -31,7 +31,7 @@ def _absolute(section: Section) -> Section:
         for name in type(section).model_fields
         if isinstance(value := getattr(section, name), str)
         and not value.startswith("~")
-        and (name in PLACES or (name in MODELS and not is_elsewhere and _is_there(value)))
+        and (name in PATHS or (name in MODELS and not is_elsewhere and _is_there(value)))
     }
     return section.model_copy(update=update)
 

@@ -23,8 +23,8 @@ def config_folder(name: str | Path, subfolder: str = "") -> Path:
         OSError: there is no such model.
         ModelError: it is a file.
     """
-    place = _local(name, subfolder)
-    return place or hub_file(name, _inside(subfolder, CONFIG)).parent
+    folder = _local(name, subfolder)
+    return folder or hub_file(name, _inside(subfolder, CONFIG)).parent
 
 
 def model_folder(name: str | Path, subfolder: str, stems: Sequence[str]) -> Path:
@@ -39,9 +39,9 @@ def model_folder(name: str | Path, subfolder: str, stems: Sequence[str]) -> Path
         OSError: there is no such model, or the Hub cannot be reached.
         ModelError: it is a file, or an index of weights is damaged.
     """
-    place = _local(name, subfolder)
-    if place is not None:
-        return place
+    local = _local(name, subfolder)
+    if local is not None:
+        return local
     folder = hub_file(name, _inside(subfolder, CONFIG)).parent
     if _fetch_weights(name, subfolder, stems):
         return folder

@@ -56,7 +56,9 @@ class Pix2PixPolicy(PipelinePolicy):
         length = self.pipeline.text_encoder.config.max_position_embeddings
         text = {"states": self.zeros(length, self.denoiser.config.cross_attention_dim)}
         latents = {"latents": self.zeros(*self.latent_shape)}
-        return EncodedTask(text, (latents,) * len(references), text if self.guidance.on else None)
+        return EncodedTask(
+            text, (latents,) * len(references), text if self.guidance.enabled else None
+        )
 
     def initial_noise(self, seeds):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]

@@ -105,7 +105,7 @@ def test_what_sleeps_is_not_used(
     used: set[str] = set()
 
     @contextmanager
-    def awake(parts: Sequence[Any], device: torch.device | None) -> Iterator[None]:
+    def on_device(parts: Sequence[Any], device: torch.device | None) -> Iterator[None]:
         assert device == policy.device
         up.update(part for part in parts if isinstance(part, nn.Module))
         yield
@@ -126,7 +126,7 @@ def test_what_sleeps_is_not_used(
     }
     for name, part in parts.items():
         watch(name, part)
-    monkeypatch.setattr(pipeline_policy, "awake", awake)
+    monkeypatch.setattr(pipeline_policy, "on_device", on_device)
     with torch.no_grad():
         found = [policy.velocity(x, suite.SIGMA, policy.encode(tasks[:1])), policy.decode(x)]
     assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))

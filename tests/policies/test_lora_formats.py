@@ -36,9 +36,9 @@ from likewise.policies.flux2_klein import Flux2KleinPolicy
 from likewise.policies.flux_kontext import FluxKontextPolicy
 from likewise.policies.formats import flux, qwen, unet
 from likewise.policies.formats.exporting import export_adapter
+from likewise.policies.formats.headers import Facts
 from likewise.policies.formats.layouts import Layout, Place, by_module, convert, restore
 from likewise.policies.formats.lora_files import FORMATS
-from likewise.policies.formats.reading import Facts
 from likewise.policies.formats.starting import start_from
 from likewise.policies.qwen_image_edit import QwenImageEditPolicy
 from likewise.policies.sd_ip_adapter import SdIpAdapterPolicy

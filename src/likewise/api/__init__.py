@@ -1,8 +1,8 @@
 """The Python API, one file per verb: `train`, `resume` and `extend`, `generate`,
 `evaluate`, `attribute`, `export`.
 
-``from likewise import load_recipe, train`` is the short way in. Names load when first used: looking
-at data (`likewise.api.data`) needs no torch.
+``from likewise import load_recipe, train`` is the short way in. Names load when first used:
+checking data (`likewise.api.data`) needs no torch.
 """
 
 from __future__ import annotations

@@ -73,12 +73,14 @@ class Attribution:
         return Measured.model_validate(profiles)
 
     def _profile(self, side: str) -> list[float]:
-        rewards = [(name, own) for name, own in self.recipe.rewards.items() if self._asked(name)]
+        rewards = [
+            (name, own) for name, own in self.recipe.rewards.items() if self._is_measured(name)
+        ]
         shares = [self.scorers[f"reward/{name}"].share for name, own in rewards if own.side == side]
         return np.mean(shares, axis=0).round(DIGITS).tolist() if shares else []
 
-    def _asked(self, name: str) -> bool:
-        """Diagnostics and rewards of whole groups are not."""
+    def _is_measured(self, name: str) -> bool:
+        """Whether a reward was measured: diagnostics and rewards of whole groups are not."""
         return f"reward/{name}" in self.scorers
 
     def record(self) -> dict[str, object]:
@@ -122,25 +124,25 @@ def attribute(
 
     The tasks are the first of training's: held-out subjects are for evaluation only, and what is
     measured here may become a recipe's time weights. Before anything is drawn, every scorer is
-    asked about them: a reward that cannot score them is an error, an evaluator is left out.
+    tried on them: a reward that cannot score them is an error, an evaluator is left out.
 
     Args:
         target: A run (its newest intact checkpoint counts) or a model: shipped, folder, Hub name.
         recipe: For a model: its schedule, rewards and tasks. Default: ``stickers``.
         tasks: Number of training tasks.
         resamples: Trajectories per task, ≥ 2; each is drawn once more for every stochastic step.
-        seed: Of all noise.
+        seed: Seed of all noise.
         best: Take the run's best checkpoint instead of its newest.
         device: Default: cuda where there is one, else cpu.
         out: File to write. Default: attribution.json in the run; for a model
             ``runs/evaluation/<model>-attribution.json``.
-        progress: Told how many tasks are done.
+        progress: Called with the number of tasks done.
         trust_code: Import what a run's recipe names as ``module:name``. What you pass as `recipe`
             is trusted.
 
     Raises:
-        ValueError: there is no such target, a number does not fit, or a reward cannot score the
-            tasks.
+        ValueError: there is no such target, a number is out of range, or a reward cannot score
+            the tasks.
         OSError: a file or a model is not there.
     """
     found = find_target(target, recipe, best=best, trust_code=trust_code)
@@ -217,10 +219,10 @@ def _scorers(
     """Credited rewards and held-out evaluators that can score these tasks.
 
     Returns:
-        Them by name; and evaluators that cannot, each with the reason.
+        Scorers by name; and evaluators that cannot score the tasks, each with the reason.
 
     Raises:
-        ValueError: a reward cannot (the message names it).
+        ValueError: a reward cannot score the tasks (the message names it).
     """
     rewards = single_rewards(build_rewards(recipe, device))
     found = {f"reward/{name}": one for name, one in rewards.items() if name in recipe.credited}
@@ -236,6 +238,6 @@ def _scorers(
 
 
 def _iteration(adapter: Path | None) -> int | None:
-    """Of the checkpoint that an adapter's folder is in."""
+    """Iteration of the checkpoint that holds an adapter's folder."""
     name = NAME.fullmatch(adapter.parent.name) if adapter else None
     return int(name[1]) if name else None

@@ -1,4 +1,4 @@
-"""Custom datasets, looked at before training does: ``likewise data check``."""
+"""Custom datasets, checked before training: ``likewise data check``."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def check_data(
     decode: bool = False,
     examples: int = 3,
 ) -> Checked:
-    """Look at every row of a dataset, on all cores.
+    """Check every row of a dataset, on all cores.
 
     Args:
         path: What `data.path` of a recipe would be.
         kind: What its `data.kind` would be; default: by the files there.
-        decode: Decode every image, instead of reading its header and looking at its end.
-        examples: How many bad rows of each sort to name.
+        decode: Decode every image, instead of reading its header and its end.
+        examples: How many bad rows to name for each kind of problem.
 
     Raises:
         ValueError, OSError: there is no dataset of that kind.

@@ -30,7 +30,7 @@ from likewise.footprint.weights import module_bytes, parts, saved_by, working_co
 from likewise.pretrained.first_use import first_use
 from likewise.trainer.plan import plan_of, trained_at_fork, trained_steps
 
-PHOTO: Size = (1024, 1024)  # a reference where nobody knows its size; policies resize it
+PHOTO: Size = (1024, 1024)  # of a reference whose size is not known; policies resize it
 # Settings of a policy that nothing traced depends on; and what its class does not take.
 ASIDE = {"gradient_checkpointing", "compile", "attention", "offload", "cache", "quantization"}
 ASIDE |= {"uno_lora", "merge_uno"}
@@ -46,8 +46,8 @@ class Memory:
         needs: Bytes of one process.
         batch: Images of a micro-batch.
         plain, checkpointed: Bytes of an update's activations, without and with checkpointing.
-        parameters: How many numbers each part of the pipeline has.
-        trained: How many numbers are trained.
+        parameters: Number of parameters of each part of the pipeline.
+        trained: Number of parameters that are trained.
         uncounted: Rewards and evaluators whose size is not known.
     """
 
@@ -73,7 +73,7 @@ class Planner:
         self._rewards: dict[tuple[str, torch.dtype], int] = {}
 
     def memory(self, recipe: Recipe) -> Memory:
-        """Of a recipe whose `run.processes` is a number.
+        """What a recipe needs; its `run.processes` must be a number.
 
         Raises:
             ValueError: a model is neither a directory nor described, or something does not fit.
@@ -114,7 +114,7 @@ class Planner:
             extra=CUDA_BYTES if self.gpu else 0,
         )
         unknown = tuple(name for name, size in rewards.items() if size is None)
-        return Memory(needs, batch, plain, checkpointed, *_numbers(traced.policy), unknown)
+        return Memory(needs, batch, plain, checkpointed, *_count_parameters(traced.policy), unknown)
 
     def remedies(self, recipe: Recipe, limit: int) -> list[tuple[Change, int]]:
         """Changes with which it needs no more than `limit` bytes, and how many it needs then."""
@@ -144,7 +144,7 @@ class Planner:
         return self._traced[key]
 
     def _reward_bytes(self, recipe: Recipe) -> dict[str, int | None]:
-        """By name; None where nobody knows."""
+        """Bytes of each reward's models; None where their size is not known."""
         found: dict[str, int | None] = {}
         evaluates = recipe.run.evaluation.every > 0
         held_out = (recipe.evaluators or {}) if evaluates else {}
@@ -254,8 +254,8 @@ def _kept(recipe: Recipe) -> int:
     return starts + stored_latents(work.images, trained, settings.num_steps, guard)
 
 
-def _numbers(policy: Any) -> tuple[dict[str, int], int]:
-    """How many numbers each part of a pipeline has, and how many are trained."""
+def _count_parameters(policy: Any) -> tuple[dict[str, int], int]:
+    """Number of parameters of each part of a pipeline, and of those that are trained."""
     trained = policy.trainable_parameters()
     own = {id(one) for one in trained}
     counts = {

@@ -27,7 +27,7 @@ from likewise.evaluation.settings import Settings
 from likewise.evaluation.summary import Summary
 from likewise.types import Task
 
-USUAL_TASKS = 150  # of sticker bench, where images are drawn
+DEFAULT_TASKS = 150  # of sticker bench, where images are drawn
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,12 @@ def evaluate(
         processes: How many share the batches, on several GPUs one on each.
         trust_code: Import what a run's recipe names as ``module:name``. What you pass as `recipe`
             is trusted.
-        progress: Told what is being done ("draw after"), how many batches of it are, and of how
-            many; by one process only.
+        progress: Called with what is being done ("draw after"), how many batches of it are, and of
+            how many; by one process only.
 
     Raises:
-        ValueError: something does not fit, or a scorer fails (the message says which).
+        ValueError: target, settings and options do not fit each other, or a scorer fails (the
+            message says which).
         OSError: a file or a model is not there.
     """
     asked = settings or EvaluationSettings()
@@ -108,7 +109,7 @@ def _with_defaults(asked: EvaluationSettings, target: Target) -> EvaluationSetti
     """The settings with a number of tasks and metrics, where none are given."""
     defaults: dict[str, Any] = {}
     if target.draws and asked.benchmark == STICKER_BENCH and asked.tasks is None:
-        defaults["tasks"] = USUAL_TASKS
+        defaults["tasks"] = DEFAULT_TASKS
     if asked.metrics is None:
         defaults["metrics"] = default_encoders(asked.benchmark)
     return asked.model_copy(update=defaults)
@@ -141,7 +142,7 @@ def _chosen_on(target: Target, benchmark: str) -> frozenset[str]:
     """Ids of the benchmark's tasks that training's evaluations drew, and chose the best one by.
 
     Raises:
-        ValueError: they are all there are.
+        ValueError: no other task is left.
     """
     assert target.recipe is not None
     tasks = load_benchmark(benchmark)
@@ -176,7 +177,7 @@ def _reward_models(target: Target) -> dict[str, str]:
 
 
 def _in_words(settings: RewardSettings) -> str:
-    """Model, function or address, and every setting that is not the usual one."""
+    """Model, function or address, and every setting that is not the default."""
     named = next(name for name in ("model", "target", "url") if hasattr(settings, name))
     aside = {"side", "weight", "kind", named}
     rest = settings.model_dump(exclude=aside, exclude_defaults=True)

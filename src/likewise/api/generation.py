@@ -44,8 +44,7 @@ def generate(
     device: str | None = None,
     trust_code: bool = False,
 ) -> list[Image.Image]:
-    """Draw the subject of `reference` as the prompt says, at the recipe's schedule, without noise
-    but the first.
+    """Draw the subject of `reference` as the prompt says, by ODE steps of the recipe's schedule.
 
     Args:
         reference: Any image; turned upright, put on white, cropped to the recipe's shape.
@@ -61,7 +60,8 @@ def generate(
             is trusted.
 
     Raises:
-        ValueError: something does not fit, or a run has no checkpoint (the message says which).
+        ValueError: the prompt is empty, count < 1, or the adapter does not fit or has no
+            checkpoint (the message says which).
         OSError: a file or a model is not there.
     """
     if not prompt.strip():
@@ -148,7 +148,7 @@ def _checkpoint(run_dir: Path, best: bool) -> Path:
 
 
 def bare_task(reference: Image.Image, prompt: str) -> Task:
-    """Nobody scores it, so nobody asks for more than reference and prompt."""
+    """A task that is drawn and never scored: reference and prompt are enough."""
     return Task(
         id="generate",
         prompt=prompt,

@@ -59,7 +59,7 @@ from likewise.types import Task
 SCORING_BATCH = 32  # images, where none are drawn
 BEFORE_AFTER = "before-after.png"
 
-Progress = Callable[[str, int, int], None]  # what is being done, batches done, and all of them
+Progress = Callable[[str, int, int], None]  # stage, batches done, and all of them
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def carry_out(job: Job, tasks: Sequence[Task], progress: Progress) -> Summary:
     """Do what is left of a job, and sum up all systems that are in its folder by then.
 
     Args:
-        progress: Told about the batches of a job in one process.
+        progress: Called after each batch, of a job in one process.
 
     Raises:
         ValueError: the folder holds something else or is in use; an image cannot be read; a scorer

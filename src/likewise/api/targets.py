@@ -27,8 +27,8 @@ class Target:
 
     Attributes:
         out: Start of the paths of its evaluations, before benchmark and protocol.
-        systems: Names of those who drew; the images of each have a folder of their own.
-        source: What they come from, for settings.json.
+        systems: Names of the systems whose images are measured; each has its own folder.
+        source: Where the images come from, for settings.json.
         recipe: To draw by, and whose rewards score; None for images that need neither.
         adapter: Folder of the adapter that `after` draws with.
         images: Folder with another system's manifest.

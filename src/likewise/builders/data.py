@@ -1,4 +1,4 @@
-"""Tasks to train on, and to look at meanwhile."""
+"""Tasks to train on, and to evaluate on meanwhile."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def prompts_of(stream: TaskStream) -> list[str]:
 
 
 def build_evaluation_tasks(recipe: Recipe) -> Sequence[Task]:
-    """The fixed set that a run looks at every so often: of subjects which training never shows, or
+    """The fixed set that a run evaluates on: of subjects which training never shows, or
     of DreamBench's, which it trains on. May be empty where nothing is held out.
 
     Raises:

@@ -18,8 +18,8 @@ from likewise.policies.flux2_klein import Flux2KleinPolicy
 from likewise.policies.flux_kontext import FluxKontextPolicy
 from likewise.policies.flux_uno import FluxUnoPolicy
 from likewise.policies.formats.exporting import export_adapter as export_adapter
+from likewise.policies.formats.headers import Facts as Facts
 from likewise.policies.formats.lora_files import FORMATS as FORMATS
-from likewise.policies.formats.reading import Facts as Facts
 from likewise.policies.formats.starting import start_from
 from likewise.policies.qwen_image_edit import QwenImageEditPolicy
 from likewise.policies.sd_ip_adapter import SdIpAdapterPolicy

@@ -1,7 +1,7 @@
-"""The `likewise` command. One file per command; `errors` says how commands fail.
+"""The `likewise` command. One file per command; `messages` says how commands fail.
 
-What is heavy loads inside commands, so that help, completion and wrong options are instant: torch
-and its friends, but NumPy, Pillow and recipes too.
+Heavy modules are imported inside commands, so that help, completion and wrong options are instant:
+torch, diffusers and transformers, but NumPy, Pillow and recipes too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `likewise doctor` looks at. Each check is a function that returns findings."""
+"""The checks of `likewise doctor`. Each is a function that returns findings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Finding:
     """One line of the table.
 
     Attributes:
-        name: What was looked at.
+        name: What was checked.
         status: A problem keeps `likewise` from working, a warning does not.
         text: What was found.
         advice: What to do about it; empty if all is well.
@@ -81,7 +81,7 @@ def check_torch() -> Iterator[Finding]:
 
 
 def torch_level() -> str:
-    """The widest instructions that torch uses: "AVX512"."""
+    """The widest CPU instruction set that torch uses: "AVX512"."""
     import torch
 
     return torch.backends.cpu.get_cpu_capability()
@@ -174,7 +174,7 @@ def check_models() -> Iterator[Finding]:
         v = parts.policy.velocity(noise, 1.0, condition)
         seconds = time.perf_counter() - started
     sane = bool(v.isfinite().all())
-    advice = "" if sane else "torch computes nonsense here: try another version, or float32"
+    advice = "" if sane else "torch computes wrong numbers here: try another version, or float32"
     text = f"{1000 * seconds:.0f} ms for one image" + ("" if sane else ", and not a number")
     yield Finding("nano, one step", "ok" if sane else "problem", text, advice)
 

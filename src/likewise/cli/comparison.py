@@ -1,4 +1,4 @@
-"""What `likewise compare` does: units, results, and what people see of them."""
+"""What `likewise compare` does: run units, compute results, and print both."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def compare(study: str, out: Path | None, only: str | None, dry_run: bool) -> No
     """
     plan, failed = _plan(study, out), 0
     if only == "results":
-        _refuse_nothing(plan)
+        _require_folder(plan)
         check_folder(plan)
     elif dry_run:
         check_folder(plan)
@@ -56,7 +56,7 @@ def _plan(study: str, out: Path | None) -> Plan:
     return Plan(found, out or Path("runs") / found.name)
 
 
-def _refuse_nothing(plan: Plan) -> None:
+def _require_folder(plan: Plan) -> None:
     if not plan.folder.is_dir():
         raise RunDirectoryError(f"there is no folder {plan.folder} yet: leave --only results out")
 

@@ -16,11 +16,11 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def data() -> None:
-    """Look at your own datasets before training does."""
+    """Check custom datasets before training."""
 
 
 class Kind(StrEnum):
-    """Those of `likewise.builders.data`, which takes longer to import."""
+    """Kinds of datasets, as in `likewise.builders.data`, which takes longer to import."""
 
     folder = "folder"
     jsonl = "jsonl"
@@ -49,15 +49,15 @@ def check(
         ),
     ] = False,
     examples: Annotated[
-        int, typer.Option(min=1, help="Number of bad rows of each sort to name.")
+        int, typer.Option(min=1, help="Number of bad rows to name for each kind of problem.")
     ] = 3,
 ) -> None:
-    """Look at every row and image of a dataset. Exit code 1 if any is bad."""
+    """Check every row and image of a dataset. Exit code 1 if any is bad."""
     with readable_errors():
         from likewise.api.data import check_data
 
         console = SafeConsole(soft_wrap=True, highlight=False)
-        with console.status(f"looking at {shown(str(path))}…"):
+        with console.status(f"checking {shown(str(path))}…"):
             checked = check_data(path, None if kind is None else kind.value, decode, examples)
     report = checked.report
     for what, count in report.problems.counts.most_common():

@@ -16,10 +16,10 @@ def doctor() -> None:
     from likewise.cli import checks
 
     console = SafeConsole(highlight=False)
-    with console.status("looking around…"):
+    with console.status("checking this machine…"):
         findings = list(checks.all_findings())
     table = Table(box=None, pad_edge=False)
-    for column in ("what", "", "found"):
+    for column in ("check", "", "found"):
         table.add_column(column, overflow="fold")
     for finding in findings:
         text = shown(finding.text)

@@ -149,7 +149,7 @@ def _speed_rows(recipe: Recipe, plan: Plan, speed: Speed) -> list[tuple[str, str
 
 
 def duration(seconds: float) -> str:
-    """In a unit that suits: "0.8 s", "12 s", "25 min", "3.1 h"."""
+    """A duration in words: "0.8 s", "12 s", "25 min", "3.1 h"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:

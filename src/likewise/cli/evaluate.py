@@ -1,4 +1,4 @@
-"""`likewise evaluate`: how good images are, as a table and a folder of numbers and images."""
+"""`likewise evaluate`: score images; print a table, write a folder of numbers and images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Protocol(StrEnum):
-    """Those of `likewise.evaluation.protocols`, which takes longer to import."""
+    """Names of protocols, as in `likewise.evaluation.protocols`, which takes longer to import."""
 
     single_ref = "single-ref"
     uno = "uno"
@@ -184,13 +184,13 @@ def evaluate(
                 device=device,
                 processes=processes,
                 trust_code=trust_code,
-                progress=_shown(progress),
+                progress=_bars(progress),
             )
         _print(found, others)
 
 
-def _shown(progress: Progress) -> Callable[[str, int, int], None]:
-    """A bar for each thing that is done."""
+def _bars(progress: Progress) -> Callable[[str, int, int], None]:
+    """What shows a bar for each stage."""
     bars: dict[str, TaskID] = {}
 
     def show(what: str, done: int, total: int) -> None:
@@ -202,10 +202,10 @@ def _shown(progress: Progress) -> Callable[[str, int, int], None]:
 
 
 def _pair(word: str) -> tuple[str, str]:
-    """``dino=facebook/dino-vits16``
+    """``dino=facebook/dino-vits16`` → metric and model.
 
     Raises:
-        ValueError: it is not of that form.
+        ValueError: `word` is not of the form NAME=MODEL.
     """
     metric, equals, model = word.partition("=")
     if not (metric and equals and model):

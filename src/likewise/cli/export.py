@@ -14,7 +14,7 @@ from likewise.terminal import say
 
 
 class Format(StrEnum):
-    """Those that `likewise.api.exporting` knows, which takes longer to import."""
+    """Formats, as in `likewise.api.exporting`, which takes longer to import."""
 
     diffusers = "diffusers"
     comfyui = "comfyui"
@@ -40,10 +40,10 @@ def export(
     device: DeviceOption = None,
     trust_code: TrustCodeOption = False,
 ) -> None:
-    """Write a trained adapter for diffusers, ComfyUI or kohya's tools, and see it read back.
+    """Write a trained adapter for diffusers, ComfyUI or kohya's tools, and check it.
 
     The file is loaded again into the run's model and compared with the run's own adapter; only
-    then is it in its place. Which program reads which file: docs/export.md.
+    then is it moved to its path. Which program reads which file: docs/export.md.
     """
     with readable_errors():
         from likewise import api

@@ -28,9 +28,7 @@ def print_memory(console: Console, recipe: Recipe, memory: Memory) -> None:
     console.print(_parts_table(recipe, memory))
     console.print(_phases_table(recipe, memory))
     if memory.uncounted:
-        console.print(
-            f"Not counted, as nobody knows its size: {shown(', '.join(memory.uncounted))}."
-        )
+        console.print(f"Not counted, as its size is unknown: {shown(', '.join(memory.uncounted))}.")
 
 
 def print_fit(

@@ -30,7 +30,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Turn the errors that users can mend into messages; all others are bugs and keep a traceback.
+    """Turn errors that users can correct into messages; all others are bugs and keep a traceback.
 
     With LIKEWISE_TRACEBACK=1 in the environment every error keeps its traceback.
     """
@@ -46,7 +46,7 @@ def readable_errors() -> Iterator[None]:
 
 
 def _says_all(error: Exception) -> bool:
-    """Whether it is about a recipe or a run directory, whose errors name the place."""
+    """Whether the error is about a recipe or run directory: such messages name file and field."""
     from likewise.config import RecipeError
     from likewise.records import RunDirectoryError
 

@@ -1,4 +1,4 @@
-"""What people see while the units of a study are done."""
+"""Progress of a study's units, in the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from likewise.terminal import SafeConsole, shown
 
 
 def minutes(seconds: float | None) -> str:
-    """For people: "40 s", "12 min", "3.5 h"; "?" if unknown."""
+    """A duration in words: "40 s", "12 min", "3.5 h"; "?" if unknown."""
     if seconds is None:
         return "?"
     if seconds < 90:

@@ -1,4 +1,4 @@
-"""Processes that look at images. They import no torch, and end with the process that began them.
+"""Worker processes that open images. They do not import torch, and end with their parent.
 
 Pillow decodes one image on one core; and what a damaged file does to a decoder, it does there.
 """

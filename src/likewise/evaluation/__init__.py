@@ -1,4 +1,4 @@
-"""Measuring images of runs, models and other systems. Where to look:
+"""Measuring images of runs, models and other systems. Modules:
 
 - `settings`, `manifest`, `items`: what an evaluation is about, which images, and their tasks.
 - `batches`, `drawing`, `scoring`: generation, then scoring, both in batches that survive a kill.

@@ -97,7 +97,7 @@ def find_unable(
 ) -> dict[str, str]:
     """Scorer's name → why it cannot be measured on these tasks; found before anything is drawn.
 
-    Every scorer is asked about the references themselves, brought to the `size` (width, height) of
+    Every scorer is tried on the references themselves, brought to the `size` (width, height) of
     what will be drawn: whether a task can be scored depends on the task (its mask, its other
     photos, its constraints), not on the image.
     """
@@ -131,7 +131,7 @@ def attribute_steps(
         draws: Trajectories per task, ≥ 2, all from one initial noise; each is drawn once more for
             every one of `steps`.
         micro_batch: Images per forward.
-        progress: Told how many tasks are done.
+        progress: Called with the number of tasks done.
 
     Raises:
         ValueError: fewer than two subjects or draws, or a scorer fails (the message names it).

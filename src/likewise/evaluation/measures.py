@@ -75,7 +75,9 @@ class Measures:
                 not among its subject's photos (the message names it or its subject).
         """
         if len(images) != len(tasks):
-            raise ValueError(f"{len(images)} images but {len(tasks)} tasks: one each, please")
+            raise ValueError(
+                f"{len(images)} images but {len(tasks)} tasks: give one task per image"
+            )
         embeddings = self.embed(images) if embeddings is None else embeddings
         photos = _photos(tasks)
         itself: list[set[int]] = [set() for _ in images]

@@ -18,7 +18,7 @@ from likewise.types import Task
 
 PHOTOS = "photos"
 NAMED = 5  # subjects that a label lists
-UNRECORDED = "nobody recorded which photos it was trained on"
+UNRECORDED = "the photos that it was trained on were not recorded"
 
 Fit = Callable[[Image.Image], Image.Image]
 

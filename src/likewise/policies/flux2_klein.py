@@ -122,7 +122,7 @@ class Flux2KleinPolicy(PipelinePolicy):
         fitted = self._fitted([Image.new("L", (width, height)) for height, width in references])
         tokens = [self.zeros(*self._token_grid(image), config.in_channels) for image in fitted]
         seen = tuple({"tokens": one} for one in tokens)
-        return EncodedTask(text, seen, text if self.guidance.on else None)
+        return EncodedTask(text, seen, text if self.guidance.enabled else None)
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:
         """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` each."""

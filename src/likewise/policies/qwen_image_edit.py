@@ -125,7 +125,7 @@ class QwenImageEditPolicy(PipelinePolicy):
 
         grids = [self._grid(fitted(size, self.reference_area)) for size in references]
         blanks = tuple({"tokens": self.zeros(*grid, config.in_channels)} for grid in grids)
-        return EncodedTask(text(prompt_tokens), blanks, text(1) if self.guidance.on else None)
+        return EncodedTask(text(prompt_tokens), blanks, text(1) if self.guidance.enabled else None)
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:
         """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` each."""

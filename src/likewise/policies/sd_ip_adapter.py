@@ -139,7 +139,9 @@ class SdIpAdapterPolicy(PipelinePolicy):
         patches = (clip.image_size // clip.patch_size) ** 2
         shape = (patches + 1, clip.hidden_size) if self.hidden_states else (clip.projection_dim,)
         image = {"shown": self.zeros(*shape), "none": self.zeros(*shape)}
-        return EncodedTask(text, (image,) * len(references), text if self.guidance.on else None)
+        return EncodedTask(
+            text, (image,) * len(references), text if self.guidance.enabled else None
+        )
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:
         """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` each."""

@@ -1,4 +1,4 @@
-"""A run directory: the only interface between training and everything that looks at it.
+"""A run directory: the only interface between training and everything that reads it.
 
     recipe.yaml          the resolved recipe
     environment.json     versions, commit, command line

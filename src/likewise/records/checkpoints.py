@@ -67,7 +67,7 @@ class CheckpointStore:
         A crash at any point leaves at least one intact checkpoint if there was one before. Then
         prune: the newest `keep` stay, and the one with the highest score (ties: the newest; without
         a score, or with one that is not finite, never). Checkpoints of later iterations belong to
-        a course that the run has left: they are set aside, and nothing reads them again.
+        a history that the run has left: they are set aside, and nothing reads them again.
 
         Raises:
             ValueError: `iteration` is negative, or `write` wrote a manifest of its own.

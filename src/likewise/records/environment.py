@@ -47,7 +47,7 @@ def command_line(arguments: Sequence[str]) -> list[str]:
 
 
 def without_folders(text: str) -> str:
-    """`text` with absolute paths cut to their last part: what leads there is nobody's business."""
+    """`text` with absolute paths cut to their last part: folders may name a person."""
     return "\n".join(ABSOLUTE.sub("", line) for line in text.split("\n"))
 
 

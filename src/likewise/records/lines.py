@@ -114,8 +114,10 @@ def _read(file: Path, with_last: bool = False) -> list[tuple[bytes, dict[str, An
 
 
 def _row(line: bytes) -> dict[str, Number]:
-    """Raises:
-    ValueError: it is no row.
+    """A parsed row; values that are not finite are None.
+
+    Raises:
+        ValueError: the line is not a JSON object of numbers with an iteration.
     """
     row = _parsed(line)
     iteration = row.get("iteration") if isinstance(row, dict) else None

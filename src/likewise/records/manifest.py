@@ -46,7 +46,7 @@ def seal(folder: Path, iteration: int, score: float | None) -> None:
 
 
 def read_checkpoint(folder: Path, iteration: int) -> Checkpoint:
-    """What the manifest says, without a look at the files.
+    """What the manifest says; files are not checked.
 
     Raises:
         DamageError: the manifest is missing, unreadable, or that of another iteration.

@@ -16,7 +16,7 @@ from likewise.records.gaps import lacking
 from likewise.records.lines import Number, append_row, drop_rows_after, extend_row, read_rows
 from likewise.records.locks import exclusive
 
-if TYPE_CHECKING:  # both load slowly, and most visitors need one of them at most
+if TYPE_CHECKING:  # both load slowly, and most importers need one of them at most
     import pyarrow
 
     from likewise.config import Recipe
@@ -149,7 +149,7 @@ class RunDirectory:
         """Rows in order; a last line torn by a crash is ignored.
 
         Raises:
-            ValueError: another line is no row; the message names file and line.
+            ValueError: another line is not a row; the message names file and line.
         """
         return read_rows(self.path / "metrics.jsonl")
 

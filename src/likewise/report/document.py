@@ -57,7 +57,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Cell:
-    """Of a table.
+    """One cell of a table.
 
     Attributes:
         text: Large.
@@ -86,10 +86,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Shown:
-    """Attributes:
-    source: A data: address.
-    title: Who drew it.
-    note: How it scored.
+    """An image of a gallery.
+
+    Attributes:
+        source: A data: address.
+        title: Which system drew it.
+        note: How it scored.
     """
 
     source: str
@@ -109,8 +111,10 @@ class Card:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Attributes:
-    filters: Label → its values, for the menus; empty for a gallery without.
+    """Cards under a title.
+
+    Attributes:
+        filters: Label → its values, for the menus; empty for a gallery without.
     """
 
     kind: ClassVar = "gallery"
@@ -124,8 +128,10 @@ Block = Text | Bullets | Code | Figures | Table | Gallery
 
 @dataclass(frozen=True)
 class Section:
-    """Attributes:
-    slug: Its address inside the page.
+    """A part of the page.
+
+    Attributes:
+        slug: Its address inside the page.
     """
 
     slug: str

@@ -61,7 +61,7 @@ def read_address(file: Path, side: int = SIDE) -> str | None:
 def sample_gallery(
     title: str, systems: Sequence[System], references: Mapping[str, Image.Image], count: int
 ) -> Gallery:
-    """So many tasks that all systems drew, evenly over kinds of prompts."""
+    """`count` tasks that all systems drew, evenly over kinds of prompts."""
     tables = [system.by_task() for system in systems]
     rows = [row for task, row in tables[-1].items() if all(task in table for table in tables)]
     chosen = _spread(rows, count)

@@ -1,4 +1,4 @@
-"""What runs and studies left on the disk, as plain records; nothing is changed there."""
+"""Runs and studies, read from the disk as plain records; nothing is changed there."""
 
 from __future__ import annotations
 
@@ -71,9 +71,12 @@ class Drawn:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """Attributes:
-    results: Of ``results.json``, attribution: of ``attribution.json``; None where missing.
-    arms: Those with a run, in the study's order.
+    """What a study left on the disk.
+
+    Attributes:
+        results, attribution: Content of ``results.json`` and ``attribution.json``; None where the
+            file is missing.
+        arms: Those with a run, in the study's order.
     """
 
     folder: Path
@@ -125,8 +128,10 @@ def read_paths(paths: Sequence[Path]) -> StudyFolder | list[Arm]:
 
 
 def read_study(folder: Path) -> StudyFolder:
-    """Raises:
-    ValueError: a file is damaged (the message names it).
+    """The study in `folder`.
+
+    Raises:
+        ValueError: a file is damaged (the message names it).
     """
     study = load_study(folder / STUDY)
     arms = []

@@ -84,7 +84,7 @@ def steps(
     """What pushes at each step, what credit is made of, and which step decides what.
 
     Args:
-        compared: Arms whose credit is taken apart.
+        compared: Arms whose credit is analysed.
     """
     figures = [figure for n, arm in enumerate(arms) if (figure := _pressure(n, arm)) is not None]
     blocks: list[Block] = [

@@ -40,7 +40,7 @@ class DinoReward(Likeness):
         segment: Grey out the reference's background ("DINO-Seg"), so that images are compared
             with the subject alone: by ``task.reference_mask``, else by `segmenter`.
         device: Where to encode.
-        transform: How images become pixels; see `common.likeness.load_encoder`.
+        transform: How images are preprocessed; see `common.likeness.load_encoder`.
         segment_generated: Grey out the scored images' background too, by `segmenter`. An image
             where it looks for the subject and finds none counts as all background, which is
             unlike any subject: were it missing, an image would escape its low score by losing the
@@ -117,7 +117,7 @@ class DinoReward(Likeness):
     def _found(
         self, images: Sequence[Image.Image], tasks: Sequence[Task]
     ) -> Sequence[Image.Image | None]:
-        if not images:  # which a user's function need not expect
+        if not images:  # which a custom function need not expect
             return []
         assert self.segmenter is not None
         return self.segmenter.masks(images, [task.class_name for task in tasks])

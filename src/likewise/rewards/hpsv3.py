@@ -1,4 +1,4 @@
-"""HPSv3: how much would people like this image for this prompt?
+"""HPSv3: how much would people prefer this image for this prompt?
 
 Ma et al. 2025, "HPSv3: Towards Wide-Spectrum Human Preference Score" (arXiv:2508.03789). Our own
 loading of the published checkpoint: the original package pins a transformers of 2024.

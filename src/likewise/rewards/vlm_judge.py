@@ -26,7 +26,7 @@ ASPECTS: dict[Side, str] = {"identity": "concept_preservation", "prompt": "promp
 
 
 class VlmJudgeReward:
-    """Implements :class:`likewise.protocols.SlowReward`: one of a judge's two scores, 0 to 4.
+    """Implements :class:`likewise.protocols.SlowReward`: one of a VLM judge's two scores, 0 to 4.
 
     An image without a verdict is missing.
 

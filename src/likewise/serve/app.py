@@ -22,7 +22,7 @@ from likewise.serve.bodies import BoundedBodies
 from likewise.serve.counters import Counters
 from likewise.serve.decoding import decode, header_size
 from likewise.serve.documents import Document, images_and_tasks, parse_document
-from likewise.serve.limits import DOCUMENT_BYTES, KNOWN, Limits, Load
+from likewise.serve.limits import AUTHORISED, DOCUMENT_BYTES, Limits, Load
 
 DEFAULT_LIMITS = Limits()
 
@@ -55,9 +55,9 @@ def create_app(
 
     app = FastAPI(title="likewise reward", lifespan=lifespan, openapi_url=None)
     app.add_middleware(BoundedBodies, limits=limits, answered=counters.answered)
-    known = [Depends(_authorisation(token))]
+    authorised = [Depends(_authorisation(token))]
 
-    @app.post("/score", dependencies=known)
+    @app.post("/score", dependencies=authorised)
     async def score(request: Request) -> dict[str, list[float | None]]:
         values = await _score(request, load, batcher)
         counters.scored(values)
@@ -67,7 +67,7 @@ def create_app(
     async def health() -> dict[str, Any]:
         return {"status": "ok", "requests": load.requests, "waiting": batcher.waiting.qsize()}
 
-    @app.get("/metrics", dependencies=known)
+    @app.get("/metrics", dependencies=authorised)
     async def metrics() -> Response:
         return Response(counters.text(), media_type=CONTENT_TYPE_LATEST)
 
@@ -81,7 +81,7 @@ def _authorisation(token: str | None) -> Callable[[Request], None]:
         given = request.headers.get("authorization", "").encode()
         if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
             raise HTTPException(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
-        setattr(request.state, KNOWN, True)
+        setattr(request.state, AUTHORISED, True)
 
     return authorise
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from likewise.serve.limits import KNOWN, Limits
+from likewise.serve.limits import AUTHORISED, Limits
 
 BACKLOG = 128  # connections that asyncio accepts in one go, before anyone can count them
 SPARE_FILES = 256  # descriptors of the reward and its libraries
@@ -45,10 +45,10 @@ class BoundedConnection(H11Protocol):
         super().on_response_complete()
 
     @property
-    def can_go(self) -> bool:
-        """Whether it may be closed for another: no request by someone who is known."""
+    def is_replaceable(self) -> bool:
+        """Whether it may be closed for another: it has no authorised request."""
         state: Any = self.scope["state"] if self.scope else {}  # none yet where it is no HTTP
-        return self._waits or not state.get(KNOWN)
+        return self._waits or not state.get(AUTHORISED)
 
     @property
     def _waits(self) -> bool:
@@ -61,7 +61,7 @@ class BoundedConnection(H11Protocol):
             return
         others = [
             one for one in taken
-            if isinstance(one, BoundedConnection) and one is not self and one.can_go
+            if isinstance(one, BoundedConnection) and one is not self and one.is_replaceable
         ]  # fmt: skip
         oldest = min(others, key=lambda one: one.since, default=self)
         oldest.transport.abort()

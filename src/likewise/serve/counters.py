@@ -1,4 +1,4 @@
-"""What a service tells Prometheus about itself."""
+"""Prometheus metrics of a service."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFIX = "likewise_reward"
 
 
 class Counters:
-    """One application's; names start with ``likewise_reward_``."""
+    """Metrics of one application; names start with ``likewise_reward_``."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -28,7 +28,7 @@ class Counters:
         self.requests = Gauge("requests", "Requests in progress", **own)
 
     def watch(self, waiting: Callable[[], int], requests: Callable[[], int]) -> None:
-        """Where the two gauges are read."""
+        """Set the functions that give the two gauges their values."""
         self.waiting.set_function(waiting)
         self.requests.set_function(requests)
 

@@ -1,4 +1,4 @@
-"""What a request says about its images: one JSON document beside the files."""
+"""The JSON document of a request, which describes its images and their tasks."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from fastapi import HTTPException
 
 RETRY_AFTER = {"Retry-After": "1"}  # seconds
 DOCUMENT_BYTES = 2**20  # of the part that describes the tasks
-KNOWN = "known"  # in the state of a request whose sender may use the service
+AUTHORISED = "authorised"  # in the state of a request that showed the token
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Run the application on a port, for everyone on this machine or for everyone with the token."""
+"""Run the application on a port, for this machine or for every client with the token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long units took: one line per launch, so that the time left can be told."""
+"""How long units took: one line per launch, so that the time left can be estimated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All numbers of a study, from whatever is finished: ``results.json``.
+"""All numbers of a study, from the units that are finished: ``results.json``.
 
 Intervals and p are those of `analysis`; what they are made of is in docs/studies.md.
 """
@@ -83,7 +83,7 @@ def compute_results(plan: Plan) -> Json:
 
 
 def _command(words: Sequence[str]) -> str:
-    """Without the folders of absolute paths, which are nobody's business."""
+    """A command line without the folders of absolute paths, which may name a person."""
     return shlex.join(command_line(["likewise", *words]))
 
 

@@ -1,4 +1,4 @@
-"""The results of a study for people: ``results.md``. Nothing is computed here."""
+"""The results of a study as Markdown: ``results.md``. Nothing is computed here."""
 
 from __future__ import annotations
 

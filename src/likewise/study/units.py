@@ -87,7 +87,7 @@ class Plan:
         return self.evaluation(unit) / ("model" if unit.arm is None else "after") / SCORES
 
     def state(self, unit: Unit) -> State:
-        """As the disk says: a run counts by its newest intact checkpoint."""
+        """As found on disk: a run counts by its newest intact checkpoint."""
         if unit.kind == "evaluate":
             done = (self.evaluation(unit) / SUMMARY).is_file()
             if done and self.scores(unit).is_file():

@@ -149,7 +149,7 @@ def stock(policy: QwenImageEditPolicy, task: Task, steps: int, seed: int, **call
         return policy.pipeline(
             image=list(task.references),
             prompt=task.prompt,
-            negative_prompt=policy.guidance.negative_prompt if policy.guidance.on else None,
+            negative_prompt=policy.guidance.negative_prompt if policy.guidance.enabled else None,
             true_cfg_scale=policy.guidance.scale,
             height=HEIGHT,
             width=WIDTH,

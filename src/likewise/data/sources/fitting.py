@@ -7,8 +7,8 @@ from PIL import Image, ImageOps
 from likewise.config.policies import PolicySection
 from likewise.images import on_white
 
-LONGEST_SIDE = 1024  # pixels of a held-out photo: no encoder looks at more, and services limit it
-SMALLEST_SIDE = 16  # pixels of a reference; less shows nobody which subject is meant
+LONGEST_SIDE = 1024  # pixels of a held-out photo: no encoder takes more, and services limit it
+SMALLEST_SIDE = 16  # pixels of a reference; less does not show which subject is meant
 
 
 def fit_reference(image: Image.Image, policy: PolicySection) -> Image.Image:
@@ -31,7 +31,7 @@ def fit_reference(image: Image.Image, policy: PolicySection) -> Image.Image:
 
 
 def fit_held_out(image: Image.Image) -> Image.Image:
-    """A photo that only rewards look at: whole, scaled down to 1024 pixels at most."""
+    """A photo that only rewards see: whole, scaled down to 1024 pixels at most."""
     image = on_white(image)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     return image

@@ -1,6 +1,6 @@
 """Which rows of a dataset are for training, which for evaluation, and which are bad.
 
-No image is opened: paths, texts and types are looked at, and whether files exist.
+No image is opened: paths, texts and types are checked, and whether files exist.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ class Index:
 
 
 def index_rows(source: Source, held_out: int | None, examples: int = 3) -> Index:
-    """Look at every row.
+    """Sort all rows into training, held out and bad.
 
     Whether a row is held out follows from its subject's name (or family's) alone, so that a growing
     dataset keeps its split; but of two or more families, at least one is on either side.
 
     Args:
         held_out: One in so many families; None for none.
-        examples: How many problems of each sort to keep.
+        examples: How many problems of each kind to keep.
     """
     problems, ids, digest = Problems(examples), set[int](), hashlib.sha256()
     rows, families, unmasked = [], [], 0

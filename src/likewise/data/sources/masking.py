@@ -1,4 +1,4 @@
-"""Whether rewards that look at subjects alone can tell them from their backgrounds."""
+"""Checks that rewards which compare subjects alone have masks or a segmenter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entries → tasks: where the images of a row are opened, or only looked at."""
+"""Entries → tasks: where the images of a row are opened, or only checked."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def open_task(entry: Entry, policy: PolicySection) -> Task:
 
 
 def check_entry(entry: Entry, decode: bool) -> None:
-    """Look at the headers of all images, or at every pixel if `decode`.
+    """Check the headers of all images, or every pixel if `decode`.
 
     Raises:
-        DamageError: the first that cannot be used.
+        DamageError: an image cannot be used; of the first one.
     """
     sizes = [check_image(stored, decode) for stored in entry.images]
     for mask, size in zip(entry.masks, sizes, strict=False):

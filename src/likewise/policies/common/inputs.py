@@ -1,4 +1,4 @@
-"""What policies ask of what they are given: sizes that fit, and noise to start from."""
+"""Checks of sizes, and seeded noise to start from."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from torch import nn
 
 
 @contextmanager
-def awake(parts: Sequence[Any], device: torch.device | None) -> Iterator[None]:
+def on_device(parts: Sequence[Any], device: torch.device | None) -> Iterator[None]:
     """Within this context the modules among `parts` are on `device`, afterwards on the CPU.
 
     None, or the CPU, leaves them where they are.

@@ -16,10 +16,10 @@ from likewise.policies.common.cache import EmbeddingCache, NoCache
 from likewise.policies.common.cpu_attention import Float32Backward
 from likewise.policies.common.encoded import EncodedBatch, EncodedTask, Tensors, forward_by_shape
 from likewise.policies.common.loading import load_pipeline
-from likewise.policies.common.offload import awake
-from likewise.policies.common.rehearsal import rehearse
+from likewise.policies.common.offload import on_device
 from likewise.policies.common.running import narrow_queries, set_up
 from likewise.policies.common.trainable import TrainablePolicy
+from likewise.policies.common.trial import try_out
 from likewise.pretrained.first_use import first_use
 from likewise.types import Task
 
@@ -44,7 +44,7 @@ class Guidance:
             raise ValueError(f"true_cfg_scale must be at least 1, not {self.scale}")
 
     @property
-    def on(self) -> bool:
+    def enabled(self) -> bool:
         return self.scale > 1
 
 
@@ -74,7 +74,7 @@ class PipelinePolicy(TrainablePolicy):
         unused_parts: Parts of a pipeline that are not loaded.
         max_references: Most references of a task that the model takes.
         text_sees_references: Whether text embeddings depend on the references too.
-        lora_layout: Which table of names exports of other programs need; None: there is none.
+        lora_layout: Which table of names exports to other programs use; None: there is none.
     """
 
     parameterization: str = "flow"
@@ -118,7 +118,7 @@ class PipelinePolicy(TrainablePolicy):
         offload: bool = False,
         **options: Any,
     ) -> Self:
-        """Load a directory or Hub name, and draw with it once (:mod:`rehearsal`).
+        """Load a directory or Hub name, and draw with it once (:mod:`trial`).
 
         The other options are those of the class.
 
@@ -142,7 +142,7 @@ class PipelinePolicy(TrainablePolicy):
         )
         with first_use(name, pipeline.components, "scheduler", (ValueError, OSError)):
             policy = cls(pipeline, dtype=dtype, offload=offload, **options)
-        rehearse(policy, name, options.get("height", 0), options.get("width", 0))
+        try_out(policy, name, options.get("height", 0), options.get("width", 0))
         return policy
 
     @classmethod
@@ -276,7 +276,7 @@ class PipelinePolicy(TrainablePolicy):
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> Tensor:
-        with self._awake("vae"):
+        with self._on_device("vae"):
             return self.decode_latents(x)
 
     def _encode(self, task: Task) -> EncodedTask:
@@ -296,12 +296,12 @@ class PipelinePolicy(TrainablePolicy):
 
     def embed_references(self, references: Sequence[Image]) -> tuple[Tensors, ...]:
         """As :meth:`encode_references`, with the encoders on the device and without the cache."""
-        with self._awake("vae", "image_encoder"):
+        with self._on_device("vae", "image_encoder"):
             return self.encode_references(references)
 
     def embed_text(self, prompt: str, references: Sequence[Image]) -> Tensors:
         """As :meth:`encode_text`, with the encoders on the device and without the cache."""
-        with self._awake("text_encoder"):
+        with self._on_device("text_encoder"):
             return self.encode_text(prompt, references)
 
     def _text(self, prompt: str, references: Sequence[Image]) -> Tensors:
@@ -312,7 +312,7 @@ class PipelinePolicy(TrainablePolicy):
 
     def _negative(self, references: Sequence[Image]) -> Tensors | None:
         """The negative prompt, embedded once where it does not depend on the references."""
-        if not self.guidance.on:
+        if not self.guidance.enabled:
             return None
         if self.text_sees_references:
             return self._text(self.guidance.negative_prompt, references)
@@ -322,7 +322,7 @@ class PipelinePolicy(TrainablePolicy):
 
     def _guided(self, x: Tensor, sigma: Tensor, tasks: Sequence[EncodedTask]) -> Tensor:
         texts, references = [task.text for task in tasks], [task.references for task in tasks]
-        if not self.guidance.on:
+        if not self.guidance.enabled:
             return self.predict(x, sigma, texts, references)
         negative = [task.negative for task in tasks if task.negative is not None]
         if len(negative) < len(tasks):
@@ -339,9 +339,9 @@ class PipelinePolicy(TrainablePolicy):
         positive = self.predict(x, sigma, texts, references)
         return self.combine(positive, self.predict(x, sigma, negative, others))
 
-    def _awake(self, *parts: str) -> Any:
+    def _on_device(self, *parts: str) -> Any:
         chosen = [part for name, part in self.pipeline.components.items() if name.startswith(parts)]
-        return awake(chosen, self.device if self.offload else None)
+        return on_device(chosen, self.device if self.offload else None)
 
 
 def _checked(task: Task, most: int) -> tuple[Image, ...]:

@@ -1,4 +1,4 @@
-"""How a denoiser runs: what trades speed for memory, or kernels for others."""
+"""How a denoiser runs: gradient checkpointing, compilation, attention backends."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class FluxPolicy(PipelinePolicy):
     def blank(self, references: tuple[Tensors, ...]) -> EncodedTask:
         """Blank texts with these references."""
         text = self.blank_texts()
-        return EncodedTask(text, references, text if self.guidance.on else None)
+        return EncodedTask(text, references, text if self.guidance.enabled else None)
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:
         """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` each."""

@@ -1,4 +1,4 @@
-"""Where UNO puts reference images: their size in pixels, and their place beside the drawing."""
+"""UNO's layout of reference images: sizes in pixels, and position ids beside the image's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing an adapter in another format, and reading it back before anybody relies on it."""
+"""Writing an adapter in another format, and reading it back before it is handed out."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from likewise.policies.common.full_tuning import FullTuning
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.formats.full_weights import FullWeightsExport
+from likewise.policies.formats.headers import Facts
 from likewise.policies.formats.lora_files import DIFFUSERS, LoraExport
-from likewise.policies.formats.reading import Facts
 from likewise.records.atomic import TEMPORARY, remove
 
 TOLERANCE = 1e-5  # relative, in float32: the order of a product's factors changes the last bits
@@ -41,7 +41,7 @@ class Difference:
     reader: str
 
     @property
-    def small(self) -> bool:
+    def is_small(self) -> bool:
         return self.weights <= self.tolerance and self.velocity <= self.tolerance
 
     def __str__(self) -> str:
@@ -101,7 +101,7 @@ def export_adapter(
     try:
         export.write(temporary)
         difference = _read_back(policy, export, temporary, velocity)
-        if not difference.small:
+        if not difference.is_small:
             raise ValueError(
                 f"{out} was not written: read back by {difference.reader}, {difference} "
                 f"(at most {difference.tolerance:g} is allowed)"

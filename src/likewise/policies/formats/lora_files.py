@@ -17,8 +17,8 @@ from likewise.policies.common.lora import NAME
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 from likewise.policies.common.stored_lora import METADATA_KEY, read_lora
 from likewise.policies.formats import flux, qwen, unet
+from likewise.policies.formats.headers import Facts, kohya_header, own_header, write
 from likewise.policies.formats.layouts import Config, Family, Layout, by_module, convert, restore
-from likewise.policies.formats.reading import Facts, kohya_header, own_header, write
 
 FAMILIES: dict[str, Callable[[Config], Family]] = {
     "flux": flux.family,

@@ -1,4 +1,4 @@
-"""What every image reward does first: check its input, make pixels of it, work in batches."""
+"""What every image reward does first: check its input, preprocess it, work in batches."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def check_images(images: Sequence[object], what: str = "image") -> None:
 def check_tasks(images: Sequence[Image.Image], tasks: Sequence[Task]) -> None:
     """Raise ValueError unless there are as many tasks as (RGB) images."""
     if len(images) != len(tasks):
-        raise ValueError(f"{len(images)} images but {len(tasks)} tasks: one task per image, please")
+        raise ValueError(f"{len(images)} images but {len(tasks)} tasks: give one task per image")
     check_images(images)
 
 
 def dreambench_pixels(images: Sequence[Image.Image], side: int) -> Tensor:
-    """How DINO sees images on DreamBench, whatever its checkpoint's processor does.
+    """DINO's preprocessing on DreamBench, whatever its checkpoint's processor does.
 
     Resize the shorter side to 256 pixels (for another `side` than 224 in proportion), bicubic and
     antialiased as PIL does; crop the middle; normalise with ImageNet's mean and deviation. Lengths

@@ -1,4 +1,4 @@
-"""What HPSv3 is asked: the image, and a fixed text around the prompt.
+"""Input of HPSv3: the image, and a fixed text around the prompt.
 
 ``question.txt`` is the published input format and must stay as it is, byte for byte, trailing
 spaces and empty lines included: ``INSTRUCTION`` and ``prompt_with_special_token`` of the package
@@ -109,7 +109,7 @@ def check_prompts(prompts: Sequence[str], images: int) -> None:
         if not isinstance(prompt, str):
             raise ValueError(f"prompt {index} is not a string but {type(prompt).__name__}")
     if len(prompts) != images:
-        raise ValueError(f"{images} images but {len(prompts)} prompts: one per image, please")
+        raise ValueError(f"{images} images but {len(prompts)} prompts: give one per image")
 
 
 def check_shapes(images: Sequence[Image.Image]) -> None:

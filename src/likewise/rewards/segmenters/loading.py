@@ -18,10 +18,10 @@ def load_segmenter(name: str, device: str | torch.device = "cpu") -> Segmenter:
 
     Args:
         name: A file ``*.onnx`` of U²-Net's layout (the image's most salient thing); or
-            ``module:function``, a function of yours; or a directory or hub name of a transformers
+            ``module:function``, a custom function; or a directory or hub name of a transformers
             model: CLIPSeg (any class, prompted with its name), or a semantic or panoptic one (the
             classes that it has labels for).
-        device: Where to segment; a function of yours decides for itself.
+        device: Where to segment; a custom function decides for itself.
 
     Raises:
         ValueError: there is no such thing, it is of another kind, or a package is missing.

@@ -1,4 +1,4 @@
-"""A judge: questions in, verdicts out; each question is paid for once."""
+"""A VLM judge: questions in, verdicts out; each question is paid for once."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Judge:
         and asks again gets another try.
 
         Args:
-            asker: Name of who asks.
+            asker: Name of the reward that asks.
 
         Returns:
             A verdict about each to be, or why there is none; and what they take, complete by then.

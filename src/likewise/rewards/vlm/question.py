@@ -1,4 +1,4 @@
-"""What a judge is asked about one image, as messages of a chat request.
+"""What a VLM judge is asked about one image, as messages of a chat request.
 
 The rubric follows the ideas of DreamBench++ (Peng et al., arXiv:2406.16855): for the concept shape,
 colour, texture and face; for the prompt relevance, accuracy, completeness and context.

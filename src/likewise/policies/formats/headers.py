@@ -1,4 +1,4 @@
-"""Exported files: safetensors whose header says what they are, equal for equal adapters."""
+"""Headers of exported safetensors files, which say what they are; equal for equal adapters."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ SMALLEST = 64  # pixels of a side: smaller references are refused by some models
 
 
 @torch.no_grad()
-def rehearse(policy: Any, name: str | Path, height: int, width: int) -> None:
+def try_out(policy: Any, name: str | Path, height: int, width: int) -> None:
     """Encode a prompt and a grey reference, predict one velocity, and decode.
 
     Args:
@@ -43,7 +43,7 @@ def rehearse(policy: Any, name: str | Path, height: int, width: int) -> None:
         with first_use(name, parts, "scheduler"):
             sigma = policy.sigmas(2)[0]
         with first_use(name, parts, policy.denoiser_name):
-            task = EncodedTask(text, references, text if policy.guidance.on else None)
+            task = EncodedTask(text, references, text if policy.guidance.enabled else None)
             velocity = policy.velocity(policy.initial_noise([0]), sigma, EncodedBatch((task,)))
         with first_use(name, parts, "vae"):
             policy.decode(velocity)

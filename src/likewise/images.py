@@ -1,6 +1,6 @@
 """Image files, upright and RGB, whatever a camera or a painter left in them. No torch.
 
-Everything that other people's files go through is here, so that training, `generate`, `evaluate`
+All that reads image files from outside is here, so that training, `generate`, `evaluate`
 and `report` accept and refuse the same ones. Only formats that hold pixels are tried: others may
 run programs, as Pillow starts Ghostscript for PostScript. Pillow's limit on pixels holds
 (`Image.MAX_IMAGE_PIXELS`, 89 million): a small file can claim to fill the memory.

@@ -1,4 +1,4 @@
-"""``module:name`` in a recipe: what people bring along themselves."""
+"""``module:name`` in a recipe: custom code."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Pending(Protocol):
 
     Attributes:
         counts: What happened meanwhile, by name (``failed/timeout``); complete after `result`.
-        problem: Why images are missing, for people to read; empty if none is. After `result`.
+        problem: Message why images are missing; empty if none is. After `result`.
     """
 
     counts: Mapping[str, float]

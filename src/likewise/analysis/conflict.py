@@ -83,7 +83,7 @@ def most_conflicted(found: Mapping[Any, Conflict]) -> list[tuple[Any, Conflict]]
 
 
 def _conflict(z: np.ndarray) -> Conflict:
-    """Of z [2, n], n ≥ 1."""
+    """Conflict of the z [2, n] of two rewards, n ≥ 1."""
     constant = (np.ptp(z, axis=1) == 0).any()
     prompt, identity = z > 0
     return Conflict(

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run, or of one arm.
+    """Cost of one run, or of one arm.
 
     Attributes:
         seconds: Phase → median seconds; `total` is a whole iteration.
@@ -73,6 +73,6 @@ def _seconds(row: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def _medians(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each phase, over the parts that have it; in order of appearance."""
+    """Median of each phase, over the parts that have it; in order of appearance."""
     phases = dict.fromkeys(phase for part in parts for phase in part)
     return {phase: median(part[phase] for part in parts if phase in part) for phase in phases}

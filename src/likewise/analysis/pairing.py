@@ -40,7 +40,7 @@ class Paired:
 
     @property
     def mean(self) -> float | None:
-        """Of `over_subjects`; None without pairs."""
+        """Mean of `over_subjects`; None without pairs."""
         return self.over_subjects.mean
 
 

@@ -186,7 +186,7 @@ def for_gpus(recipe: Recipe, count: int | None) -> Recipe:
 
 
 def changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """Raises ValueError where the result is no valid recipe."""
+    """The recipe with overrides. Raises ValueError where the result is not a valid recipe."""
     changes = [parse_override(text) for text in overrides]
     return Recipe.model_validate(apply(changes, recipe.model_dump()))
 

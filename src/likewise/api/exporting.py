@@ -92,7 +92,7 @@ def export(
 
 
 def _check_path(out: Path, full: bool) -> None:
-    """Raises ValueError where nothing can be written; better now than after loading the model."""
+    """Raise ValueError where nothing can be written: before the model is loaded."""
     if full and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already: full weights need a new or empty folder")
     if not full and out.is_dir():

@@ -92,7 +92,7 @@ class Job:
         return recipe.rollout.micro_batch if recipe and self.target.draws else SCORING_BATCH
 
     def tasks(self) -> list[Task]:
-        """Of the benchmark, loaded now."""
+        """Tasks of the benchmark, loaded now."""
         return load_benchmark(self.asked.benchmark, self.asked.tasks, self.without)
 
     @property

@@ -50,7 +50,7 @@ class Target:
 
     @property
     def num_steps(self) -> int | None:
-        """Of the schedule; None where nothing is drawn."""
+        """Number of sampling steps; None where nothing is drawn."""
         return self.recipe.rollout.num_steps if self.recipe and self.draws else None
 
     def with_steps(self, num_steps: int) -> Target:
@@ -77,8 +77,8 @@ def find_target(
         trust_code: Whether a run's recipe may name code to import.
 
     Raises:
-        ValueError: there is nothing of that kind, nor on the Hub, an option is not for it, or a
-            run's recipe names code that is not trusted.
+        ValueError: the target does not exist, neither here nor on the Hub, an option is not for its
+            kind, or a run's recipe names code that is not trusted.
     """
     folder = Path(target)
     is_run, is_images = (folder / RECIPE).is_file(), (folder / MANIFEST).is_file()

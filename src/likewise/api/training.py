@@ -116,7 +116,7 @@ def settle(recipe: Recipe) -> Recipe:
     """The recipe with `auto` replaced by what this machine has, so that a resumed run agrees.
 
     Raises:
-        ValueError: it asks for what is not here: a GPU, or a tracker's package.
+        ValueError: the recipe asks for a GPU or a tracker that this machine does not have.
     """
     device = auto_device() if recipe.run.device == "auto" else recipe.run.device
     if device == "cuda" and not torch.cuda.is_available():

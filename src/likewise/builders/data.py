@@ -167,7 +167,7 @@ def _stream(recipe: Recipe, data: Photos, source: Source, index: Index) -> Photo
 def _evaluation_tasks(
     recipe: Recipe, data: Photos, own: Indexed, other: Indexed | None
 ) -> list[Task]:
-    """Of `other`, the dataset of `data.evaluation`; None: of what is held out of the run's own."""
+    """Evaluation tasks of `other`, the dataset of `data.evaluation`; None: of the held-out rows."""
     source, index = other or own
     section = _evaluation_section(data) if other else data
     if other and index.problems.counts:

@@ -24,7 +24,7 @@ from likewise.rewards.mobilenet import MobileNetEvaluator
 
 
 def default_encoders(benchmark: str | Path) -> dict[str, str]:
-    """Metric → encoder, where nobody names any: those of published tables, for photos.
+    """Metric → encoder, where none are named: those of published tables, for photos.
 
     Stickers have rewards and evaluators of their own for the prompt, and to the nano CLIP's image
     embeddings subjects look much alike.

@@ -103,7 +103,7 @@ def policy_class(settings: PolicySection) -> type[PipelinePolicy]:
     """The class that a recipe's policy section names.
 
     Raises:
-        ValueError: it is a custom one, and there is no such class.
+        ValueError: a custom policy names a class that does not exist.
     """
     if not isinstance(settings, Custom):
         return POLICIES[settings.kind]  # type: ignore[attr-defined]

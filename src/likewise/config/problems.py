@@ -19,7 +19,7 @@ _WANTS_MAPPING = {"model_type", "model_attributes_type", "dict_type"}
 
 
 class RecipeError(ValueError):
-    """A recipe cannot be read; the message is meant for people and is all there is to know."""
+    """A recipe cannot be read; the message says all there is to know."""
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

@@ -52,7 +52,7 @@ class Arm(Section):
 
     recipe: str = Field(description="a shipped recipe, or a .yaml file, as seen from the study's")
     overrides: Overrides = Field([], description="of this arm, after those of the study")
-    label: str = Field("", description="for people; default: the arm's name")
+    label: str = Field("", description="name in tables and plots; default: the arm's name")
 
 
 class StudyEvaluation(EvaluationSettings):

@@ -32,7 +32,7 @@ class Shelf:
     example: str
 
     def names(self) -> list[str]:
-        """Of the shipped ones, sorted."""
+        """Names of the shipped files, sorted."""
         return sorted(file.stem for file in self.folder.glob("*.yaml"))
 
     def descriptions(self) -> dict[str, str]:
@@ -87,5 +87,5 @@ class Shelf:
         return Layer(label, content)
 
     def label(self, file: Path) -> str:
-        """Shipped files are known by name, others by the path that people gave."""
+        """Shipped files are named by their name, others by the path that was given."""
         return file.name if file.parent == self.folder else str(file)

@@ -70,10 +70,10 @@ def log_notes(notes: Sequence[str]) -> None:
 
 
 def refuse_or_log(found: Problem | Problems, settings: Photos) -> None:
-    """Log what is wrong with a dataset, if that is to be skipped.
+    """Log what is wrong with a dataset, if bad rows are to be skipped.
 
     Raises:
-        ValueError: it is not.
+        ValueError: bad rows are not to be skipped.
     """
     if not settings.skip_bad:
         decode = " --decode" if isinstance(found, Problem) else ""  # found by opening images

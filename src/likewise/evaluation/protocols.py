@@ -62,7 +62,7 @@ def find_protocol(name: str) -> Protocol:
     """The protocol of that name.
 
     Raises:
-        ValueError: there is none (the message names the nearest).
+        ValueError: the name is unknown (the message names the nearest).
     """
     if name not in PROTOCOLS:
         raise ValueError(f"unknown protocol {name!r}; {nearest(name, PROTOCOLS)}")

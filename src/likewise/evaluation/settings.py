@@ -16,7 +16,7 @@ OF_DRAWING = {"images_per_prompt", "seed", "num_steps", "source"}
 
 @dataclass(frozen=True)
 class Settings:
-    """Of an evaluation.
+    """Settings of an evaluation.
 
     Attributes:
         benchmark: Its name.
@@ -52,7 +52,7 @@ def claim_folder(folder: Path, settings: Settings) -> None:
     """Make `folder` that of an evaluation with these settings, or check that it is.
 
     Raises:
-        ValueError: it is that of an evaluation with others (the message names them).
+        ValueError: it holds an evaluation with other settings (the message names them).
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / SETTINGS).exists():

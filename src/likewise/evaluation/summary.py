@@ -64,7 +64,7 @@ def summarise(
         trained_on: As in the summary.
 
     Raises:
-        ValueError: there is no such protocol.
+        ValueError: `settings.protocol` is unknown.
     """
     protocol = find_protocol(settings.protocol)
     systems = {
@@ -162,7 +162,7 @@ def _columns(systems: Mapping[str, Mapping[str, Estimate]]) -> list[tuple[str, .
 
 
 def _metrics(systems: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
-    """Of any of the systems, in order."""
+    """Metrics that any of the systems has, in order."""
     return list({metric: None for metrics in systems.values() for metric in metrics})
 
 

@@ -22,7 +22,7 @@ Size = tuple[int, int]
 
 
 class Peaks:
-    """Of one policy. All results are bytes beyond what lives before and after.
+    """Peak memory of one policy: bytes beyond what lives before and after.
 
     Args:
         policy: A ``PipelinePolicy`` with its adapter.

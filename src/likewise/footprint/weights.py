@@ -30,7 +30,7 @@ def parts(policy: Any) -> dict[str, int]:
 
 
 def storage_bytes(tensors: Iterable[Tensor], seen: set[int] | None = None) -> int:
-    """Of the storages below these tensors, each once; those in `seen` count no more."""
+    """Bytes of the storages below these tensors, each once; those in `seen` do not count."""
     seen = set() if seen is None else seen
     total = 0
     for tensor in tensors:

@@ -53,7 +53,7 @@ def read_address(file: Path, side: int = SIDE) -> str | None:
     """As `data_address`; None if the file is not there.
 
     Raises:
-        ValueError: it is there, but not an image that can be used.
+        ValueError: the file is not an image that can be used.
     """
     return data_address(open_image(file), side) if file.is_file() else None
 

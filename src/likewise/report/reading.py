@@ -95,7 +95,7 @@ class StudyFolder:
         return next((name for name in self.study.arms if name != self.baseline), self.baseline)
 
     def drawn(self, arm: str | None, seed: int | None = None) -> Drawn | None:
-        """Of an arm's run; of the untrained model for None; None if not evaluated yet."""
+        """Images of an arm's run, or of the untrained model (None); None if not evaluated yet."""
         if arm is None:
             return read_drawn(self.folder / "base" / "model")
         run = self.folder / "runs" / arm / f"seed-{seed}"

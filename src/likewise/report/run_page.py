@@ -67,7 +67,7 @@ def _summary(arms: Sequence[Arm]) -> Section:
 
 
 def _gallery(arm: Arm, references: References) -> list[Block]:
-    """Of the run's evaluations; else its first and last sample grid."""
+    """Galleries of the run's evaluations; else its first and last sample grid."""
     blocks: list[Block] = []
     for folder in sorted((arm.runs[0].path / "evaluation").glob("*/")):
         before, after = read_drawn(folder / "before"), read_drawn(folder / "after")

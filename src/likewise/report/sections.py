@@ -192,7 +192,7 @@ def _worst(arm: Arm) -> Table:
 
 
 def _pressure(number_: int, arm: Arm) -> Figure | None:
-    """Of the arm's first run: another run's steps may be other ones."""
+    """Pressure by step in the arm's first run: another run may train other steps."""
     names = list(arm.runs[0].recipe.credited)
     found = pressure(arm.runs[0].read_rewards(), arm.metrics[0], names)
     if not found:

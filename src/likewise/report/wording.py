@@ -106,7 +106,7 @@ def difference(metric: str, versus: Mapping[str, Any]) -> str:
 
 
 def _sign(bounds: Sequence[float | None]) -> int:
-    """Of an interval; 0 where it holds 0 or is unknown."""
+    """Sign of an interval; 0 where it contains 0 or is unknown."""
     low, high = bounds
     if low is None or high is None:
         return 0

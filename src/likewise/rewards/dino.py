@@ -49,7 +49,7 @@ class DinoReward(Likeness):
 
     Raises:
         OSError: there is no such model.
-        ValueError: it is no DINO, or `segment_generated` lacks a segmenter.
+        ValueError: the model is not a DINO, or `segment_generated` lacks a segmenter.
     """
 
     def __init__(

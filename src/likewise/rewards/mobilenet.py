@@ -57,7 +57,7 @@ def weights_file() -> Path:
     """Where the package keeps the weights, found without importing it.
 
     Raises:
-        ValueError: it is not installed, or is a version without the file.
+        ValueError: the package is not installed, or in a version without the file.
     """
     package = find_spec(PACKAGE.replace("-", "_"))
     if package is None or package.origin is None:

@@ -38,7 +38,7 @@ class RemoteReward:
         settings: Where, how many at once, how often and for how long.
 
     Raises:
-        ValueError: there is no token in the environment, where there should be one.
+        ValueError: the environment variable `token_env` holds no token.
     """
 
     def __init__(self, settings: Remote) -> None:
@@ -76,7 +76,8 @@ class RemoteReward:
         """See that the service answers, and takes the token; it has `timeout` seconds to come up.
 
         Raises:
-            ValueError: it does not (the message starts with the field's name).
+            ValueError: no answer came, or the token was refused (the message starts with the
+                field's name).
         """
         until = time.monotonic() + self.settings.timeout
         for attempt in itertools.count(1):

@@ -69,7 +69,7 @@ class VlmJudgeReward:
         return PendingVerdicts(*asked, self.aspect, self.judge.settings.base_url)
 
     def probe(self) -> None:
-        """Raises ValueError where nobody answers at the endpoint's address."""
+        """Raise ValueError if nothing answers at the endpoint's address."""
         self.judge.probe()
 
 

@@ -21,7 +21,7 @@ def plain_numbers(answer: Any, count: int) -> list[float | None]:
             vectors (values, valid) that :class:`likewise.protocols.Reward` returns.
 
     Raises:
-        ValueError: it is anything else.
+        ValueError: `answer` is anything else.
     """
     valid: Any = None
     if isinstance(answer, tuple) and len(answer) == 2 and _is_vector(answer[0]):

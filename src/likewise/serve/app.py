@@ -40,7 +40,7 @@ def create_app(
     Args:
         reward: ``(images, tasks) -> one number per image``, higher being better; see
             :func:`likewise.serve.answers.plain_numbers`. Only one thread calls it.
-        token: What clients must send as ``Authorization: Bearer …``; None: nobody is asked.
+        token: What clients must send as ``Authorization: Bearer …``; None: nothing.
         max_batch: Images that the reward gets at a time, at most.
         max_wait: Seconds that an image waits for others to fill its batch.
     """

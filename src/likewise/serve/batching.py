@@ -50,7 +50,7 @@ class Batcher:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Batches are scored within this context; it is left when nobody waits for an answer."""
+        """Score batches within this context; leave it when no request is open any more."""
         worker = asyncio.create_task(self._work())
         try:
             yield

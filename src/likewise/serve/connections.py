@@ -20,7 +20,8 @@ class BoundedConnection(H11Protocol):
 
     A request's headers have to arrive within `limits.header_seconds`. When all connections are
     taken, a new one replaces the oldest that waits for headers, or whose request showed no token,
-    so that nobody can shut out those who have one. Where there is none, the new one is closed.
+    so that clients without a token cannot shut out others. Where there is no such connection, the
+    new one is closed.
     """
 
     limits: ClassVar[Limits]

@@ -18,7 +18,7 @@ def header_size(data: bytes) -> tuple[int, int]:
     PNG: ISO/IEC 15948, 11.2.2; WebP: RFC 9649, 2.5 to 2.7.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the bytes are neither PNG nor WebP.
     """
     if data.startswith(PNG) and len(data) >= 24:
         return struct.unpack(">II", data[16:24])
@@ -44,7 +44,7 @@ def decode(data: bytes, size: tuple[int, int]) -> Image.Image:
     """The image, which must have the size that its header claims.
 
     Raises:
-        ValueError: it is damaged, or holds several images.
+        ValueError: the image is damaged, of another size, or an animation.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:

@@ -47,7 +47,12 @@ class Document(_Strict):
 
 
 def parse_document(text: str) -> Document:
-    """Raises ValueError, which quotes field names and never what was sent."""
+    """The document that `text` holds.
+
+    Raises:
+        ValueError: a field is missing, unknown or of another type. The message names fields, and
+            never quotes what was sent.
+    """
     try:
         return Document.model_validate_json(text)
     except ValidationError as error:

@@ -26,7 +26,7 @@ def deployment(load: Callable[[], RewardFunction], token: str | None = None, **o
         options: Of ``serve.deployment``: ``num_replicas``, ``ray_actor_options={"num_gpus": 1}``, …
 
     Raises:
-        ValueError: there is no token, or a bad one.
+        ValueError: there is no token, or one that `read_token` refuses.
     """
     known = token or read_token("0.0.0.0")
     ingress = serve.ingress(lambda: create_app(load(), token=known))  # built by each replica

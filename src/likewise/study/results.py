@@ -164,7 +164,7 @@ def _at(aims: Sequence[str], table: pa.Table) -> list[float] | None:
 def _hypervolume(
     aims: Sequence[str], table: pa.Table, seeds: Sequence[int], reference: list[float] | None
 ) -> Json:
-    """Of each seed's point, above the untrained model; without that, nothing is known."""
+    """Hypervolume of each seed's point above the untrained model; None without that model."""
     points = [_at(aims, table.filter(pc.equal(table["seed"], seed))) for seed in seeds]
     if reference is None or None in points:
         return {**asdict(Estimate(None, None, None, 0)), "per_seed": []}
@@ -227,7 +227,7 @@ def _add_overhead(plan: Plan, arms: dict[str, Json], done: Sequence[Unit]) -> No
 
 
 def _environment(plan: Plan, done: Sequence[Unit]) -> Json:
-    """Of the first finished run, as runs may come from elsewhere; else of this machine."""
+    """Environment of the first finished run, which may be from elsewhere; else of this machine."""
     runs = [plan.run(unit) for unit in done if unit.kind == "train"]
     found = RunDirectory.open(runs[0]).environment if runs else collect_environment()
     return {key: value for key, value in found.items() if key not in ("command", "started")}

@@ -72,7 +72,7 @@ class Plan:
         return self.folder / BASE if unit.arm is None else self.run(unit) / "evaluation" / "study"
 
     def recipe(self, unit: Unit) -> Recipe:
-        """Of its run. The untrained model draws as the baseline says, and so as all arms say."""
+        """Recipe of its run; of the untrained model the baseline's, as all arms draw alike."""
         study = self.study
         if unit.arm is None or unit.seed is None:
             return unit_recipe(study, study.baseline, study.seeds[0])

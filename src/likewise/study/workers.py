@@ -17,7 +17,7 @@ class Worker:
     """Runs one unit at a time, on a GPU or on a CPU core.
 
     Attributes:
-        name: For people.
+        name: In messages.
         core: The CPU core that its processes stay on, where the system can keep them there.
         environment: What its processes find beside what this one has.
     """

@@ -70,7 +70,7 @@ class PickScore(RewardSection):
 
 
 class HpsV3(RewardSection):
-    """HPSv3: how much would people like this image for this prompt? About -1 to 15."""
+    """HPSv3: how much would people prefer this image for this prompt? About -1 to 15."""
 
     kind: Literal["hpsv3"] = "hpsv3"
     side: Role = "prompt"

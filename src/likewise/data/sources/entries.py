@@ -26,7 +26,7 @@ class DamageError(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """A row that cannot be used; `where` it is, for people."""
+    """A row that cannot be used; `where` names it in messages."""
 
     row: int
     where: str
@@ -68,7 +68,7 @@ class Stored:
 
     @property
     def problem(self) -> str:
-        """Why it is absent, for people."""
+        """Why it is absent, for messages."""
         return f"no file {self.name}{dead_link(Path(self.file)) if self.file else ''}"
 
 
@@ -78,7 +78,7 @@ class Entry:
 
     Attributes:
         row: Its number in the source.
-        where: That row, for people.
+        where: Names the row in messages.
         references: At least one.
         masks: Of the references, in their order; may be fewer, or None in between.
         others: Further photos of the subject, never shown to the generator.
@@ -120,7 +120,7 @@ class Source(Protocol):
     """The rows of a dataset, in an order of their own that never changes. Pickles small.
 
     Attributes:
-        notes: What was left out on purpose, for people.
+        notes: Messages about what was left out on purpose.
     """
 
     notes: Sequence[str]

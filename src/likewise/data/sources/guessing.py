@@ -14,7 +14,7 @@ def guess_kind(path: Path) -> str:
     """The `data.kind` of what is at `path`.
 
     Raises:
-        ValueError: there is nothing, or nothing that is known.
+        ValueError: `path` does not exist, or has no files of a known kind.
     """
     if not path.exists():
         raise ValueError(f"there is nothing at {path}")

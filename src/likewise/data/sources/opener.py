@@ -25,7 +25,7 @@ class Opener:
         self._ahead: dict[int, Future[Task | Problem]] = {}
 
     def expect(self, rows: Sequence[int]) -> None:
-        """Begin to open these; forget all others that nobody took."""
+        """Begin to open these; drop all others that were not taken."""
         if not self.workers:
             return
         for row in set(self._ahead) - set(rows):

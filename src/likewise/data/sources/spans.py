@@ -20,7 +20,7 @@ Spans = np.ndarray  # int64 [N, 2]: first byte of each record, and the one after
 
 
 def line_spans(file: Path) -> tuple[Spans, np.ndarray]:
-    """Of each line that is not blank; and their numbers, int64 [N], from 1."""
+    """Spans of all lines that are not blank; and their numbers, int64 [N], from 1."""
     spans, numbers, end = [], [], 0
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
@@ -32,10 +32,10 @@ def line_spans(file: Path) -> tuple[Spans, np.ndarray]:
 
 
 def array_spans(file: Path, seen: Callable[[object], None]) -> Spans:
-    """Of each element of a JSON array; where the array is damaged, the rest of it is the last one.
+    """Spans of a JSON array's elements; where the array is damaged, the last one is all the rest.
 
     Args:
-        seen: Is shown every element; not the damaged rest.
+        seen: Called with every element; not with the damaged rest.
 
     Raises:
         ValueError: the file does not hold an array.

@@ -121,7 +121,7 @@ def find_files(path: Path) -> list[Path]:
     """The Parquet files at `path`: itself, those in it, or those in its ``data``.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there is no Parquet file.
     """
     folders = [path, path / "data"]
     found = [path] if path.is_file() else next(filter(None, map(_parquets, folders)), [])

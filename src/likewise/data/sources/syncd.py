@@ -52,7 +52,7 @@ class Record(BaseModel):
 
     @property
     def family(self) -> str:
-        """Of the object; empty where it is not known to be in other sets too."""
+        """Family of the object; empty where it is not known to be in other sets too."""
         known = self.objaverse_id not in (None, "")
         return f"objaverse {self.objaverse_id}" if known else ""
 

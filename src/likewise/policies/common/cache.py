@@ -78,7 +78,7 @@ class EmbeddingCache:
 
 
 def fingerprint(pipeline: Any) -> str:
-    """Of all parts of a pipeline: their shapes, precision, and a sample of each weight."""
+    """Hash of all parts of a pipeline: their shapes, precision, and a sample of each weight."""
     key = hashlib.sha256()
     for name, part in sorted(pipeline.components.items()):
         if not isinstance(part, nn.Module):

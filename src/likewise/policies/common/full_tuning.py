@@ -36,7 +36,7 @@ class FullTuning:
         """Fill the denoiser in place from `folder`.
 
         Raises:
-            ValueError: there is none, or one that is damaged, not finite, or of another shape.
+            ValueError: the weights are missing, damaged, not finite, or of another shape.
         """
         if not (folder / self.name).is_dir():
             raise ValueError(f"{folder} has no sub-folder {self.name!r} with full weights")

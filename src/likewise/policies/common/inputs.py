@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def check_size(height: int, width: int, multiple: int) -> None:
-    """Raises ValueError unless both are positive multiples of `multiple` pixels."""
+    """Raise ValueError unless both are positive multiples of `multiple` pixels."""
     if height < 1 or width < 1 or height % multiple or width % multiple:
         raise ValueError(
             f"height and width must be multiples of {multiple}, not {height} and {width}"
@@ -17,7 +17,7 @@ def check_size(height: int, width: int, multiple: int) -> None:
 
 
 def check_text_length(tokens: int, longest: int) -> None:
-    """Raises ValueError unless `max_sequence_length` is 1 to `longest` tokens."""
+    """Raise ValueError unless `max_sequence_length` is 1 to `longest` tokens."""
     if not 1 <= tokens <= longest:
         raise ValueError(f"max_sequence_length must be 1 to {longest}, not {tokens}")
 

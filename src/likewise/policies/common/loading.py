@@ -57,9 +57,9 @@ def load_pipeline(
         parts: Makes parts of the pipeline `name` that diffusers cannot load.
 
     Raises:
-        ValueError: it is another pipeline, a part is missing, damaged or incomplete, or
+        ValueError: the pipeline is of another class, a part is missing, damaged or incomplete, or
             `quantization` is not possible.
-        OSError: nothing is there.
+        OSError: there is no such directory or Hub name.
     """
     folder = _folder(name)
     config = read_document(folder / PIPELINE)
@@ -126,10 +126,11 @@ def _folder(name: str | Path) -> Path:
 def _part_classes(
     name: str | Path, config: Mapping[str, Any], given: Mapping[str, Any]
 ) -> list[tuple[str, type]]:
-    """Every part that the index lists and nobody has given, and its class.
+    """Every part that the index lists and that is not in `given`, and its class.
 
     Raises:
-        ModelError: it is listed in another way, or of another library, whose import would run code.
+        ModelError: a part is listed in another way, or of another library, whose import would run
+            code.
     """
     classes = []
     for part, described in config.items():

@@ -126,8 +126,9 @@ class PipelinePolicy(TrainablePolicy):
             quantization: Of the frozen denoiser; one of `loading.QUANTIZATIONS`.
 
         Raises:
-            ValueError: it is another pipeline, a part is missing, or an option is out of range.
-            OSError: nothing is there.
+            ValueError: the pipeline is of another class, a part is missing, or an option is out of
+                range.
+            OSError: there is no such directory or Hub name.
         """
         pipeline = load_pipeline(
             name,

@@ -159,7 +159,7 @@ def _settings(header: str, name: str, file: Path) -> dict[str, Any]:
     """The part of a file's settings that is about `name`.
 
     Raises:
-        ValueError: they are not a JSON object, or rank or scale is not one that a LoRA can have.
+        ValueError: the header is not a JSON object, or rank or scale is out of range.
     """
     try:
         content = json.loads(header)

@@ -93,7 +93,11 @@ class TrainablePolicy:
         return [] if self.adapter is None else list(self.adapter.parameters)
 
     def save_adapter(self, folder: str | Path) -> None:
-        """Raises ValueError where nothing is trainable."""
+        """Write what is trained into `folder`.
+
+        Raises:
+            ValueError: nothing is trainable.
+        """
         if self.adapter is None:
             raise ValueError("nothing to save: call add_lora or train_all first")
         self.adapter.save(Path(folder), type(self.pipeline))

@@ -47,7 +47,7 @@ def read(file: str | Path) -> dict[str, Tensor]:
     """Weights of a local safetensors file, or of a Hub file named owner/repository/file.
 
     Raises:
-        ValueError: there is none, it is damaged, or a number in it is not finite.
+        ValueError: the file is missing or damaged, or a number in it is not finite.
     """
     try:
         return tensors.load(weights_file(file, "uno_lora"))

@@ -38,7 +38,7 @@ class LoraExport:
     def __init__(
         self, policy: PipelinePolicy, folder: Path, file_format: str, facts: Facts
     ) -> None:
-        """Raises ValueError where the format cannot hold it."""
+        """Read the LoRA; raises ValueError where the format cannot hold it."""
         self.policy, self.name = policy, policy.denoiser_name
         self.weights, self.settings = read_lora(folder, self.name)
         self.modules = list(by_module(self.weights))

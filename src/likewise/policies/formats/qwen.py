@@ -16,7 +16,11 @@ def family(_: Config) -> Family:
 
 
 def kohya(module: str) -> Place:
-    """Raises ValueError for a module outside the blocks: musubi-tuner has no LoRA there."""
+    """musubi-tuner's name of a module.
+
+    Raises:
+        ValueError: the module is outside the blocks, where musubi-tuner has no LoRA.
+    """
     if not module.startswith("transformer_blocks."):
         raise ValueError(f"kohya's layout has no name for {module}")
     return Place(module.replace(".", "_"))

@@ -69,7 +69,7 @@ def read_weights(file: Path) -> Weights:
     """The file in the published layout: keys ``image_proj.…`` and ``ip_adapter.…``.
 
     Raises:
-        ValueError: it is damaged, or something else.
+        ValueError: the file is damaged, or not an IP-Adapter.
     """
     found: Weights = {"image_proj": {}, "ip_adapter": {}}
     for key, tensor in load(file).items():
@@ -84,7 +84,7 @@ def install(pipeline: Any, weights: Weights, name: str) -> None:
     """Give the UNet of a pipeline that has its image encoder an IP-Adapter.
 
     Raises:
-        ValueError: it is for another UNet or encoder (`name` says what), or the UNet is quantised.
+        ValueError: `weights` are for another UNet or encoder, or the UNet is quantised.
     """
     if getattr(pipeline.unet, "hf_quantizer", None) is not None:
         raise ValueError("diffusers cannot load an IP-Adapter into a quantised UNet")
@@ -106,7 +106,7 @@ def projection_of(pipeline: Any) -> torch.nn.Module:
     """The layer that makes tokens of an embedded reference.
 
     Raises:
-        ValueError: there is no IP-Adapter, there are several, or no image encoder.
+        ValueError: the UNet has no IP-Adapter or several, or the pipeline has no image encoder.
     """
     several = pipeline.unet.encoder_hid_proj
     if not isinstance(several, MultiIPAdapterImageProjection):

@@ -32,11 +32,11 @@ FOLLOWED: Mapping[str, bool] = {
 
 
 def dinov3_pixels(path_or_name: str | Path) -> Callable[[Sequence[Image.Image]], Tensor]:
-    """What makes [B, 3, H, W] of RGB images, as the checkpoint's processor settings say.
+    """RGB images → [B, 3, H, W], as the checkpoint's processor settings say.
 
     Raises:
         OSError: there are no processor settings.
-        ValueError: they ask for something that DINOv3's processor does not do by itself.
+        ValueError: the settings ask for something that DINOv3's processor does not do.
     """
     with loading(f"{path_or_name}: its image processor"):
         settings, _ = ImageProcessingMixin.get_image_processor_dict(path_or_name)

@@ -61,7 +61,7 @@ def load_config(base: str | Path, vocabulary: int) -> Qwen2VLConfig:
     """Configuration of a Qwen2-VL whose embedding has `vocabulary` rows.
 
     Raises:
-        ValueError: it is not a Qwen2-VL, or one with stretched rotary embeddings.
+        ValueError: `base` is not a Qwen2-VL, or has stretched rotary embeddings.
         OSError: there is no such base (the message is transformers').
     """
     config = load_any(base)

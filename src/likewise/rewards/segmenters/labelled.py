@@ -44,7 +44,7 @@ class LabelledSegmenter:
 
     Raises:
         OSError: there is no such model.
-        ValueError: it is not a model of that kind.
+        ValueError: the model is neither semantic nor panoptic.
     """
 
     def __init__(self, path_or_name: str | Path, device: str | torch.device = "cpu") -> None:

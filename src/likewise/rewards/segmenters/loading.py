@@ -24,7 +24,8 @@ def load_segmenter(name: str, device: str | torch.device = "cpu") -> Segmenter:
         device: Where to segment; a custom function decides for itself.
 
     Raises:
-        ValueError: there is no such thing, it is of another kind, or a package is missing.
+        ValueError: no such file, function or model exists, the model is of another kind, or a
+            package is missing.
     """
     if name.endswith(".onnx"):
         from likewise.rewards.segmenters.u2net import U2NetSegmenter

@@ -1,4 +1,4 @@
-"""A circuit breaker: whoever failed often in a row is left alone for a while, then probed."""
+"""A circuit breaker: a service that failed often in a row gets no requests for a while."""
 
 from __future__ import annotations
 

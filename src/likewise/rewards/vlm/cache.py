@@ -19,7 +19,7 @@ class VerdictCache:
         folder: Made if missing; ``~`` is the home directory.
 
     Raises:
-        ValueError: there cannot be such a folder.
+        ValueError: the folder cannot be made.
     """
 
     def __init__(self, folder: str | Path) -> None:

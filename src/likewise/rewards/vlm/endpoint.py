@@ -72,10 +72,10 @@ class Endpoint:
         raise self._error(response, text)
 
     async def probe(self) -> None:
-        """See that somebody answers at the address, whatever is said; no model is asked.
+        """Check that a server answers at the address, whatever it says; no model is asked.
 
         Raises:
-            TransientError: nobody does.
+            TransientError: nothing answers.
         """
         try:
             async with (

@@ -73,10 +73,10 @@ class Judge:
         return asyncio.run_coroutine_threadsafe(answers, self._started().loop), counts
 
     def probe(self) -> None:
-        """See that somebody answers at the endpoint's address; it costs nothing.
+        """Check that a server answers at the endpoint's address; it costs nothing.
 
         Raises:
-            ValueError: nobody does (the message starts with the field's name).
+            ValueError: nothing answers (the message starts with the field's name).
         """
         background = self._started()
         assert self._exchange is not None

@@ -32,7 +32,7 @@ def parse_verdict(text: str) -> Verdict:
     JSON amid prose is refused: it could be a quotation from an image.
 
     Raises:
-        ValueError: it is anything else, down to a score that is 3.0 or "3" instead of 3. The
+        ValueError: `text` is anything else, down to a score that is 3.0 or "3" instead of 3. The
             message quotes nothing of it.
     """
     fenced = _FENCED.fullmatch(text)

@@ -133,7 +133,7 @@ def test_evaluations_share_a_table_only_where_they_may(
     result = run(*own, "--protocol", "uno", "--out", tmp_path / "uno")
     assert result.exit_code == 2 and "must not share a table: protocol is" in said(result)
     result = run(*own, "--beside", tmp_path, "--out", tmp_path / "more")
-    assert result.exit_code == 2 and "is no finished evaluation" in said(result)
+    assert result.exit_code == 2 and "is not a finished evaluation" in said(result)
 
 
 def test_images_of_another_system_are_scored(compared: tuple[Path, str], tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_summary_survives_writing(tmp_path: Path, run: Summary) -> None:
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"settings": {}, "systems": {}, "change": {}}'])
 def test_a_damaged_summary_is_one_clear_error(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ValueError, match=rf"is no finished evaluation: it has no {SUMMARY}"):
+    with pytest.raises(ValueError, match=rf"is not a finished evaluation: it has no {SUMMARY}"):
         read_summary(tmp_path)
     (tmp_path / SUMMARY).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"summary\.json is damaged"):
@@ -152,7 +152,7 @@ def test_a_folder_keeps_its_settings(tmp_path: Path) -> None:
 
 
 def test_settings_that_cannot_be_read_are_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"is no evaluation: it has no {SETTINGS}"):
+    with pytest.raises(ValueError, match=rf"is not an evaluation: it has no {SETTINGS}"):
         read_settings(tmp_path)
     (tmp_path / SETTINGS).write_text('{"benchmark": "x"}', encoding="utf-8")
     with pytest.raises(ValueError, match=r"settings\.json is damaged"):

@@ -163,7 +163,7 @@ def test_a_run_with_the_seed_of_another_is_refused(plan: Plan) -> None:
 def test_a_folder_with_something_else_is_refused(plan: Plan) -> None:
     plan.run(TRAIN).mkdir(parents=True)
     (plan.run(TRAIN) / "photos.zip").touch()
-    with pytest.raises(RunDirectoryError, match="is no run directory: move it away"):
+    with pytest.raises(RunDirectoryError, match="is not a run directory: move it away"):
         check_folder(plan)
 
 

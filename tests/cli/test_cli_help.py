@@ -17,7 +17,7 @@ from typer.main import get_command
 from likewise import __version__
 from likewise.builders.data import SOURCES
 from likewise.builders.policies import FORMATS
-from likewise.cli import DATA, LOOK, MODELS, RUN, SERVE, app, data, evaluate, export
+from likewise.cli import DATA, MODELS, RESULTS, RUN, SERVE, app, data, evaluate, export
 from likewise.config import shipped_studies
 from likewise.evaluation.protocols import PROTOCOLS
 
@@ -80,7 +80,7 @@ def test_every_command_says_what_it_does() -> None:
 
 def test_commands_are_listed_in_groups() -> None:
     output = said(run("--help"))
-    places = [output.index(f"─ {group} ─") for group in (RUN, LOOK, SERVE, MODELS, DATA)]
+    places = [output.index(f"─ {group} ─") for group in (RUN, RESULTS, SERVE, MODELS, DATA)]
     names = [(name, command) for name, command in commands() if name.count(" ") == 1]
     assert all(name.removeprefix("likewise ") in output for name, _ in names)
     assert len(names) == 12 and all(command.rich_help_panel for _, command in names)

@@ -56,9 +56,8 @@ class Pix2PixPolicy(PipelinePolicy):
         length = self.pipeline.text_encoder.config.max_position_embeddings
         text = {"states": self.zeros(length, self.denoiser.config.cross_attention_dim)}
         latents = {"latents": self.zeros(*self.latent_shape)}
-        return EncodedTask(
-            text, (latents,) * len(references), text if self.guidance.enabled else None
-        )
+        negative = text if self.guidance.enabled else None
+        return EncodedTask(text, (latents,) * len(references), negative)
 
     def initial_noise(self, seeds):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]

@@ -35,9 +35,9 @@ from likewise.seeding import numpy_rng
 class GeneratorSettings(FitSettings):
     """Those of every model, and when captions become noisy.
 
-    Towards the end captions are as unreliable as those of the web, above all about where things
-    are. The generator then *sometimes* misses the prompt, as large ones do, which leaves
-    reinforcement learning something to improve, and groups that differ in reward.
+    Towards the end captions are as unreliable as those of the web. The generator then *sometimes*
+    misses the prompt, as large ones do, which leaves reinforcement learning something to improve,
+    and groups that differ in reward.
 
     Attributes:
         noisy_from: Share of training after which captions are noisy: 0 for all of it, 1 for none.
@@ -59,14 +59,10 @@ SETTINGS = GeneratorSettings(
 INDIVIDUALS = 12_000
 WRONG_NAME_SHARE = 0.5  # how often the prompt names another thing: the reference must decide
 EMPTY_PROMPT_SHARE = 0.08  # makes classifier-free guidance possible
-# Attribute → how often a caption mentions another value than the image shows: of an image in which
-# the attribute is unusual, and of one in which it is not (a made-up mention).
-NOISE: Mapping[str, tuple[float, float]] = {
-    "scene": (0.05, 0.03),
-    "colour": (0.03, 0.02),
-    "size": (0.03, 0.02),
-    "place": (0.1, 0.3),
-}
+# How often a noisy caption mentions another scene than the image shows, and how often one that the
+# image does not show at all. Scenes alone: a subject before the wrong scene is still itself, while
+# errors about places smear it, as few sampling steps average over both (docs/log.md).
+WRONG_SCENE, MADE_UP_SCENE = 0.25, 0.08
 TEXT_ONLY_EVERY = 16  # every so many steps, a batch without references
 # Noise levels are sigmoid(LEVEL_SPREAD·n + LEVEL_CENTRE), n normal: half of them below 0.6, where
 # details are decided.
@@ -223,15 +219,12 @@ class SampleMaker:
 
 def noisy(look: Mapping[str, str], rng: np.random.Generator) -> dict[str, str]:
     """What a careless caption would say of an image that shows `look`."""
-    said: dict[str, str] = {}
-    for attribute, values in ATTRIBUTES.items():
-        truth = look.get(attribute, values[0])
-        share = NOISE[attribute][int(truth == values[0])]
-        others = [value for value in values if value != truth]
-        mentioned = others[rng.integers(len(others))] if rng.random() < share else truth
-        if mentioned != values[0]:
-            said[attribute] = mentioned
-    return said
+    plain, *drawn = ATTRIBUTES["scene"]
+    truth = look.get("scene", plain)
+    if rng.random() >= (MADE_UP_SCENE if truth == plain else WRONG_SCENE):
+        return dict(look)
+    others = [scene for scene in drawn if scene != truth]
+    return {**look, "scene": others[rng.integers(len(others))]}
 
 
 def token_ids(tokenizer: CLIPTokenizer | T5TokenizerFast, prompt: str) -> Tensor:

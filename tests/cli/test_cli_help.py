@@ -56,7 +56,9 @@ def lacking(option: Any) -> Iterator[str]:
     if not (option.required or given or option.is_flag):
         yield "has no default"
     if option.type_descriptor.annotation in (int, float):
-        units = r"number of|\bseed\b|\bport\b|minutes|milliseconds|\b(MiB|GB)\b"
+        units = (
+            r"number of|\bfactor\b|\bshare\b|\bseed\b|\bport\b|minutes|milliseconds|\b(MiB|GB)\b"
+        )
         if not re.search(units, option.help or "", re.IGNORECASE):
             yield "is a number without a unit"
 

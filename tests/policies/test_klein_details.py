@@ -42,16 +42,20 @@ def drawn(policy: Flux2KleinPolicy, condition: EncodedBatch, steps: int = STEPS)
     return x
 
 
+LAST_BITS = {"atol": 2e-6, "rtol": 2e-6}  # equal on most CPUs; kernels of others differ by memory
+
+
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_no_one_and_two_references_draw_as_stock(scale) -> None:
     policy = make_policy(true_cfg_scale=scale)
     for count in (1, 2):
         task = subject(count)
         latents = drawn(policy, policy.encode([task]))
-        assert torch.equal(latents, stock(policy, task, STEPS, SEED))
+        torch.testing.assert_close(latents, stock(policy, task, STEPS, SEED), **LAST_BITS)
     encoded = policy.encode([task]).tasks[0]
     without = drawn(policy, EncodedBatch((EncodedTask(encoded.text, (), encoded.negative),)))
-    assert torch.equal(without, stock(policy, task, STEPS, SEED, image=None))
+    wanted = stock(policy, task, STEPS, SEED, image=None)
+    torch.testing.assert_close(without, wanted, **LAST_BITS)
     assert (without - latents).abs().max() > 0.01
 
 

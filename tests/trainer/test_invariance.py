@@ -131,7 +131,7 @@ def test_two_processes_are_one(result: Result) -> None:
     assert_same(one, two)
 
     table = rewards(two)
-    assert table["member"] == [0, 1, 2, 3, 4] * 6
+    assert table["sample"] == [0, 1, 2, 3, 4] * 6
     for name in REWARDS:
         values = torch.tensor(table[f"reward/{name}"], dtype=torch.float64).view(6, 5)
         centred = values - values.mean(1, keepdim=True)

@@ -115,7 +115,7 @@ class Recorder:
         owners = [task for task in tasks for _ in range(size)]
         columns: dict[str, list[Any]] = {
             "task": [task.id for task in owners],
-            "member": [member for _ in tasks for member in range(size)],
+            "sample": [number for _ in tasks for number in range(size)],
             "prompt": [task.prompt for task in owners],
             "subject": [task.subject for task in owners],
             "kind": [task.kind for task in owners],

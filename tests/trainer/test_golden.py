@@ -36,7 +36,8 @@ SMALL = (
 # Machines differ in the order in which they add; so do other micro-batches, and AVX2 kernels
 # instead of AVX-512 and AMX (ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY). Measured with those:
 # In float32, means of rewards moved by 4e-6, their extremes by 1.5e-5 (a pixel that is rounded
-# otherwise; on one machine by 1.7e-4), and what follows from z by 1.6e-4 (the same, in standard deviations of a group).
+# otherwise; on one machine by 1.7e-4), and what follows from z by 1.6e-4 (the same, in standard
+# deviations of a group).
 # In bfloat16 means moved by 1e-3 and extremes by 4e-3. What follows from z moved by whole images
 # (1/8), and is not compared there.
 EXTREMES = 5  # times the bound: single images, not means

@@ -123,6 +123,20 @@ def test_pressure_by_hand(tmp_path: Any) -> None:
     assert found[100].rewards is None and found[100].advantage == pytest.approx(0.3)
 
 
+def test_pressure_of_gains_is_by_their_own_z() -> None:
+    table = pa.table(
+        {
+            "iteration": [1, 1],
+            "complete": [True, True],
+            "z/prompt": [1.0, -1.0],
+            "z/prompt/step_03": [0.2, 0.4],
+            "advantage/step_03": [0.1, 0.2],
+        }
+    )
+    found = pressure(table, [{"iteration": 1, "weight/prompt/step_03": 0.5}], ["prompt"])
+    assert found[3].rewards == pytest.approx({"prompt": 0.15})
+
+
 def test_a_run_without_iterations_has_neither(tmp_path: Any) -> None:
     empty = RunDirectory(tmp_path).read_rewards()
     assert conflicts(empty, "prompt", "identity", "prompt") == {}

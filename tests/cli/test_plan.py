@@ -13,6 +13,7 @@ from likewise.api.dry_run import Planner, changed, for_gpus, micro_batch, missin
 from likewise.cli.estimate import _work_rows
 from likewise.cli.memory import GB
 from likewise.config import Recipe, load_recipe, shipped_recipes
+from likewise.rollout.finishes import starts
 from likewise.rollout.steps import plan_steps
 from likewise.trainer.plan import mean_fork, plan_of, trained_steps
 from likewise.trainer.probe import Speed, slowest
@@ -71,6 +72,40 @@ def test_each_update_replays_the_fork_for_itself(split: str, size: int, forked: 
     one = plan_of(recipe(*shape, window, *several)).iteration
     assert one.update == forked + 24
     assert (one.tasks, one.images, one.rollout) == (4, 24, 4 * 4 + 24 * 2)
+
+
+@pytest.mark.parametrize("shared", ["null", "false"])
+@pytest.mark.parametrize("trained", STEPS)
+@pytest.mark.parametrize("tail", [0, 2])
+def test_gains_cost_what_the_rollout_finishes(trained: str, tail: int, shared: str) -> None:
+    shape = ["rollout.tasks=4", "rollout.group_size=5", "rollout.num_steps=9"]
+    shape += [f"rollout.trained={trained}", f"rollout.deterministic_tail={tail}"]
+    shape += [f"rollout.shared_noise={shared}", "run.iterations=1000"]
+    plain = plan_of(recipe(*shape)).iteration
+    dear = plan_of(recipe(*shape, "credit.shaping.kind=gains")).iteration
+    assert (plain.finished, dear.update, dear.images) == (0, plain.update, plain.images)
+    settings, images, forwards = recipe(*shape).rollout, [], []
+    for iteration in range(1000):
+        steps = plan_steps(settings, 0, iteration)
+        fork = steps.stochastic[0] if shared == "null" else None
+        counts = {start: 4 if start == fork else 20 for start in starts(steps)}
+        images.append(sum(counts.values()))
+        forwards.append(sum(count * (9 - start) for start, count in counts.items()))
+    assert dear.finished == pytest.approx(mean(images), rel=0.02)
+    assert dear.rollout - plain.rollout == pytest.approx(mean(forwards), rel=0.03)
+
+
+def test_a_plan_says_what_gains_cost() -> None:
+    plain, dear = (
+        load_recipe(name, ["run.processes=1"]) for name in ("stickers", "stickers-gains")
+    )
+    one, other = plan_of(plain), plan_of(dear)
+    assert (one.iteration.rollout, other.iteration.rollout) == (1128, 2288)
+    told = dict((text, name) for name, text in _work_rows(dear, other))
+    assert "208 more images are finished and scored, for gains" in told
+    assert not any("for gains" in text for _, text in _work_rows(plain, one))
+    speed = Speed(encode=0, rollout=1, score=1, evaluator=0, update=0, parameters=1, memory_mb=1)
+    assert speed.of_iteration(other) - speed.of_iteration(one) == 1160 + 208
 
 
 def test_guidance_and_kl_cost_forwards() -> None:

@@ -23,6 +23,7 @@ ARMS = {
     "stickers-reversed-tdw": ("sars", "reversed-tdw"),
     "stickers-tdw-as-released": ("sars", "tdw-as-released"),
     "stickers-measured-tdw": ("sars", "measured"),
+    "stickers-gains": ("gains", "tdw"),
     "stickers-minimum": ("minimum", "constant"),
     "stickers-harmonic": ("harmonic", "constant"),
     "stickers-gdpo": ("gdpo", "constant"),

@@ -119,6 +119,7 @@ def test_stickers_spells_out_the_paper() -> None:
         "credit.shaping={kind: gd2po, threshold: 0}",
         "credit.shaping={kind: gd2po, threshold: 1.1}",
         "credit.shaping={kind: gd2po, whiten: none}",
+        "credit.shaping={kind: gains, whiten: batch}",
         "credit.shaping={kind: hinge-gate, penalty: 0}",
         "credit.shaping={kind: hinge-gate, floor: guessed}",
         "credit.shaping={kind: hinge-gate, gate: both}",
@@ -202,6 +203,17 @@ WINDOW = "rollout.trained.kind=window"
                 "rollout.deterministic_tail=1",
             ],
             "objective.guard is valid for flow-sde and dance-sde, not for cps",
+        ),
+        (
+            ["credit.shaping.kind=gains", "objective.kind=nft"],
+            "credit.shaping 'gains' is about the noise of stored steps, and objective nft draws",
+        ),
+        (
+            [
+                "credit.shaping.kind=gains",
+                "rewards.mine={kind: in-group-diversity, side: identity}",
+            ],
+            "rewards.mine compares those of a group: make it a diagnostic",
         ),
         (
             ["objective.kind=nft", "rollout.shared_noise=true"],
@@ -303,6 +315,10 @@ def test_shares_that_weigh_nothing_are_refused(
         ["run.processes=2"],
         ["rewards.seen={kind: in-group-diversity, side: diagnostic}"],
         ["evaluators.look={kind: dino, side: identity, model: facebook/dino-vits16}"],
+        [
+            "credit.shaping={kind: gains, turning: true, whiten: step}",
+            "rewards.seen={kind: in-group-diversity, side: diagnostic}",
+        ],
         [  # a diagnostic is not trained on
             "rewards.other={kind: dino, side: diagnostic, model: a}",
             "evaluators.look={kind: dino, side: identity, model: a}",

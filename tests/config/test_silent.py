@@ -107,6 +107,21 @@ PHOTOS = "data={{kind: folder, path: a, {}}}"
             ["credit.shaping.kind=hinge-gate", "credit.time_weights={kind: constant, prompt: 0.7}"],
             "credit.time_weights.prompt has no effect with credit.shaping 'hinge-gate'",
         ),
+        (
+            ["credit.shaping.kind=gains", "rollout.trained.size=1"],
+            "credit.shaping 'gains' gives the credit of 'none' where one step is random",
+        ),
+        (
+            [
+                *("credit.shaping={kind: gains, turning: true}", "rollout.trained.size=1"),
+                "rollout.shared_noise=false",
+            ],
+            "credit.shaping.turning has no effect with one random step",
+        ),
+        (
+            ["credit.shaping.kind=gains", "rewards.prompt.weight=2"],
+            "rewards.prompt.weight has no effect with credit.shaping 'gains'",
+        ),
         (ONE_SIDE, "credit.time_weights 'tdw' balances prompt and identity, but all rewards"),
         (
             [*ONE_SIDE, CONSTANT, "credit.time_weights.prompt=0.7"],

@@ -83,6 +83,11 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "dgpo": {"kind": "dgpo", "beta": 10.0},
     "crd": {"kind": "crd", "levels": "logit-normal", "norm_guard": 1.0},
 }
+WINDOW = {"kind": "window", "size": 2, "first": 0, "last": 0}
+GAINS = {  # a credit rule for which images are finished beside the samples
+    "shaping": {"kind": "gains", "turning": True},
+    "time_weights": {"kind": "tdw"},
+}
 ON_IMAGES = [name for name in OBJECTIVES if name != "grpo"]
 
 
@@ -146,6 +151,12 @@ def nan_for_some(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[f
     for place in range(0, len(values), 3):
         values[place] = bad[place // 3 % 3]
     return values
+
+
+def needs_many(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float | None]:
+    """Calls of fewer than four images lack the first."""
+    values: list[float | None] = list(red(images, tasks))
+    return [None, *values[1:]] if len(images) < 4 else values
 
 
 def wrong_shape(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from likewise.algorithm import shaping, timeweights
 from likewise.algorithm.credit import advantages, group_zscore
+from likewise.algorithm.gains import gain_zscore, with_turning_points
 from likewise.config.credit import READ_WEIGHTS
 from likewise.config.recipe import Recipe
 from likewise.rollout.steps import StepPlan, loop_orders
@@ -46,8 +47,14 @@ def recipe(shaping: dict[str, Any], weights: dict[str, Any], **credit: Any) -> R
     )
 
 
+def finished_of(values: Tensor) -> Tensor:
+    """Rewards before each step that grow evenly to those of the samples, [K, B, T+1]."""
+    return values[..., None] * torch.arange(STEPS + 1) / STEPS
+
+
 def assign(rule: Recipe, values: Tensor = VALUES, valid: Tensor = VALID) -> Assignment:
-    return assign_credit(values, valid, rule, PLAN, 1, FLOORS)
+    finished = finished_of(values) if rule.credit.shaping.needs_gains else None
+    return assign_credit(values, valid, rule, PLAN, 1, FLOORS, finished)
 
 
 def z_of(values: Tensor = VALUES, valid: Tensor = VALID) -> Tensor:
@@ -160,7 +167,7 @@ def test_two_groups_of_four_by_hand() -> None:
 
 
 ALL_RULES = [
-    *(({"kind": kind}, {"kind": time}) for kind in ("none", "sars", "harmonic")
+    *(({"kind": kind}, {"kind": time}) for kind in ("none", "sars", "harmonic", "gains")
       for time in ("constant", *TDW_KINDS)),
     ({"kind": "sars"}, {"kind": "measured", **MEASURED}),
     *(({"kind": kind}, {"kind": "constant"}) for kind in TOTALS),
@@ -307,12 +314,76 @@ def test_sides_are_those_of_the_recipe() -> None:
     torch.testing.assert_close(got.weights, torch.stack([1 - prompt, prompt / 2, prompt / 2]))
 
 
+# ── gains ──
+
+
+def some_finished() -> Tensor:
+    """As before every step of a rollout with noise, ending with the samples' own rewards."""
+    finished = torch.randn(2, 8, STEPS + 1, generator=torch.Generator().manual_seed(4))
+    finished[..., 5:] = VALUES[..., None]
+    return finished
+
+
+def by_gains(finished: Tensor, weights: str = "tdw", **settings: Any) -> Assignment:
+    rule = recipe({"kind": "gains", **settings}, {"kind": weights})
+    return assign_credit(VALUES, VALID, rule, PLAN, 1, None, finished)
+
+
+@pytest.mark.parametrize("weights", ["constant", *TDW_KINDS])
+@pytest.mark.parametrize("settings", [{}, {"turning": True, "whiten": "step"}], ids=str)
+def test_gains_are_weighed_at_their_own_step(weights: str, settings: dict[str, Any]) -> None:
+    finished, steps = some_finished(), list(PLAN.trained)
+    got = by_gains(finished, weights, **settings)
+    gains = torch.stack([finished[..., t + 1] - finished[..., t] for t in steps], -1)
+    torch.testing.assert_close(got.gains, gains)
+    if settings:
+        gains = with_turning_points(finished, VALUES, steps, got.complete)
+        assert not torch.equal(gains, got.gains)
+    z = gain_zscore(gains, got.complete, GROUP, bool(settings))
+    torch.testing.assert_close(got.step_z, z)
+    per_sample = got.weights if got.weights.ndim == 3 else got.weights[:, None]
+    wanted = torch.zeros(8, STEPS)
+    wanted[:, steps] = (per_sample[..., steps] * z).sum(0).clamp(-5, 5)
+    torch.testing.assert_close(got.advantages, wanted)
+    torch.testing.assert_close(got.z, z_of())  # what metrics compare rewards by
+    assert not got.bonus.any() and not got.is_total
+
+
+def test_a_sample_without_one_of_its_gains_is_left_out() -> None:
+    finished = some_finished()
+    finished[0, 2, 1] = finished[1, 5, 5] = math.nan  # before step 1, and after step 4
+    finished[:, :, [0, 6]] = math.nan  # nobody asks for those
+    got = by_gains(finished)
+    assert got.complete.tolist() == [True, True, False, True, True, False, True, True]
+    assert not got.advantages[~got.complete].any() and not got.z[:, ~got.complete].any()
+    assert got.advantages.isfinite().all() and got.advantages[got.complete][:, 1].all()
+    finished[0, 2, 4] = finished[1, 5, 1] = 1e6  # what else they have moves nobody
+    torch.testing.assert_close(by_gains(finished).advantages, got.advantages)
+
+
+def test_gains_of_a_reward_without_weight_may_be_missing() -> None:
+    rule = recipe({"kind": "gains"}, {"kind": "constant", "prompt": 0.0})
+    finished = some_finished()
+    finished[0] = math.nan
+    got = assign_credit(VALUES, VALID, rule, PLAN, 1, None, finished)
+    assert got.complete.all() and got.advantages[:, list(PLAN.trained)].all()
+
+
+def test_gains_that_were_not_measured_are_an_error() -> None:
+    rule = recipe({"kind": "gains"}, {"kind": "tdw"})
+    with pytest.raises(ValueError, match="needs rewards of images finished from each step"):
+        assign_credit(VALUES, VALID, rule, PLAN, 1)
+
+
 # ── diagnostics ──
 
 
 @pytest.mark.parametrize(
     ("kind", "weights"),
-    [("sars", "tdw"), ("harmonic", "tdw-as-released"), *((total, "constant") for total in TOTALS)],
+    [
+        *(("sars", "tdw"), ("harmonic", "tdw-as-released"), ("gains", "tdw")),
+        *((total, "constant") for total in TOTALS),
+    ],
 )
 def test_a_diagnostic_has_no_part_in_credit(kind: str, weights: str) -> None:
     plain = recipe({"kind": kind}, {"kind": weights})

@@ -84,6 +84,24 @@ def test_missing_values_leave_their_groups(
         assert any(any(table[name]) for name in table if name.startswith("advantage/"))
 
 
+def test_a_sample_whose_gains_are_missing_is_left_out(tiny_model: Path, tmp_path: Path) -> None:
+    """The scorer knows every sample, but not the first image of a smaller call: of the fork."""
+    section = {"credit": runs.GAINS, "rollout": {"micro_batch": 8, "trained": runs.WINDOW}}
+    run = train(recipe(tiny_model, "needs_many", **section), tmp_path / "run").run
+    table, (row,) = run.read_rewards(1).to_pydict(), run.read_metrics()
+    first, second = (f"gain/scorer/step_{t:02d}" for t in (0, 1))
+    assert None not in table["reward/scorer"] and row["reward/scorer/missing"] == 0
+    assert [value is None for value in table[first]] == [True] * 4 + [False] * 4
+    assert None not in table[second] and None not in table["gain/detail/step_00"]
+    assert table["complete"] == [False] * 4 + [True] * 4 and row["incomplete"] == 4
+    for t in (0, 1):
+        assert not any(table[f"advantage/step_{t:02d}"][:4])
+        assert all(table[f"advantage/step_{t:02d}"][4:])
+        known = np.array(table[f"gain/scorer/step_{t:02d}"][4:])
+        assert row[f"gain/scorer/step_{t:02d}/mean"] == pytest.approx(known.mean(), rel=1e-4)
+        assert row[f"gain/scorer/step_{t:02d}/std"] == pytest.approx(known.std(ddof=1), rel=1e-4)
+
+
 def test_a_call_that_fails_costs_its_images(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,12 +48,15 @@ def result(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Result
         group: int = 4,
         split: str = "tasks",
         objective: str = "grpo",
+        gains: bool = False,
+        **rollout: Any,
     ) -> Path:
         recipe = runs.tiny_recipe(
             tiny_model,
             rewards=REWARDS,
             objective=runs.OBJECTIVES[objective],
-            rollout={"micro_batch": micro_batch, "tasks": tasks, "group_size": group},
+            credit=runs.GAINS if gains else {},
+            rollout={"micro_batch": micro_batch, "tasks": tasks, "group_size": group, **rollout},
             optimizer={"learning_rate": RATE, "updates_per_iteration": updates, "split": split},
             run={"processes": processes, "iterations": 2},
         )
@@ -110,6 +113,26 @@ def test_micro_batches_change_nothing_for_objectives_on_images(
     assert_same(*(result(size, updates=2, objective=objective) for size in (8, 3)))
 
 
+@pytest.mark.parametrize("shared", [None, False])
+def test_micro_batches_change_nothing_for_gains(result: Result, shared: bool | None) -> None:
+    """Groups of 4 span micro-batches of 3, and have one image before their first step, or four."""
+    ways = [result(size, gains=True, shared_noise=shared) for size in (8, 3)]
+    assert_same(*ways)
+    table = rewards(ways[1])
+    for name in REWARDS:
+        steps = sorted(key for key in table if key.startswith(f"gain/{name}/step_"))
+        assert len(steps) > 1 and any(any(filter(None, table[key])) for key in steps)
+
+
+def test_gains_cost_no_sample_and_change_credit_alone(result: Result) -> None:
+    """The first iteration draws the same samples, whatever credits them."""
+    plain, gains = (rewards(result(8, gains=gains)) for gains in (False, True))
+    for key in ("reward/red", "reward/detail", "z/red", "z/detail"):
+        assert plain[key][:8] == gains[key][:8]
+    keys = [key for key in plain if key.startswith("advantage/")]
+    assert any(plain[key][:8] != gains[key][:8] for key in keys)
+
+
 def test_updates_do_change_something(result: Result) -> None:
     ways = [result(8), result(8, updates=2), result(8, updates=2, split="samples")]
     for one, other in itertools.combinations([flat(way, "lora_B.weight") for way in ways], 2):
@@ -149,6 +172,11 @@ def test_two_processes_are_one_where_updates_split_groups(result: Result) -> Non
 @pytest.mark.parametrize("objective", runs.ON_IMAGES)
 def test_two_processes_are_one_for_objectives_on_images(result: Result, objective: str) -> None:
     sizes = {"tasks": 3, "group": 5, "objective": objective}
+    assert_same(result(4, **sizes), result(4, processes=2, **sizes))
+
+
+def test_two_processes_are_one_for_gains(result: Result) -> None:
+    sizes = {"tasks": 3, "group": 5, "gains": True}
     assert_same(result(4, **sizes), result(4, processes=2, **sizes))
 
 

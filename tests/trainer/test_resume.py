@@ -24,7 +24,13 @@ os.fsync = lambda handle: (time.sleep(0.01), sync(handle))[1]
 """
 
 
-def recipe(model: Path, processes: int = 1, iterations: int = 5, objective: str = "grpo") -> Recipe:
+def recipe(
+    model: Path,
+    processes: int = 1,
+    iterations: int = 5,
+    objective: str = "grpo",
+    gains: bool = False,
+) -> Recipe:
     """Everything that has a state: moving average, schedule, random reward, best checkpoint."""
     return runs.tiny_recipe(
         model,
@@ -33,6 +39,7 @@ def recipe(model: Path, processes: int = 1, iterations: int = 5, objective: str 
             "detail": runs.function("detail", "identity"),
         },
         objective=runs.OBJECTIVES[objective],
+        credit=runs.GAINS if gains else {},
         rollout={"micro_batch": 3, "trained": {"kind": "random", "fraction": 0.6}},
         optimizer={
             "learning_rate": 3e-3,
@@ -178,7 +185,17 @@ def test_objectives_on_images_resume_in_every_bit(
     tiny_model: Path, tmp_path: Path, objective: str
 ) -> None:
     """The old policy's weights, too, come from the checkpoint."""
-    run = train(recipe(tiny_model, objective=objective), tmp_path / "run", quiet=True).run
+    resumes_in_every_bit(recipe(tiny_model, objective=objective), tmp_path)
+
+
+def test_gains_resume_in_every_bit(tiny_model: Path, tmp_path: Path) -> None:
+    """Rewards that read global generators are asked about finished images too."""
+    resumes_in_every_bit(recipe(tiny_model, gains=True), tmp_path)
+
+
+def resumes_in_every_bit(start: Recipe, folder: Path) -> None:
+    """After iteration 4, since the last checkpoint is damaged."""
+    run = train(start, folder / "run", quiet=True).run
     wanted = runs.snapshot(run.path)
     newest = run.checkpoints / "iteration-000005" / "learner.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1] + b"?")

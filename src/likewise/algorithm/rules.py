@@ -15,7 +15,9 @@ from torch import Tensor
 
 from likewise.algorithm import shaping
 from likewise.algorithm.credit import advantages, group_zscore
+from likewise.algorithm.gains import gain_zscore, step_gains, with_turning_points
 from likewise.config.credit import (
+    Gains,
     Gd2po,
     HarmonicBonus,
     HingeGate,
@@ -45,6 +47,10 @@ class Rewards:
         clip: Bound of |A|.
         floors: Of the gate, measured for each sample's kind of task, float32 [B]; None for rules
             that measure none.
+        steps: Trained steps, ascending.
+        finished: Rewards of the images that each sample's latents before each step lead to along
+            the ODE, float32 [K, B, T+1], NaN where missing or not asked for; None for rules that
+            need no gains.
     """
 
     names: Sequence[str]
@@ -58,6 +64,8 @@ class Rewards:
     std_floor: float
     clip: float
     floors: Tensor | None = None
+    steps: Sequence[int] = ()
+    finished: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -67,10 +75,12 @@ class Advantages:
     Attributes:
         values: float32 [B, T], within ±clip; 0 where a sample is not complete.
         shaped: The part of them that does not depend on the step, [B]: a bonus, or a total.
+        step_z: What was weighted at each trained step, [K, B, m]; None where it is z.
     """
 
     values: Tensor
     shaped: Tensor
+    step_z: Tensor | None = None
 
 
 Rule = Callable[[Rewards, Any], Advantages]
@@ -101,6 +111,27 @@ def sars(rewards: Rewards, settings: Sars) -> Advantages:
 def harmonic(rewards: Rewards, settings: HarmonicBonus) -> Advantages:
     """The weighted sum with half the harmonic mean as the bonus."""
     return by_step(rewards, shaping.harmonic_bonus(rewards.z, settings.gamma))
+
+
+def gains(rewards: Rewards, settings: Gains) -> Advantages:
+    """The weighted sum of z of gains: A[b, t] = clamp(Σ_k w_k(t)·z_k[b, t], ±clip), 0 elsewhere.
+
+    Raises:
+        ValueError: no image was finished.
+    """
+    if rewards.finished is None:
+        raise ValueError("credit.shaping 'gains' needs rewards of images finished from each step")
+    steps, complete, weights = list(rewards.steps), rewards.complete, rewards.step_weights
+    found = step_gains(rewards.finished, steps)
+    if settings.turning:
+        found = with_turning_points(rewards.finished, rewards.values, steps, complete)
+    by_step = settings.whiten == "step"
+    z = gain_zscore(found, complete, rewards.group_size, by_step, rewards.std_floor)
+    none = torch.zeros_like(rewards.z[0])
+    values = none[:, None].repeat(1, weights.shape[-1])
+    for own, t in zip(z.unbind(-1), steps, strict=True):
+        values[:, [t]] = advantages(own, weights[..., [t]], none, rewards.clip, complete)
+    return Advantages(values, none, z)
 
 
 def minimum(rewards: Rewards, settings: Total) -> Advantages:
@@ -179,6 +210,7 @@ RULES: dict[str, Rule] = {
     "none": none,
     "sars": sars,
     "harmonic": harmonic,
+    "gains": gains,
     "minimum": minimum,
     "maximum": maximum,
     "product": product,

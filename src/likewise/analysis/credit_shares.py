@@ -55,7 +55,8 @@ def pressure(
     """What each true step of the schedule is pushed by, in order of the steps.
 
     For a reward k at step t: the mean of |w_k(t)·z_k| over the images of all iterations that
-    trained step t, with the weight that the iteration's metrics row holds.
+    trained step t, with the weight that the iteration's metrics row holds; z_k is that of the
+    step's gains where a rule credits those.
     `tdw-as-released` gives each image its own weights; its metrics hold their mean.
 
     Args:
@@ -76,11 +77,11 @@ def pressure(
         keys = [f"weight/{name}/step_{step:02d}" for name in names]
         mine = [rows[iteration] for iteration in trained["iteration"].to_pylist()]
         weights = np.array([[row[key] for row in mine] for key in keys])
-        pushes = np.abs(weights * z_scores(trained, names)).mean(1).tolist()
+        pushes = np.abs(weights * z_scores(trained, _at_step(trained, names, step))).mean(1)
         found[step] = Pressure(
             n=trained.num_rows,
             advantage=float(np.abs(advantages).mean()),
-            rewards=dict(zip(names, pushes, strict=True)) if weights.any() else None,
+            rewards=dict(zip(names, pushes.tolist(), strict=True)) if weights.any() else None,
         )
     return found
 
@@ -137,6 +138,12 @@ def _steps(table: pa.Table) -> Iterator[tuple[int, pa.Table, np.ndarray]]:
         trained = table.filter(pc.is_valid(table[column]))
         if trained.num_rows:
             yield _step(column), trained, trained[column].to_numpy()
+
+
+def _at_step(table: pa.Table, names: Sequence[str], step: int) -> list[str]:
+    """Names whose z columns are those of the step, where credit by gains has left such."""
+    own = [f"{name}/step_{step:02d}" for name in names]
+    return own if all(f"z/{name}" in table.column_names for name in own) else list(names)
 
 
 def _step(column: str) -> int:

@@ -118,6 +118,9 @@ def _work_rows(recipe: Recipe, plan: Plan) -> list[tuple[str, str]]:
         ("forwards per iteration", f"{one.rollout:,.0f} in the rollout, without gradient"),
         ("", f"{one.update:,.0f} in the update, each with a backward"),
     ]
+    if one.finished:
+        beside = f"{one.finished:,.0f} more images are finished and scored, for gains"
+        rows.insert(2, ("", beside))
     if one.reference:
         rows.append(("", f"{one.reference:,.0f} of the frozen reference, for the KL"))
     rows.append(("optimiser steps", f"{plan.updates:,}"))

@@ -21,12 +21,15 @@ class Rule(Section):
         weighted: It reads the `weight` of each reward.
         needs_several: It compares rewards, so it needs at least two.
         needs_both_sides: It sets one side against the other, so each needs a reward with a weight.
+        needs_gains: It credits each step with what its noise changed, so that images have to be
+            finished along the ODE from trained steps, and scored, beside the samples.
     """
 
     stands_alone: ClassVar[bool] = False
     weighted: ClassVar[bool] = False
     needs_several: ClassVar[bool] = False
     needs_both_sides: ClassVar[bool] = False
+    needs_gains: ClassVar[bool] = False
 
     def depends_on(self, reward: str, weight: float) -> bool:
         """Whether credit depends on that reward, apart from its share in the time weights."""
@@ -61,6 +64,30 @@ class NoShaping(Rule):
     """The weighted sum of z-scores alone: the naive baseline."""
 
     kind: Literal["none"] = "none"
+
+    def depends_on(self, reward: str, weight: float) -> bool:
+        return False
+
+
+class Gains(Rule):
+    """The weighted sum of what the noise of each step changed, instead of what all of it did.
+
+    Per-step gains of Stepwise-Flow-GRPO (2603.28718) and TurningPoint-GRPO (2602.06422).
+    """
+
+    needs_gains: ClassVar[bool] = True
+
+    kind: Literal["gains"] = "gains"
+    turning: bool = Field(
+        False,
+        description="at steps where the trend of a sample's reward turns, the change over the "
+        "whole rest of the way counts instead of the step's own (TurningPoint-GRPO)",
+    )
+    whiten: Literal["group", "step"] = Field(
+        "group",
+        description="over what gains get mean 0 and std 1: all samples and steps of a group at "
+        "once, or the samples of a group at each step (TurningPoint-GRPO)",
+    )
 
     def depends_on(self, reward: str, weight: float) -> bool:
         return False
@@ -157,7 +184,7 @@ class Single(Rule):
 
 
 Shaping = Annotated[
-    Sars | HarmonicBonus | NoShaping | Total | WeightedTotal | Gd2po | HingeGate | Single,
+    Sars | HarmonicBonus | NoShaping | Gains | Total | WeightedTotal | Gd2po | HingeGate | Single,
     Field(discriminator="kind"),
 ]
 READ_WEIGHTS = [  # kinds of rules that read the `weight` of rewards

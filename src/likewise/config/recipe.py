@@ -18,7 +18,7 @@ from likewise.config.evaluators import check_evaluators
 from likewise.config.learning import Optimizer
 from likewise.config.objectives import Dgpo, Forward, Grpo, Objective
 from likewise.config.policies import Custom, FluxKontext, Policy, SdIpAdapter
-from likewise.config.rewards import Reward
+from likewise.config.rewards import InGroupDiversity, Reward
 from likewise.config.rollout import TRANSITIONS, Rollout
 from likewise.config.run import Run
 from likewise.config.section import Section
@@ -82,6 +82,24 @@ class Recipe(Section):
                 "identity, each with a weight above 0"
             )
         check_evaluators(self.evaluators or {}, self.credited)
+        return self
+
+    @model_validator(mode="after")
+    def _gains_can_be_scored(self) -> Recipe:
+        kind = self.credit.shaping.kind
+        if not self.credit.shaping.needs_gains:
+            return self
+        if self.objective.forward:
+            raise ValueError(
+                f"credit.shaping {kind!r} is about the noise of stored steps, and objective "
+                f"{self.objective.kind} draws none: use objective grpo, or another shaping"
+            )
+        for name, reward in self.credited.items():
+            if isinstance(reward, InGroupDiversity):
+                raise ValueError(
+                    f"credit.shaping {kind!r} asks what an image is worth by itself, but "
+                    f"rewards.{name} compares those of a group: make it a diagnostic"
+                )
         return self
 
     @model_validator(mode="after")

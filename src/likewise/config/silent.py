@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def silent_settings(recipe: Recipe) -> Iterator[str]:
     """One line for each setting that changes nothing, with what to do about it."""
-    for check in (_guidance, _parts, _weights, _time_weights, _levels, _ratio, _evaluation):
+    for check in (_guidance, _parts, _weights, _gains, _time_weights, _levels, _ratio, _evaluation):
         yield from check(recipe)
 
 
@@ -73,6 +73,25 @@ def _weights(recipe: Recipe) -> Iterator[str]:
                 f"reads none: leave it out, or use {', '.join(READ_WEIGHTS)}; "
                 "credit.time_weights balances the two sides"
             )
+
+
+def _gains(recipe: Recipe) -> Iterator[str]:
+    """With one random step, its gain is the reward less that of one image: the same z in a group,
+    where the group shares its noise."""
+    rollout, shaping = recipe.rollout, recipe.credit.shaping
+    window = rollout.trained
+    random = rollout.num_steps - rollout.deterministic_tail
+    if isinstance(window, WindowSteps):
+        random = window.size
+    if not shaping.needs_gains or random > 1:
+        return
+    if rollout.shared_noise is not False:
+        yield (
+            f"credit.shaping {shaping.kind!r} gives the credit of 'none' where one step is random "
+            "and a group shares its noise, and costs more: use none, or make more steps random"
+        )
+    elif chosen(shaping, "turning"):
+        yield "credit.shaping.turning has no effect with one random step: leave it out"
 
 
 def _time_weights(recipe: Recipe) -> Iterator[str]:

@@ -28,6 +28,9 @@ class Scores:
         embeddings: Group reward's name → what it compares, float32 [B, D]; NaN where it failed. Its
             values are missing until `rollout.groups.compare_groups` has filled them in.
         spoilt: Reason → number of images that no reward was asked about (`rollout.spoilt`).
+        finished: What the rewards say about the images that the latents before each step lead to
+            along the ODE, float32 [K, B, T+1]; NaN where missing or not asked. None where no
+            image was finished (`rollout.finishes`).
     """
 
     values: Tensor
@@ -36,6 +39,7 @@ class Scores:
     counts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
     spoilt: Mapping[str, int] = field(default_factory=dict)
+    finished: Tensor | None = None
 
     @property
     def problems(self) -> dict[str, str]:
@@ -74,16 +78,26 @@ def join_scores(shares: Sequence[tuple[Sequence[int], Scores]]) -> Scores:
     order = rows.argsort()
     values = torch.cat([scores.values for _, scores in shares], dim=1)[:, order]
     valid = torch.cat([scores.valid for _, scores in shares], dim=1)[:, order]
+    failures, counts, spoilt = add_troubles([scores for _, scores in shares])
+    embeddings = _join_embeddings([scores for _, scores in shares], order)
+    parts = [scores.finished for _, scores in shares if scores.finished is not None]
+    finished = torch.cat(parts, dim=1)[:, order] if parts else None
+    return Scores(values, valid, failures, counts, embeddings, spoilt, finished)
+
+
+def add_troubles(
+    parts: Sequence[Scores],
+) -> tuple[dict[str, str], dict[str, Counter[str]], Counter[str]]:
+    """`failures`, `counts` and `spoilt` of them all: the first failure of each reward, and sums."""
     failures: dict[str, str] = {}
     counts: dict[str, Counter[str]] = {}
     spoilt: Counter[str] = Counter()
-    for _, scores in shares:
+    for scores in parts:
         spoilt.update(scores.spoilt)
         failures = {**scores.failures, **failures}
         for name, own in scores.counts.items():
             counts.setdefault(name, Counter()).update(own)
-    embeddings = _join_embeddings([scores for _, scores in shares], order)
-    return Scores(values, valid, failures, counts, embeddings, spoilt)
+    return failures, counts, spoilt
 
 
 def _join_embeddings(parts: Sequence[Scores], order: Tensor) -> dict[str, Tensor]:

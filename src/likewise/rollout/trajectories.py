@@ -113,7 +113,7 @@ class Roller:
         solver: str = "euler",
     ) -> None:
         self.policy, self.sampler, self.plan, self.settings = policy, sampler, plan, settings
-        self.seed, self.keep_means, self.solver = seed, keep_means, solver
+        self.rows, self.seed, self.keep_means, self.solver = tuple(rows), seed, keep_means, solver
         numbers = sorted({row // settings.group_size for row in rows})
         self.places = {number: place for place, number in enumerate(numbers)}
         self.condition = policy.encode([tasks[number] for number in numbers])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from likewise.algorithm.credit import complete, group_zscore
+from likewise.algorithm.gains import step_gains
 from likewise.algorithm.rules import RULES, Rewards
 from likewise.algorithm.timeweights import TIME_WEIGHTS, Steps, per_reward
 from likewise.config.recipe import Recipe
@@ -29,6 +30,9 @@ class Assignment:
             0 for diagnostics.
         advantages: [B, T].
         floors: Of the gate, measured for each sample's kind of task, [B]; None where none are.
+        gains, step_z: By how much each trained step changed each reward, and what the rule made of
+            it in standard deviations, [K, B, m], NaN where missing, and for diagnostics; None for
+            rules that need no gains.
     """
 
     complete: Tensor
@@ -39,6 +43,8 @@ class Assignment:
     weights: Tensor
     advantages: Tensor
     floors: Tensor | None = None
+    gains: Tensor | None = None
+    step_z: Tensor | None = None
 
 
 def assign_credit(
@@ -48,6 +54,7 @@ def assign_credit(
     plan: StepPlan,
     iteration: int,
     floors: Tensor | None = None,
+    finished: Tensor | None = None,
 ) -> Assignment:
     """Credit for rewards [K, B] in the order of ``recipe.rewards``; groups are neighbours.
 
@@ -57,6 +64,7 @@ def assign_credit(
         plan: The steps of this iteration.
         iteration: 1, 2, …
         floors: [B], see `floors.Floors`; only a rule that measures them needs any.
+        finished: [K, B, T+1], see `scoring.Scores`; only a rule that needs gains needs it.
     """
     settings, rule, group = recipe.credit, recipe.credit.shaping, recipe.rollout.group_size
     names, credited = list(recipe.rewards), recipe.credited
@@ -68,6 +76,9 @@ def assign_credit(
         if weights[k].any() or rule.depends_on(name, reward.weight)
     ]
     whole = complete(values[trained], valid[trained])
+    gains = None if finished is None else step_gains(finished, plan.trained)
+    if gains is not None:
+        whole = whole & gains[trained].isfinite().all(-1).all(0)
     z = torch.stack(
         [
             group_zscore(row, whole & known, group, settings.std_floor)
@@ -86,6 +97,8 @@ def assign_credit(
         std_floor=settings.std_floor,
         clip=settings.clip,
         floors=floors,
+        steps=plan.trained,
+        finished=None if finished is None else finished[own],
     )
     advantages = RULES[rule.kind](rewards, rule)
     return Assignment(
@@ -97,7 +110,17 @@ def assign_credit(
         weights=weights,
         advantages=advantages.values,
         floors=floors,
+        gains=gains,
+        step_z=_at(own, advantages.step_z, len(names)),
     )
+
+
+def _at(rows: list[int], some: Tensor | None, count: int) -> Tensor | None:
+    """Rows of all rewards from those of some of them; NaN elsewhere."""
+    if some is None:
+        return None
+    every = some.new_full((count, *some.shape[1:]), torch.nan)
+    return every.index_copy(0, torch.tensor(rows), some)
 
 
 def _step_weights(recipe: Recipe, plan: StepPlan, samples: int, iteration: int) -> Tensor:

@@ -47,7 +47,9 @@ def train(
         drawn, scores = rollout
 
         floors = session.floors.of(iteration, tasks, scores)
-        credit = assign_credit(scores.values, scores.valid, recipe, plan, iteration, floors)
+        credit = assign_credit(
+            scores.values, scores.valid, recipe, plan, iteration, floors, scores.finished
+        )
         with clock.phase("update"):
             update = session.learn(drawn, credit, plan, stop)
         if update is None:

@@ -105,6 +105,23 @@ def credit_numbers(names: Sequence[str], credit: Assignment, steps: Sequence[int
     return numbers
 
 
+def gain_numbers(names: Sequence[str], credit: Assignment, steps: Sequence[int]) -> Numbers:
+    """Mean and std of each reward's gains at each trained step, over complete samples.
+
+    The std is how far the noise of that step moves the reward; nothing for rules without gains, and
+    for diagnostics.
+    """
+    numbers: Numbers = {}
+    if credit.gains is None:
+        return numbers
+    for (k, name), (place, t) in itertools.product(enumerate(names), enumerate(steps)):
+        if credit.weights[k].any():
+            own = credit.gains[k, credit.complete, place]
+            numbers[f"gain/{name}/step_{t:02d}/mean"] = _number(own.mean())
+            numbers[f"gain/{name}/step_{t:02d}/std"] = _number(own.std()) if len(own) > 1 else None
+    return numbers
+
+
 def update_numbers(
     parts: Sequence[UpdateSums], norms: Sequence[float], learning_rate: float
 ) -> Numbers:

@@ -23,6 +23,8 @@ class Work:
         rollout: Forwards without gradient, on average where windows move.
         update: Forwards with gradient, each with its backward; on average too.
         reference: Forwards of the frozen reference, and of an old policy that is an average.
+        finished: Images that are finished beside the samples, to decode and score too, on average;
+            their forwards are part of `rollout`.
     """
 
     tasks: int
@@ -30,6 +32,7 @@ class Work:
     rollout: float
     update: float
     reference: float
+    finished: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,30 @@ def mean_fork(settings: Rollout, iterations: int) -> float:
     return window.first + sum(moves) / iterations
 
 
+def finishes(settings: Rollout, iterations: int) -> tuple[float, float, float, float]:
+    """What a rule that needs gains has finished (`rollout.finishes`), on average over iterations.
+
+    Returns:
+        Images per task and their steps, where a group is one latent; images per sample, and theirs.
+    """
+    total, trained = settings.num_steps, trained_steps(settings)
+    stochastic = total - settings.deterministic_tail
+    if isinstance(settings.trained, RandomSteps):
+        # A start is needed before each trained step and after it: not between two others.
+        rest = stochastic - trained
+        needed = 1 - rest * (rest - 1) / max(1, stochastic * (stochastic - 1))
+        at_fork = trained / stochastic, total * trained / stochastic
+        lengths = [needed * (total - step) for step in range(1, stochastic)]
+        own = needed * len(lengths), sum(lengths)
+    else:
+        longest = total - mean_fork(settings, iterations)
+        at_fork = 1.0, longest
+        own = trained - 1.0, sum(longest - step for step in range(1, trained))
+    if settings.shared_noise is False:
+        return 0.0, 0.0, own[0] + at_fork[0], own[1] + at_fork[1]
+    return *at_fork, *own
+
+
 def _work(recipe: Recipe, tasks: int, images: int, forked: int) -> Work:
     settings, rows, objective = recipe.rollout, recipe.policy.forwards, recipe.objective
     if isinstance(objective, Forward):
@@ -142,7 +169,12 @@ def _work(recipe: Recipe, tasks: int, images: int, forked: int) -> Work:
     forks = trained_at_fork(settings)
     learned = (forked * forks + images * (trained_steps(settings) - forks)) * rows
     reference = learned if recipe.objective.kl > 0 else 0
-    return Work(tasks, images, drawn * rows, learned, reference)
+    finished = 0.0
+    if recipe.credit.shaping.needs_gains:
+        at_fork, its_steps, own, own_steps = finishes(settings, recipe.run.iterations)
+        finished = tasks * at_fork + images * own
+        drawn += tasks * its_steps + images * own_steps
+    return Work(tasks, images, drawn * rows, learned, reference, finished)
 
 
 def _share(recipe: Recipe, processes: int, index: int) -> tuple[int, int, int]:

@@ -64,7 +64,7 @@ class Speed:
         return (
             work.tasks * self.encode
             + (work.rollout + work.reference) * self.rollout
-            + work.images * self.score
+            + (work.images + work.finished) * self.score
             + work.update * self.update
         )
 

@@ -76,6 +76,7 @@ class Recorder:
             **{f"images/{reason}": float(count) for reason, count in scores.spoilt.items()},
             **metrics.conflict_numbers(sides, credit),
             **metrics.credit_numbers(names, credit, plan.trained),
+            **metrics.gain_numbers(names, credit, plan.trained),
             **numbers,
         }
         self.run.write_rewards(iteration, self._table(tasks, scores, credit, plan))
@@ -131,8 +132,21 @@ class Recorder:
         columns["total" if credit.is_total else "bonus"] = credit.bonus.tolist()
         if credit.floors is not None:
             columns["floor"] = credit.floors.tolist()
+        columns |= self._gains(credit, plan)
         for t in plan.trained:
             columns[f"advantage/step_{t:02d}"] = credit.advantages[:, t].tolist()
+        return columns
+
+    def _gains(self, credit: Assignment, plan: StepPlan) -> dict[str, list[Any]]:
+        """Of rewards that are credited; a gain that is missing is null."""
+        columns: dict[str, list[Any]] = {}
+        if credit.gains is None or credit.step_z is None:
+            return columns
+        for k, name in enumerate(self.recipe.rewards):
+            for place, t in enumerate(plan.trained if name in self.recipe.credited else ()):
+                own = credit.gains[k, :, place].tolist()
+                columns[f"gain/{name}/step_{t:02d}"] = [None if math.isnan(g) else g for g in own]
+                columns[f"z/{name}/step_{t:02d}"] = credit.step_z[k, :, place].tolist()
         return columns
 
 

@@ -16,6 +16,7 @@ from likewise.protocols import AnyReward, Policy, Reward, TaskStream
 from likewise.records.atomic import write_atomically
 from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RunDirectory
+from likewise.rollout.finishes import AskedFinish, Finish, Finisher, add_finishes
 from likewise.rollout.groups import compare_groups
 from likewise.rollout.layout import Rows, micro_batches
 from likewise.rollout.sampler import Sampler
@@ -201,17 +202,21 @@ class Session:
         rows = [row for update in layout for batch in update for row in batch]
         with clock.phase("rollout"):
             roller = self._roller(iteration, tasks, plan, rows)
+        finisher = Finisher(roller, self.recipe.credit.shaping.needs_gains)
         drawn: list[list[Trajectory]] = [[] for _ in layout]
         asked: list[tuple[Rows, Asked]] = []
+        finished: list[AskedFinish] = []
         for number, batch in ((n, batch) for n, update in enumerate(layout) for batch in update):
             if stop():
                 break
             with clock.phase("rollout"), self.learner.drawing():
                 drawn[number].append(roller.draw(batch))
+                finishes = finisher.finish(drawn[number][-1])
             with clock.phase("reward"):
                 asked.append((batch, self._ask(drawn[number][-1], tasks)))
+                finished += [self._ask_finish(one, tasks) for one in finishes]
         with clock.phase("reward"):  # of slow ones, what is still missing
-            shares = _answers(asked, stop)
+            shares = self._answers(asked, finished, plan, stop)
         if self.processes.any(shares is None or stop()):
             return None
         with clock.phase("gather"):
@@ -376,14 +381,28 @@ class Session:
         own = [tasks[row // self.recipe.rollout.group_size] for row in trajectory.rows]
         return AskedUsable(self.parts.rewards, self.parts.policy.decode(trajectory.latents), own)
 
+    def _ask_finish(self, finish: Finish, tasks: Sequence[Task]) -> AskedFinish:
+        own = {name: self.parts.rewards[name] for name in self.recipe.credited}
+        return AskedFinish(finish, own, self.parts.policy.decode(finish.latents), tasks)
 
-def _answers(asked: Sequence[tuple[Rows, Asked]], stop: Stop) -> list[tuple[Rows, Scores]] | None:
-    """What was asked, answered; None as soon as `stop` says so. Deadlines count from now."""
+    def _answers(
+        self,
+        asked: Sequence[tuple[Rows, Asked]],
+        finished: Sequence[AskedFinish],
+        plan: StepPlan,
+        stop: Stop,
+    ) -> list[tuple[Rows, Scores]] | None:
+        """What was asked, answered; None as soon as `stop` says so. Deadlines count from now."""
 
-    def collect() -> list[tuple[Rows, Scores]]:
-        since = time.monotonic()
-        return [(batch, questions.scores(since)) for batch, questions in asked]
+        def collect() -> list[tuple[Rows, Scores]]:
+            since = time.monotonic()
+            shares = [(batch, questions.scores(since)) for batch, questions in asked]
+            if not self.recipe.credit.shaping.needs_gains:
+                return shares
+            beside = [(questions, questions.scores(since)) for questions in finished]
+            names, steps = list(self.parts.rewards), self.recipe.rollout.num_steps
+            return add_finishes(shares, beside, names, plan, steps)
 
-    if any(questions.pending for _, questions in asked):
-        return unless_stopped(collect, stop)
-    return collect()
+        if any(one.pending for one in [*(questions for _, questions in asked), *finished]):
+            return unless_stopped(collect, stop)
+        return collect()

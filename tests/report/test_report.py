@@ -182,6 +182,29 @@ def test_runs_are_reported_beside_each_other(tmp_path: Path) -> None:
     assert len(page.images) == 4 * 3 + 1
 
 
+def test_conflict_of_gradients_is_reported_where_measured(tmp_path: Path) -> None:
+    """By hand: opposed in one of two iterations, most at step 2; only of the run that measured."""
+    runs = [make_run(tmp_path / name, seed=n) for n, name in enumerate("ab")]
+    assert "Do the gradients conflict?" not in Page(report(runs[1].path, out=tmp_path / "x")).text
+    rows = runs[0].read_metrics()
+    runs[0].forget_after(-1)
+    measured = {1: (-0.3, -0.5, 0.1), 3: (0.1, -0.1, None)}
+    for row in rows:
+        whole, early, late = measured.get(row["iteration"], (None, None, None))
+        if whole is not None:
+            steps = {"gradient/cosine/step_02": early, "gradient/cosine/step_05": late}
+            row |= {"gradient/cosine": whole, **steps}
+        runs[0].append_metrics(row)
+    page = Page(report(*(run.path for run in runs), out=tmp_path / "runs.html"))
+    for words in (
+        "Do the gradients conflict?",
+        "a: opposed in 1 of 2 measured iterations, mean cosine −0.10; "
+        "by step from −0.30 (step 2) to +0.10 (step 5).",
+    ):
+        assert words in page.text, words
+    assert "b: opposed" not in page.text
+
+
 def test_a_run_that_has_just_begun_is_reported(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     run.forget_after(-1)

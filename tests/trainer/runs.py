@@ -88,6 +88,12 @@ GAINS = {  # a credit rule for which images are finished beside the samples
     "shaping": {"kind": "gains", "turning": True},
     "time_weights": {"kind": "tdw"},
 }
+# Sections `optimizer.gradients`: measured and combined.
+GRADIENTS: dict[str, dict[str, Any]] = {
+    "sum": {"kind": "sum", "measure_every": 2},
+    "min-norm": {"kind": "min-norm", "measure_every": 1, "normalise": False, "smoothing": 0.5},
+    "pcgrad": {"kind": "pcgrad", "smoothing": 0.5},
+}
 ON_IMAGES = [name for name in OBJECTIVES if name != "grpo"]
 
 

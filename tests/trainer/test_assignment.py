@@ -100,6 +100,8 @@ def test_bonuses_with_every_time_weight(kind: str, time: str) -> None:
     per_image = got.weights if got.weights.ndim == 3 else got.weights[:, None]
     by_hand = (per_image * z[..., None]).sum(0) + bonus_of(kind, z)[:, None]
     torch.testing.assert_close(got.advantages, by_hand.clamp(-5, 5))
+    torch.testing.assert_close(got.parts, per_image * z[..., None])
+    torch.testing.assert_close(got.parts.sum(0) + got.bonus[:, None], by_hand)
     assert got.advantages.shape == (8, STEPS)
     assert got.complete.all()
 
@@ -140,6 +142,7 @@ def total_of(kind: str, z: Tensor) -> Tensor:
 def test_totals_stand_alone_at_every_step(kind: str) -> None:
     got = assign(recipe({"kind": kind}, {"kind": "constant"}))
     assert torch.equal(got.weights, torch.zeros(2, STEPS))
+    assert torch.equal(got.parts, torch.zeros(2, 8, STEPS))
     torch.testing.assert_close(got.advantages, total_of(kind, z_of())[:, None].expand(8, STEPS))
 
 

@@ -19,6 +19,12 @@ from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RunDirectory
 from likewise.trainer.checks import TrainingError
 
+SECTIONS = [
+    *({"objective": section} for section in runs.OBJECTIVES.values()),
+    *({"optimizer": {"gradients": section}} for section in runs.GRADIENTS.values()),
+]
+IDS = [*runs.OBJECTIVES, *runs.GRADIENTS]
+
 
 def recipe(
     model: Path, scorer: str, iterations: int = 1, patience: int = 3, **changes: Any
@@ -72,12 +78,11 @@ def check_table(run: RunDirectory, iteration: int, missing: list[int]) -> dict[s
     return table
 
 
-@pytest.mark.parametrize("objective", runs.OBJECTIVES)
+@pytest.mark.parametrize("section", SECTIONS, ids=IDS)
 def test_missing_values_leave_their_groups(
-    tiny_model: Path, tmp_path: Path, objective: str
+    tiny_model: Path, tmp_path: Path, section: dict[str, Any]
 ) -> None:
     """NaN, infinity and None: two of each group of four are left, and only they get credit."""
-    section = {"objective": runs.OBJECTIVES[objective]}
     run = train(recipe(tiny_model, "nan_for_some", iterations=2, **section), tmp_path / "run").run
     for iteration in (1, 2):
         table = check_table(run, iteration, missing=[0, 3, 4, 7])
@@ -177,16 +182,17 @@ def test_giving_up_loses_nothing(tiny_model: Path, tmp_path: Path) -> None:
     assert [row["iteration"] for row in run.read_metrics()] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("objective", runs.OBJECTIVES)
+@pytest.mark.parametrize("section", SECTIONS, ids=IDS)
 def test_iterations_without_credit_teach_nothing(
-    tiny_model: Path, tmp_path: Path, objective: str
+    tiny_model: Path, tmp_path: Path, section: dict[str, Any]
 ) -> None:
     """Not even by Adam's momentum or weight decay; regularisers apart, which need no credit."""
     without = {"kl": 0.0, "kl_old": 0.0, "norm_guard": 0.0, "old": {"kind": "on-policy"}}
-    section = runs.OBJECTIVES[objective]
-    section = {key: without.get(key, value) for key, value in section.items()}
+    objective = section.get("objective", {})
+    objective = {key: without.get(key, value) for key, value in objective.items()}
     run_settings = {"iterations": 3, "checkpoints": {"every": 1}}
-    late = recipe(tiny_model, "raises_later", run=run_settings, objective=section)
+    changes = {**section, "objective": objective, "run": run_settings}
+    late = recipe(tiny_model, "raises_later", **changes)
     run = train(late, tmp_path / "run").run
     before, after = (
         runs.checkpoint_tensors(run.checkpoints / f"iteration-00000{iteration}")

@@ -30,6 +30,7 @@ def recipe(
     iterations: int = 5,
     objective: str = "grpo",
     gains: bool = False,
+    gradients: str | None = None,
 ) -> Recipe:
     """Everything that has a state: moving average, schedule, random reward, best checkpoint."""
     return runs.tiny_recipe(
@@ -47,6 +48,7 @@ def recipe(
             "warmup_steps": 2,
             "ema_decay": 0.9,
             "updates_per_iteration": 2,
+            "gradients": runs.GRADIENTS.get(gradients or "", {}),
         },
         run={
             "processes": processes,
@@ -180,12 +182,19 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert_equal(run.path, undisturbed[0])
 
 
-@pytest.mark.parametrize("objective", runs.ON_IMAGES)
-def test_objectives_on_images_resume_in_every_bit(
-    tiny_model: Path, tmp_path: Path, objective: str
+@pytest.mark.parametrize(
+    "how",
+    [
+        *({"objective": name} for name in runs.ON_IMAGES),
+        *({"gradients": name} for name in runs.GRADIENTS),
+    ],
+    ids=lambda how: next(iter(how.values())),
+)
+def test_runs_with_more_state_resume_in_every_bit(
+    tiny_model: Path, tmp_path: Path, how: dict[str, str]
 ) -> None:
-    """The old policy's weights, too, come from the checkpoint."""
-    resumes_in_every_bit(recipe(tiny_model, objective=objective), tmp_path)
+    """The old policy's weights, and the average of gradients' weights, are in the checkpoint."""
+    resumes_in_every_bit(recipe(tiny_model, **how), tmp_path)
 
 
 def test_gains_resume_in_every_bit(tiny_model: Path, tmp_path: Path) -> None:

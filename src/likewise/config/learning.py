@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from likewise.config.gradients import Gradients, Sum
 from likewise.config.section import Section
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -32,6 +33,7 @@ class Optimizer(Section):
         "group (the paper)",
     )
     ema_decay: Decay | None = Field(None, description="null: no moving average of the adapter")
+    gradients: Gradients = Field(default_factory=Sum)
 
     @model_validator(mode="after")
     def _warmup_counts(self) -> Optimizer:

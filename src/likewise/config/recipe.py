@@ -15,6 +15,7 @@ from likewise.config.adapters import Full, Lora
 from likewise.config.credit import Credit, Measured, Single
 from likewise.config.data import Data, Stickers
 from likewise.config.evaluators import check_evaluators
+from likewise.config.gradients import check_gradients
 from likewise.config.learning import Optimizer
 from likewise.config.objectives import Dgpo, Forward, Grpo, Objective
 from likewise.config.policies import Custom, FluxKontext, Policy, SdIpAdapter
@@ -179,6 +180,12 @@ class Recipe(Section):
                 "optimizer.split samples does not go with objective.kind dgpo, whose loss is of "
                 "whole groups: use tasks"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _gradients_can_be_told_apart(self) -> Recipe:
+        sides = [reward.side for reward in self.credited.values()]
+        check_gradients(self.optimizer.gradients, self.credit, sides, self.objective.kind)
         return self
 
     @model_validator(mode="after")

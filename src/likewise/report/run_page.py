@@ -15,6 +15,7 @@ from likewise.report import sections, tables
 from likewise.report.document import Block, Bullets, Card, Section, Shown, Text
 from likewise.report.document import Gallery as Images
 from likewise.report.gallery import References, System, read_address, sample_gallery
+from likewise.report.gradient_conflict import gradient_conflict
 from likewise.report.reading import Arm, read_attribution, read_drawn, read_settings
 from likewise.report.wording import count, number, reward_name
 
@@ -30,6 +31,7 @@ def run_page(arms: Sequence[Arm], references: References) -> list[Section]:
         _summary(arms),
         sections.training(arms, clear),
         sections.conflict(arms),
+        *gradient_conflict(arms),
         sections.steps(arms, attributions[0] if attributions else None, arms),
         Section(
             "gallery", "Before and after", [b for arm in arms for b in _gallery(arm, references)]

@@ -46,6 +46,16 @@ class Assignment:
     gains: Tensor | None = None
     step_z: Tensor | None = None
 
+    @property
+    def parts(self) -> Tensor:
+        """Each reward's part of the advantages, w_k(t)·z_k before clipping, [K, B, T].
+
+        They add up to what is not the bonus; 0 for diagnostics, and for rules that stand alone.
+        Not of rules that need gains, whose z differ from step to step.
+        """
+        weights = self.weights if self.weights.ndim == 3 else self.weights[:, None]
+        return weights * self.z[:, :, None]
+
 
 def assign_credit(
     values: Tensor,

@@ -6,7 +6,8 @@ All of them see the same draws of level and noise, which the samples of a group 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -112,11 +113,26 @@ def image_terms(
     for draw in range(settings.draws):
         at = noised(trained, trajectory, draw)
         columns = torch.full_like(at.steps, draw) if by_draw else at.steps
-        credit = advantages.gather(1, columns[:, None])[:, 0].to(at.x)
+        credit = _at_level(advantages, columns, at)
         v_old = _old_velocity(trained, at, trajectory)
         v = trained.policy.velocity(at.x, at.sigma, condition)
         found = Predicted(at, v, v.detach() if v_old is None else v_old, credit)
-        yield _regularised(loss(found, settings), found, trained, trajectory)
+        term = _regularised(loss(found, settings), found, trained, trajectory)
+        if by_draw:  # one loss of a whole group, which is not the sum of its samples'
+            yield term
+            continue
+        yield replace(term, loss_at=partial(_loss_at, loss, found, settings), steps=at.steps)
+
+
+def _loss_at(loss: ImageLoss, found: Predicted, settings: Any, advantages: Tensor) -> Tensor:
+    """Of the same predictions at other advantages [b, T], before regularisers."""
+    at = found.noised
+    return loss(found._replace(credit=_at_level(advantages, at.steps, at)), settings).loss
+
+
+def _at_level(advantages: Tensor, columns: Tensor, at: Noised) -> Tensor:
+    """One of each sample's advantages [b, …], like the latents: [b]."""
+    return advantages.gather(1, columns[:, None])[:, 0].to(at.x)
 
 
 def noised(trained: Trained, trajectory: Trajectory, draw: int) -> Noised:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from likewise.config.learning import Optimizer as OptimizerSettings
 from likewise.config.objectives import Average, OnPolicy
 from likewise.trainer.old import OldWeights
+from likewise.trainer.reward_gradients import Combination, RewardGradients
 
 SCALE_GROWTH = 100  # steps after which a float16 loss scale doubles; torch has 2000, a whole run
 
@@ -65,6 +66,7 @@ class Learner:
         if settings.ema_decay is not None:
             self.ema = EMAModel(parameters, decay=settings.ema_decay)
         self.old = None if old is None else OldWeights(parameters, old)
+        self.combination = Combination(settings.gradients)
 
     def _follow_settings(self) -> None:
         """Where an extended run begins: the rate that its own schedule has after so many steps."""
@@ -101,6 +103,10 @@ class Learner:
         """Drop what has been added up since the last step."""
         self.optimizer.zero_grad()
 
+    def combine(self, apart: RewardGradients) -> dict[str, float | None]:
+        """See `Combination.apply`; before :meth:`step`."""
+        return self.combination.apply(apart, self.scaler.get_scale())
+
     def step(self) -> float:
         """Clip, step, average, and clear the gradients. Returns the norm before clipping.
 
@@ -117,6 +123,7 @@ class Learner:
                 self.ema.step(self.parameters)
             if self.old is not None:
                 self.old.after_step()
+            self.combination.keep()
         self.forget_gradients()
         return norm
 
@@ -164,6 +171,8 @@ class Learner:
         if self.ema is not None:
             tensors |= {f"ema.{i}": value for i, value in enumerate(self.ema.shadow_params)}
             rest["ema_steps"] = self.ema.optimization_step
+        if self.combination.average is not None:
+            rest["gradients"] = self.combination.state()
         if self.old is not None:
             rest["old_iterations"] = self.old.iterations
             if not self.old.is_current:
@@ -200,6 +209,8 @@ class Learner:
             self.ema.optimization_step = stored["ema_steps"]
             for place, shadow in enumerate(self.ema.shadow_params):
                 shadow.copy_(averages[place])
+        if "gradients" in stored:
+            self.combination.load_state(stored["gradients"])
         if self.old is not None:
             weights = [old[index] for index in range(len(old))] or None
             self.old.restore(weights, stored.get("old_iterations", 0))

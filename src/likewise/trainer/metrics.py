@@ -149,6 +149,15 @@ def update_numbers(
     }
 
 
+def mean_numbers(parts: Sequence[Numbers]) -> Numbers:
+    """By name, the mean over those that have it; None where none knows it."""
+    found: Numbers = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        known = [value for part in parts if (value := part.get(name)) is not None]
+        found[name] = sum(known) / len(known) if known else None
+    return found
+
+
 def made_progress(update: Numbers) -> bool:
     """Whether any optimiser step of the iteration moved the weights."""
     return (update["update/skipped"] or 0) < (update["update/steps"] or 0)

@@ -23,7 +23,7 @@ from likewise.algorithm.objective import (
     ratio,
 )
 from likewise.algorithm.transitions import gaussian_log_prob
-from likewise.rollout.trajectories import Trajectory, replay_batches
+from likewise.rollout.trajectories import StoredStep, Trajectory, replay_batches
 from likewise.trainer.image_objectives import (
     Gather,
     ImageLoss,
@@ -58,14 +58,27 @@ def grpo(trained: Trained, trajectory: Trajectory, advantages: Tensor) -> Iterat
         if settings.inverse_dt:
             length = inverse_dt(sampler.sigmas[t], sampler.sigmas[t + 1])
             weight = length.to(credit).expand_as(credit)
-        objective = clipped_loss(ratios, credit, settings.clip_range, weight)
+        clipped = partial(clipped_loss, ratios, clip_range=settings.clip_range, weight=weight)
+        objective = clipped(credit)
         kl = torch.zeros((), device=mean.device)
         if settings.kl > 0:
             reference = trained.reference(trajectory.condition, stored)
             kl = gaussian_kl(mean, reference, std).mean()
         means = {"loss": objective.loss, "kl": kl, **objective.ratios()}
         most = {"ratio_deviation": objective.ratio_deviation}
-        yield Term(objective.loss + settings.kl * kl, means, most)
+        yield Term(
+            objective.loss + settings.kl * kl,
+            means,
+            most,
+            loss_at=partial(_loss_at, clipped, stored),
+            steps=torch.full((len(credit),), t),
+        )
+
+
+def _loss_at(clipped: Callable[..., Any], stored: StoredStep, advantages: Tensor) -> Tensor:
+    """Of the same ratios at other advantages [b, T], without KL."""
+    loss: Tensor = clipped(advantages[:, stored.step].to(stored.x.device)).loss
+    return loss
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from likewise.config.adapters import Lora
@@ -30,6 +30,7 @@ from likewise.rollout.scoring import (
 from likewise.rollout.spoilt import AskedUsable
 from likewise.rollout.steps import StepPlan, plan_steps
 from likewise.rollout.trajectories import Roller, Trajectory, iteration_seed
+from likewise.seeding import derive_seed
 from likewise.trainer import metrics, origin, state
 from likewise.trainer.assignment import Assignment
 from likewise.trainer.checks import Patience, check_ratio, not_finite
@@ -39,6 +40,7 @@ from likewise.trainer.floors import Floors
 from likewise.trainer.interrupts import Stop, never, unless_stopped
 from likewise.trainer.learner import Learner
 from likewise.trainer.processes import Processes
+from likewise.trainer.reward_gradients import RewardGradients
 from likewise.trainer.terms import Trained
 from likewise.trainer.trackers import log_grid
 from likewise.trainer.update import Update, UpdateSums, sum_gradients
@@ -243,15 +245,18 @@ class Session:
         terms = samples * self.update.terms_per_sample(len(plan.trained))
         parts: list[UpdateSums] = []
         norms: list[float] = []
+        said: list[metrics.Numbers] = []
         rate = self.learner.learning_rate
         for update in drawn:
-            found = self._step(update, credit, terms, never if norms else stop)
+            apart = partial(self._apart, credit, plan, len(norms))
+            found = self._step(update, credit, terms, apart, never if norms else stop)
             if found is None:
                 return None
             parts += found[0]
             norms.append(found[1])
+            said.append(found[2])
         self.learner.end_iteration()
-        return metrics.update_numbers(parts, norms, rate)
+        return metrics.update_numbers(parts, norms, rate) | metrics.mean_numbers(said)
 
     def check_finite(self, iteration: int) -> None:
         """Nothing that is not finite is saved, or learned from.
@@ -357,25 +362,57 @@ class Session:
             solver=objective.solver if isinstance(objective, Forward) else "euler",
         )
 
+    def _apart(self, credit: Assignment, plan: StepPlan, number: int) -> RewardGradients | None:
+        """Where update `number` of an iteration puts the gradients of single rewards, if it does.
+
+        Conflict is measured in the first one, whose loss is linear in the advantages.
+        """
+        recipe, learner, iteration = self.recipe, self.learner, self.iteration + 1
+        settings = recipe.optimizer.gradients
+        measures = number == 0 and settings.measures(iteration)
+        if not settings.combines and not measures:
+            return None
+        own = [place for place, name in enumerate(recipe.rewards) if name in recipe.credited]
+        return RewardGradients(
+            learner.parameters,
+            {name: reward.side for name, reward in recipe.credited.items()},
+            credit.parts[own],
+            learner.scaled,
+            plan.trained if measures else None,
+            derive_seed("gradients", recipe.seed, iteration, number),
+        )
+
     def _step(
-        self, update: Sequence[Trajectory], credit: Assignment, terms: int, stop: Stop
-    ) -> tuple[list[UpdateSums], float] | None:
-        """Sums of all processes and the gradient's norm; None, with nothing changed, if stopped.
+        self,
+        update: Sequence[Trajectory],
+        credit: Assignment,
+        terms: int,
+        gradients: Callable[[], RewardGradients | None],
+        stop: Stop,
+    ) -> tuple[list[UpdateSums], float, metrics.Numbers] | None:
+        """Sums of all processes, the gradient's norm, and what the gradients of single rewards say.
+
+        None, with nothing changed, if stopped.
 
         A float16 gradient that overflows is computed again at a lower loss scale: that costs an
         update, and dropping it would cost a rollout.
         """
         while True:
-            own = self.update.gradient(update, credit.advantages, terms, stop)
+            apart = gradients()
+            own = self.update.gradient(update, credit.advantages, terms, stop, apart)
             if self.processes.any(stop()):
                 self.learner.forget_gradients()
                 return None
             sum_gradients(self.learner.parameters, self.processes.sum)
+            said: metrics.Numbers = {}
+            if apart is not None:
+                apart.sum(self.processes.sum)
+                said = self.learner.combine(apart)
             norm = self.learner.step()
             shares = self.processes.gather([own])
             forward_is_finite = all(share.is_finite for share in shares)
             if not (forward_is_finite and self.learner.overflowed(norm)):
-                return shares, norm
+                return shares, norm, said
 
     def _ask(self, trajectory: Trajectory, tasks: Sequence[Task]) -> Asked:
         own = [tasks[row // self.recipe.rollout.group_size] for row in trajectory.rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,12 +24,17 @@ class Term:
         means: What to log, each a mean over samples.
         most: What to log of all terms the largest of.
         counts: Of how many samples a mean is, where not of all.
+        loss_at: The loss that these samples would have at other advantages [b, T], regularisers
+            left out; None where it is no mean of losses of single samples.
+        steps: Of the schedule, whose advantages the loss is of, int64 [b] on the CPU.
     """
 
     loss: Tensor
     means: Mapping[str, Tensor]
     most: Mapping[str, Tensor] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    loss_at: Callable[[Tensor], Tensor] | None = None
+    steps: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from likewise.rollout.trajectories import Trajectory
 from likewise.trainer.image_objectives import Gather
 from likewise.trainer.objectives import OBJECTIVES, Objective
+from likewise.trainer.reward_gradients import RewardGradients
 from likewise.trainer.terms import Term, Trained
 
 
@@ -76,6 +77,7 @@ class Update:
         advantages: Tensor,
         total_terms: int,
         stop: Callable[[], bool] = lambda: False,
+        apart: RewardGradients | None = None,
     ) -> UpdateSums:
         """Add this process's share of the update's gradient to the parameters'.
 
@@ -85,6 +87,8 @@ class Update:
                 the gradient does not depend on how images are split.
             stop: Asked before each micro-batch; true leaves out the rest, and makes the result
                 worthless.
+            apart: Takes the gradient of each reward from the same forwards, by a backward pass for
+                each; what is added to the parameters' stays the same in every bit.
         """
         sums, trained, objective = UpdateSums(), self.trained, self.objective
         if objective.prepare is not None:
@@ -94,7 +98,10 @@ class Update:
                 break
             rows = torch.tensor(trajectory.rows)
             for term in objective.terms(trained, trajectory, advantages[rows]):
-                self.scaled(term.loss * (len(rows) / total_terms)).backward()
+                share = len(rows) / total_terms
+                self.scaled(term.loss * share).backward(retain_graph=apart is not None)
+                if apart is not None:
+                    apart.add(term, rows, share)
                 sums.add(term, len(rows))
         return sums
 

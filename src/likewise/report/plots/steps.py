@@ -83,5 +83,21 @@ def attribution(
         return to_svg(figure, name)
 
 
+def cosines(name: str, runs: Mapping[str, Mapping[int, float]]) -> str:
+    """Mean cosine of two gradients at each step, a line for each run: label → step → cosine."""
+    with plot() as (figure, axes):
+        axes.axhline(0, color=INK, lw=0.7)
+        for number, (label, found) in enumerate(runs.items()):
+            style = LINES[(number + number // len(SERIES)) % len(LINES)]
+            colour = SERIES[number % len(SERIES)]
+            steps, values = list(found), list(found.values())
+            axes.plot(steps, values, color=colour, ls=style, marker="o", ms=3.5, label=label)
+        axes.set_ylabel("cosine of the two gradients")
+        whole_numbers(axes)
+        _from_noise_to_image(axes)
+        legend(figure, axes)
+        return to_svg(figure, name)
+
+
 def _from_noise_to_image(axes: Axes) -> None:
     axes.set_xlabel("sampling step: from noise (left) to image (right)")

@@ -30,10 +30,6 @@ class GradientRule(Section):
         """Whether any iteration needs the gradient of each reward."""
         return self.combines or self.measure_every > 0
 
-    def measures(self, iteration: int) -> bool:
-        """Whether iteration 1, 2, … is measured, step by step."""
-        return self.measure_every > 0 and (iteration - 1) % self.measure_every == 0
-
 
 class Sum(GradientRule):
     """The gradient of the whole advantage, by one backward pass."""

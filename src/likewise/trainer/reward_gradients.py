@@ -216,6 +216,11 @@ class Combination:
         return weights
 
 
+def is_measured(every: int, iteration: int) -> bool:
+    """Whether iteration 1, 2, … is measured, step by step, where every so many are; 0: none."""
+    return every > 0 and (iteration - 1) % every == 0
+
+
 def _flat(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> Tensor:
     """[P] on the CPU; missing gradients are 0."""
     return torch.cat(

@@ -40,7 +40,7 @@ from likewise.trainer.floors import Floors
 from likewise.trainer.interrupts import Stop, never, unless_stopped
 from likewise.trainer.learner import Learner
 from likewise.trainer.processes import Processes
-from likewise.trainer.reward_gradients import RewardGradients
+from likewise.trainer.reward_gradients import RewardGradients, is_measured
 from likewise.trainer.terms import Trained
 from likewise.trainer.trackers import log_grid
 from likewise.trainer.update import Update, UpdateSums, sum_gradients
@@ -369,7 +369,7 @@ class Session:
         """
         recipe, learner, iteration = self.recipe, self.learner, self.iteration + 1
         settings = recipe.optimizer.gradients
-        measures = number == 0 and settings.measures(iteration)
+        measures = number == 0 and is_measured(settings.measure_every, iteration)
         if not settings.combines and not measures:
             return None
         own = [place for place, name in enumerate(recipe.rewards) if name in recipe.credited]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
@@ -33,7 +33,7 @@ class Rule(Section):
 
     def depends_on(self, reward: str, weight: float) -> bool:
         """Whether credit depends on that reward, apart from its share in the time weights."""
-        return True
+        return weight > 0 or not self.weighted
 
 
 class Sars(Rule):
@@ -114,9 +114,6 @@ class WeightedTotal(Rule):
 
     kind: Literal["weighted-sum", "gdpo", "raw-sum"]
 
-    def depends_on(self, reward: str, weight: float) -> bool:
-        return weight > 0
-
 
 class Gd2po(Rule):
     """GDPO without the samples whose rewards disagree (2606.16771), by the `weight` of rewards."""
@@ -139,9 +136,6 @@ class Gd2po(Rule):
         description="over what advantages get mean 0 and std 1: all kept samples of the batch, as "
         "published, or those of each group",
     )
-
-    def depends_on(self, reward: str, weight: float) -> bool:
-        return weight > 0
 
 
 class HingeGate(Rule):
@@ -167,9 +161,6 @@ class HingeGate(Rule):
         "which the untrained model draws, by kind of task",
     )
 
-    def depends_on(self, reward: str, weight: float) -> bool:
-        return weight > 0
-
 
 class Single(Rule):
     """Train on one reward only; the others are measured."""
@@ -188,7 +179,7 @@ Shaping = Annotated[
     Field(discriminator="kind"),
 ]
 READ_WEIGHTS = [  # kinds of rules that read the `weight` of rewards
-    kind for rule in (WeightedTotal, Gd2po, HingeGate) for kind in kinds(rule)
+    kind for rule in get_args(get_args(Shaping)[0]) if rule.weighted for kind in kinds(rule)
 ]
 
 

@@ -4,12 +4,13 @@ measured."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from likewise.config.credit import Constant, Credit
-from likewise.config.section import Section
+from likewise.config.objectives import Objective
+from likewise.config.section import Section, usual_kind
 
 
 class GradientRule(Section):
@@ -71,25 +72,19 @@ class PcGrad(GradientRule):
     )
 
 
-def _usual_kind(section: Any) -> Any:
-    """A section that names no kind is the sum's."""
-    return {"kind": "sum", **section} if isinstance(section, dict) else section
-
-
 Gradients = Annotated[
     Annotated[Sum | MinNorm | PcGrad, Field(discriminator="kind")],
-    BeforeValidator(_usual_kind),
+    usual_kind("sum"),
 ]
 
 
 def check_gradients(
-    gradients: GradientRule, credit: Credit, sides: Sequence[str], objective: str
+    gradients: GradientRule, credit: Credit, sides: Sequence[str], objective: Objective
 ) -> None:
     """Gradients of single rewards exist where they are asked for.
 
     Args:
         sides: Of the credited rewards.
-        objective: Its kind.
 
     Raises:
         ValueError: they do not.
@@ -108,10 +103,10 @@ def check_gradients(
             f"{asked} takes apart weighted sums of z, but credit.shaping {shaping.kind!r} has a z "
             "of its own at each step: use none, sars or harmonic"
         )
-    if objective == "dgpo":
+    if objective.of_groups:
         raise ValueError(
-            f"{asked} needs a loss for each reward, but objective dgpo has one preference of a "
-            "whole group and all its rewards: use grpo, nft, awm or crd"
+            f"{asked} needs a loss for each reward, but objective {objective.kind} has one "
+            "preference of a whole group and all its rewards: use grpo, nft, awm or crd"
         )
     if len(set(sides)) == 2 and isinstance(weights, Constant) and weights.prompt in (0, 1):
         raise ValueError(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from likewise.config.section import Section
+from likewise.config.section import Section, usual_kind
 
 
 class Grpo(Section):
     """The clipped surrogate on the SDE steps of a rollout, and its options."""
 
     forward: ClassVar[bool] = False
+    of_groups: ClassVar[bool] = False
 
     kind: Literal["grpo"] = Field("grpo", description="PPO's clipped loss on stored steps")
     clip_range: PositiveFloat = Field(1e-4, le=1e3, description="largest |ratio - 1| that learns")
@@ -49,6 +50,7 @@ class Forward(Section):
     noised again to some levels, and the velocities predicted there are compared."""
 
     forward: ClassVar[bool] = True
+    of_groups: ClassVar[bool] = False  # the loss is of a whole group, no mean over its samples
 
     levels: Literal["grid", "uniform", "logit-normal"] = Field(
         "grid", description="noise levels: those of the sampling schedule, or drawn from (0, 1)"
@@ -105,6 +107,8 @@ class Awm(Forward):
 class Dgpo(Forward):
     """DGPO (arXiv:2510.08425): a preference for the better part of a group, over the reference."""
 
+    of_groups: ClassVar[bool] = True
+
     kind: Literal["dgpo"] = "dgpo"
     beta: PositiveFloat = Field(100.0, le=1e6, description="scale of the preference")
 
@@ -121,12 +125,7 @@ class Crd(Forward):
     beta: PositiveFloat = Field(1.0, le=1e6, description="scale of the change of the error")
 
 
-def _usual_kind(section: object) -> object:
-    """A section that names no kind is grpo's."""
-    return {"kind": "grpo", **section} if isinstance(section, dict) else section
-
-
 Objective = Annotated[
     Annotated[Grpo | Nft | Awm | Dgpo | Crd, Field(discriminator="kind")],
-    BeforeValidator(_usual_kind),
+    usual_kind("grpo"),
 ]

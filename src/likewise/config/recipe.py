@@ -17,7 +17,7 @@ from likewise.config.data import Data, Stickers
 from likewise.config.evaluators import check_evaluators
 from likewise.config.gradients import check_gradients
 from likewise.config.learning import Optimizer
-from likewise.config.objectives import Dgpo, Forward, Grpo, Objective
+from likewise.config.objectives import Forward, Grpo, Objective
 from likewise.config.policies import Custom, FluxKontext, Policy, SdIpAdapter
 from likewise.config.rewards import InGroupDiversity, Reward
 from likewise.config.rollout import TRANSITIONS, Rollout
@@ -175,17 +175,17 @@ class Recipe(Section):
                 f"optimizer.updates_per_iteration ({updates}) must divide rollout.{field} "
                 f"({shared}) where optimizer.split is {split}"
             )
-        if split == "samples" and isinstance(self.objective, Dgpo):
+        if split == "samples" and self.objective.of_groups:
             raise ValueError(
-                "optimizer.split samples does not go with objective.kind dgpo, whose loss is of "
-                "whole groups: use tasks"
+                f"optimizer.split samples does not go with objective.kind {self.objective.kind}, "
+                "whose loss is of whole groups: use tasks"
             )
         return self
 
     @model_validator(mode="after")
     def _gradients_can_be_told_apart(self) -> Recipe:
         sides = [reward.side for reward in self.credited.values()]
-        check_gradients(self.optimizer.gradients, self.credit, sides, self.objective.kind)
+        check_gradients(self.optimizer.gradients, self.credit, sides, self.objective)
         return self
 
     @model_validator(mode="after")

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 
 LARGEST = 1e9  # of any setting; fields whose sensible values end earlier say so themselves
 LARGEST_SEED = 2**63 - 1
 SEEDS = ("seed", "seeds")
+
+
+def usual_kind(kind: str) -> BeforeValidator:
+    """For a union of sections: one that names no kind is of this one."""
+
+    def named(section: object) -> object:
+        return {"kind": kind, **section} if isinstance(section, dict) else section
+
+    return BeforeValidator(named)
 
 
 class Section(BaseModel):

@@ -109,7 +109,7 @@ def image_terms(
         advantages: Theirs at each step, [b, T]; or at each draw, [b, draws], for `dgpo`.
     """
     settings, condition = trained.settings, trajectory.condition
-    by_draw = settings.kind == "dgpo"
+    by_draw = settings.of_groups
     for draw in range(settings.draws):
         at = noised(trained, trajectory, draw)
         columns = torch.full_like(at.steps, draw) if by_draw else at.steps
@@ -182,7 +182,7 @@ def relative_to_group(
             v = trained.policy.velocity(at.x, at.sigma, one.condition)
             base = trained.reference_velocity(at.x, at.sigma, one.condition)
             errors = [forward.squared_error(each, at.target).cpu() for each in (v, base)]
-            credit = advantages[list(one.rows)].gather(1, at.steps[:, None])[:, 0]
+            credit = _at_level(advantages[list(one.rows)], at.steps, at).cpu()
             own.append((draw, one.tasks, one.rows, *errors, credit))
     weights = torch.zeros(len(advantages), settings.draws)
     every = gather(own)

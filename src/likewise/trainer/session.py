@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from likewise.config.adapters import Lora
-from likewise.config.objectives import Forward, Grpo
+from likewise.config.objectives import Average, Forward, Grpo
 from likewise.config.recipe import Recipe
 from likewise.protocols import AnyReward, Policy, Reward, TaskStream
 from likewise.records.atomic import write_atomically
@@ -87,7 +87,10 @@ class Session:
         processes.same_start(parameters)
         half = recipe.policy.dtype == "float16"
         objective = recipe.objective
-        old = objective.old if isinstance(objective, Forward) else None
+        old = None
+        if isinstance(objective, Forward):  # else the old policy is the new one in every update
+            several = recipe.optimizer.updates_per_iteration > 1
+            old = objective.old if several or isinstance(objective.old, Average) else None
         self.learner = Learner(parameters, recipe.optimizer, updates, half, old)
         has_reference = isinstance(recipe.adapter, Lora) or objective.needs_reference
         trained = Trained(parts.policy, self.sampler, objective, self.learner.old, has_reference)

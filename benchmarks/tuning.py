@@ -1,0 +1,79 @@
+"""One trial of tuning: a run on stickers that is evaluated on tasks about its training subjects.
+
+    python benchmarks/tuning.py runs/tuning/grpo-2e-3 stickers optimizer.learning_rate=2e-3
+
+Settings are chosen by such trials, and judged afterwards on the held-out subjects of sticker bench,
+which no trial has seen. The tasks are `training_task(i, seed=777)`, whose seed no run's data use;
+where and how often they are drawn is the recipe's `run.evaluation`. The same command resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from likewise.api.training import settle
+from likewise.builders.parts import build_parts
+from likewise.config import load_recipe
+from likewise.data.stickers.world import training_task
+from likewise.records import RunDirectory
+from likewise.records.environment import collect_environment
+from likewise.records.run_directory import RECIPE
+from likewise.terminal import SafeConsole
+from likewise.trainer.interrupts import Interrupts
+from likewise.trainer.loop import train
+from likewise.trainer.processes import Processes
+from likewise.trainer.progress import Progress
+from likewise.trainer.recorder import Recorder
+from likewise.trainer.session import Session
+
+TASKS_SEED = 777
+ALONE = ["run.processes=1", "run.threads=1", "run.trackers=[]", "run.evaluation.tasks=120"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="run directory: new, or of a trial to go on with")
+    parser.add_argument("recipe", help="as for likewise train")
+    parser.add_argument("overrides", nargs="*", help="as in seed=1 optimizer.learning_rate=2e-3")
+    options = parser.parse_args(arguments)
+    run_trial(options.folder, options.recipe, options.overrides)
+    report(RunDirectory.open(options.folder))
+
+
+def run_trial(folder: Path, name: str, overrides: Sequence[str]) -> None:
+    """Train to the recipe's last iteration, with evaluations on the trial's own tasks."""
+    recipe = settle(load_recipe(name, [*ALONE, *overrides]))
+    torch.set_num_threads(int(recipe.run.threads))
+    processes = Processes(Accelerator(cpu=recipe.run.device == "cpu"))
+    tasks = [training_task(i, TASKS_SEED) for i in range(recipe.run.evaluation.tasks)]
+    parts = replace(build_parts(recipe, processes.device), evaluation_tasks=tasks)
+    if not (folder / RECIPE).is_file():
+        RunDirectory.create(folder, recipe, collect_environment())
+    run = RunDirectory.open(folder)
+    progress = Progress(list(recipe.rewards), recipe.run.iterations, SafeConsole(quiet=True), True)
+    with run.lock(), Interrupts() as interrupts:
+        session = Session(recipe, run, parts, processes)
+        train(session, Recorder(recipe, run, processes, progress), interrupts)
+
+
+def report(run: RunDirectory) -> None:
+    """One line for each evaluation, as JSON."""
+    for row in run.read_metrics():
+        found = {
+            key.removeprefix("eval/"): round(value, 4)
+            for key, value in row.items()
+            if key.startswith("eval/") and not key.endswith("/std") and value is not None
+        }
+        if found:
+            print(json.dumps({"iteration": row["iteration"], **found}))
+
+
+if __name__ == "__main__":
+    main()

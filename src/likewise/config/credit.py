@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from likewise.config.problems import kinds
 from likewise.config.rewards.section import Side
@@ -207,6 +207,11 @@ class Measured(Section):
         description="share of each of num_steps steps in the prompt rewards' variance"
     )
     identity: list[NonNegativeFloat] = Field(description="likewise of the identity rewards'")
+    refresh: PositiveInt | None = Field(
+        None,
+        description="iterations after which shares are measured anew, from how far rewards differ "
+        "inside the groups drawn since; null: never",
+    )
 
     @model_validator(mode="after")
     def _somewhere(self) -> Measured:

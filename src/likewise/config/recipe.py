@@ -19,6 +19,7 @@ from likewise.config.gradients import check_gradients
 from likewise.config.learning import Optimizer
 from likewise.config.objectives import Forward, Grpo, Objective
 from likewise.config.policies import Custom, FluxKontext, Policy, SdIpAdapter
+from likewise.config.refresh import check_refresh
 from likewise.config.rewards import InGroupDiversity, Reward
 from likewise.config.rollout import TRANSITIONS, Rollout
 from likewise.config.run import Run
@@ -112,6 +113,8 @@ class Recipe(Section):
                 f"{len(rule.identity)} of identity, but rollout.num_steps is {steps}: give one "
                 "share per step, as likewise attribute measures them"
             )
+        if isinstance(rule, Measured) and rule.refresh is not None:
+            check_refresh(rule.refresh, self.rollout, self.objective)
         return self
 
     @model_validator(mode="after")

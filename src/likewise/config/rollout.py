@@ -69,6 +69,11 @@ class WindowSteps(Section):
     )
     every: PositiveInt = Field(1, description="iterations between moves")
 
+    def starts(self, stochastic: int) -> range:
+        """Where the window may begin, in so many stochastic steps."""
+        last = stochastic - self.size if self.last is None else self.last
+        return range(self.first, last + 1)
+
 
 TrainedSteps = Annotated[AllSteps | RandomSteps | WindowSteps, Field(discriminator="kind")]
 

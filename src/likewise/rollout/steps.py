@@ -45,13 +45,11 @@ def plan_steps(settings: Rollout, seed: int, iteration: int) -> StepPlan:
 
 
 def _window_start(window: WindowSteps, stochastic: int, seed: int, iteration: int) -> int:
-    last = stochastic - window.size if window.last is None else window.last
-    positions = last - window.first + 1
+    starts = window.starts(stochastic)
     move = iteration // window.every
     if window.order == "forward":
-        return window.first + move % positions
-    drawn = torch.randint(positions, (1,), generator=_generator(seed, move))
-    return window.first + int(drawn)
+        return starts[move % len(starts)]
+    return starts[int(torch.randint(len(starts), (1,), generator=_generator(seed, move)))]
 
 
 def loop_orders(settings: Rollout, plan: StepPlan, rows: int, seed: int, iteration: int) -> Tensor:

@@ -11,6 +11,7 @@ from likewise.algorithm.credit import complete, group_zscore
 from likewise.algorithm.gains import step_gains
 from likewise.algorithm.rules import RULES, Rewards
 from likewise.algorithm.timeweights import TIME_WEIGHTS, Steps, per_reward
+from likewise.config.credit import TimeWeights
 from likewise.config.recipe import Recipe
 from likewise.rollout.steps import StepPlan, loop_orders
 
@@ -65,6 +66,7 @@ def assign_credit(
     iteration: int,
     floors: Tensor | None = None,
     finished: Tensor | None = None,
+    time_weights: TimeWeights | None = None,
 ) -> Assignment:
     """Credit for rewards [K, B] in the order of ``recipe.rewards``; groups are neighbours.
 
@@ -75,11 +77,12 @@ def assign_credit(
         iteration: 1, 2, …
         floors: [B], see `floors.Floors`; only a rule that measures them needs any.
         finished: [K, B, T+1], see `scoring.Scores`; only a rule that needs gains needs it.
+        time_weights: In place of the recipe's, see `timing.Timing`.
     """
     settings, rule, group = recipe.credit, recipe.credit.shaping, recipe.rollout.group_size
     names, credited = list(recipe.rewards), recipe.credited
     own = [names.index(name) for name in credited]
-    weights = _step_weights(recipe, plan, len(values[0]), iteration)
+    weights = _step_weights(recipe, time_weights, plan, len(values[0]), iteration)
     trained = [
         k
         for k, (name, reward) in zip(own, credited.items(), strict=True)
@@ -133,7 +136,9 @@ def _at(rows: list[int], some: Tensor | None, count: int) -> Tensor | None:
     return every.index_copy(0, torch.tensor(rows), some)
 
 
-def _step_weights(recipe: Recipe, plan: StepPlan, samples: int, iteration: int) -> Tensor:
+def _step_weights(
+    recipe: Recipe, rule: TimeWeights | None, plan: StepPlan, samples: int, iteration: int
+) -> Tensor:
     """Weight of each reward's z at each step, [K, T] (or [K, B, T]).
 
     0 for diagnostics; 0 throughout for a rule that stands alone.
@@ -141,7 +146,7 @@ def _step_weights(recipe: Recipe, plan: StepPlan, samples: int, iteration: int) 
     settings, count = recipe.rollout, recipe.rollout.num_steps
     if recipe.credit.shaping.stands_alone:
         return torch.zeros(len(recipe.rewards), count)
-    rule = recipe.credit.time_weights
+    rule = rule or recipe.credit.time_weights
     steps = Steps(count, lambda: loop_orders(settings, plan, samples, recipe.seed, iteration))
     sides = [one.side for one in recipe.credited.values() if one.side != "diagnostic"]
     shares = per_reward(TIME_WEIGHTS[rule.kind](rule, steps), sides)

@@ -48,8 +48,10 @@ def train(
 
         floors = session.floors.of(iteration, tasks, scores)
         credit = assign_credit(
-            scores.values, scores.valid, recipe, plan, iteration, floors, scores.finished
+            *(scores.values, scores.valid, recipe, plan, iteration, floors, scores.finished),
+            time_weights=session.timing.rule,
         )
+        session.timing.add(iteration, plan, scores)
         with clock.phase("update"):
             update = session.learn(drawn, credit, plan, stop)
         if update is None:

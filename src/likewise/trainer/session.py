@@ -42,6 +42,7 @@ from likewise.trainer.learner import Learner
 from likewise.trainer.processes import Processes
 from likewise.trainer.reward_gradients import RewardGradients, is_measured
 from likewise.trainer.terms import Trained
+from likewise.trainer.timing import Timing
 from likewise.trainer.trackers import log_grid
 from likewise.trainer.update import Update, UpdateSums, sum_gradients
 from likewise.types import Task
@@ -97,7 +98,7 @@ class Session:
         self.update = Update(trained, self.learner.scaled, processes.gather)
         self.store = CheckpointStore(run.checkpoints, recipe.run.checkpoints.keep)
         self.patience = Patience(recipe.run.patience)
-        self.floors = Floors(recipe)
+        self.floors, self.timing = Floors(recipe), Timing(recipe)
         self.iteration = 0
         self._tasks: tuple[int, list[Task]] = 0, []
 
@@ -112,7 +113,7 @@ class Session:
 
         Raises:
             ValueError: there are some, and they are not accepted; or the checkpoint lacks floors
-                that its rule needs (see `floors`).
+                or shares that its rules need (see `floors`, `timing`).
         """
         checkpoint, changes = self.store.newest(), origin.Changes()
         if checkpoint is not None:
@@ -120,6 +121,7 @@ class Session:
             if not accept_changes:
                 origin.refuse(changes, checkpoint.iteration)
             self.floors.read(checkpoint.folder)
+            self.timing.read(checkpoint.folder)
             state.read_state(checkpoint.folder, self.parts.policy, self.learner)
             self.iteration = checkpoint.iteration
         self.processes.wait()  # until all have read, before the main process tidies up
@@ -341,6 +343,7 @@ class Session:
             state.write_state(folder, self.parts.policy, self.learner)
             origin.write_origin(folder, self.recipe, self.parts.fingerprints)
             self.floors.write(folder)
+            self.timing.write(folder)
 
         self.store.save(iteration, write, score)
 

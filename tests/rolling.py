@@ -29,23 +29,23 @@ SHAPE = (4, 3)  # of a latent
 class LinearCondition:
     """One vector per task, [B, 3]."""
 
-    rows: Tensor
+    vectors: Tensor
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.vectors)
 
     def repeat(self, times: int) -> LinearCondition:
-        return LinearCondition(self.rows.repeat_interleave(times, 0))
+        return LinearCondition(self.vectors.repeat_interleave(times, 0))
 
     def select(self, indices: slice | Sequence[int]) -> LinearCondition:
-        return LinearCondition(self.rows[indices])
+        return LinearCondition(self.vectors[indices])
 
     def to(self, device: torch.device | str) -> LinearCondition:
-        return LinearCondition(self.rows.to(device))
+        return LinearCondition(self.vectors.to(device))
 
 
 class LinearPolicy:
-    """v = x·Wᵀ + σ·b + c(prompt), in the dtype asked for; counts the rows of its forwards."""
+    """v = x·Wᵀ + σ·b + c(prompt), in the dtype asked for; counts the samples of its forwards."""
 
     parameterization = "flow"
 
@@ -56,12 +56,12 @@ class LinearPolicy:
         self.bias = nn.Parameter(torch.randn(3, generator=generator, dtype=dtype))
         self.reference = [p.detach().clone() for p in self.trainable_parameters()]
         self.encoded: list[str] = []
-        self.calls: list[tuple[float, int]] = []  # level, rows
+        self.calls: list[tuple[float, int]] = []  # level, samples
 
     def encode(self, tasks: Sequence[Task]) -> LinearCondition:
         self.encoded += [task.prompt for task in tasks]
-        rows = [self._normal((3,), derive_seed("prompt", task.prompt)) for task in tasks]
-        return LinearCondition(torch.stack(rows))
+        vectors = [self._normal((3,), derive_seed("prompt", task.prompt)) for task in tasks]
+        return LinearCondition(torch.stack(vectors))
 
     def initial_noise(self, seeds: Sequence[int]) -> Tensor:
         return torch.stack([self._normal(SHAPE, seed) for seed in seeds])
@@ -70,11 +70,11 @@ class LinearPolicy:
         return shifted_sigmas(num_steps, shift or 2.0)
 
     def velocity(self, x: Tensor, sigma: float | Tensor, condition: LinearCondition) -> Tensor:
-        level = torch.as_tensor(sigma, dtype=self.dtype).reshape(-1, 1, 1)  # one, or one per row
+        level = torch.as_tensor(sigma, dtype=self.dtype).reshape(-1, 1, 1)  # one, or one per sample
         self.calls.append((float(level.flatten()[0]), len(x)))
-        # Products and sums by row: in a matrix product rounding would depend on the batch.
+        # Products and sums by sample: in a matrix product rounding would depend on the batch.
         product = (x[..., None, :] * self.weight).sum(-1)
-        return product + level * self.bias + condition.rows[:, None]
+        return product + level * self.bias + condition.vectors[:, None]
 
     def decode(self, x: Tensor) -> Tensor:
         return x.detach().sigmoid().float().unsqueeze(1).repeat(1, 3, 2, 2)
@@ -124,7 +124,7 @@ def roller(
     steps: StepPlan,
     *,
     tasks: Sequence[Task] | int = 2,
-    rows: Sequence[int] | None = None,
+    indices: Sequence[int] | None = None,
     group: int = 3,
     micro: int = 100,
     seed: int = 5,
@@ -134,10 +134,10 @@ def roller(
     num_steps: int = 4,
 ) -> Roller:
     tasks = some_tasks(tasks) if isinstance(tasks, int) else tasks
-    rows = range(len(tasks) * group) if rows is None else rows
+    indices = range(len(tasks) * group) if indices is None else indices
     how = sampler(policy, num_steps, transition)
     settings = Rollout(group_size=group, micro_batch=micro, shared_noise=shared)
-    return Roller(policy, how, steps, tasks, settings, rows, seed, means)
+    return Roller(policy, how, steps, tasks, settings, indices, seed, means)
 
 
 def roll(
@@ -149,7 +149,7 @@ def roll(
     micro: int = 100,
     **options: object,
 ) -> list[Trajectory]:
-    """All rows of an iteration, in micro-batches of `micro`."""
+    """All samples of an iteration, in micro-batches of `micro`."""
     count = (tasks if isinstance(tasks, int) else len(tasks)) * group
     draws = roller(policy, steps, tasks=tasks, group=group, micro=micro, **options)  # type: ignore[arg-type]
     batches = [tuple(range(at, min(at + micro, count))) for at in range(0, count, micro)]

@@ -104,8 +104,8 @@ def test_min_norm_of_three_is_the_best_of_a_grid(seed: int, size: int) -> None:
     weights = min_norm(products)
     assert weights.min() >= 0 and float(weights.sum()) == pytest.approx(1)
     length = float(weights @ products @ weights)
-    places = torch.linspace(0, 1, 301, dtype=EXACT)
-    grid = torch.stack(torch.meshgrid(places, places, indexing="ij"), -1).reshape(-1, 2)
+    axis = torch.linspace(0, 1, 301, dtype=EXACT)
+    grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
     grid = torch.cat([grid, 1 - grid.sum(1, keepdim=True)], 1)
     grid = grid[grid[:, 2] >= -1e-9]
     best = float(((grid @ products) * grid).sum(1).min())

@@ -69,7 +69,7 @@ def sampler(policy: PipelinePolicy) -> Sampler:
 
 
 def velocity(policy: PipelinePolicy, tasks: Sequence[Task]) -> Tensor:
-    """At fixed noise, a row per task."""
+    """At fixed noise, one per task."""
     x = policy.initial_noise(range(len(tasks)))
     return policy.velocity(x, SIGMA, policy.encode(tasks))
 
@@ -92,9 +92,9 @@ def adapted(policy: PipelinePolicy, targets: str = "all") -> PipelinePolicy:
 
 def rolled_out(policy: PipelinePolicy, tasks: Sequence[Task], seed: int = 5) -> Trajectory:
     """A group of each task, in one batch."""
-    rows = tuple(range(len(tasks) * GROUP))
+    indices = tuple(range(len(tasks) * GROUP))
     plan, settings = StepPlan(TRAINED, TRAINED), Rollout(group_size=GROUP, micro_batch=100)
-    return Roller(policy, sampler(policy), plan, tasks, settings, rows, seed).draw(rows)
+    return Roller(policy, sampler(policy), plan, tasks, settings, indices, seed).draw(indices)
 
 
 def replay(policy: PipelinePolicy) -> Update:
@@ -109,23 +109,25 @@ def learner(policy: PipelinePolicy) -> Learner:
 def grpo_step(policy: PipelinePolicy, own: Learner, tasks: Sequence[Task], seed: int = 5) -> float:
     """Roll out, replay with made-up advantages, update. Returns the replay's |ratio − 1|."""
     drawn = rolled_out(policy, tasks, seed)
-    how, rows = replay(policy), len(drawn.rows)
+    how, samples = replay(policy), len(drawn.indices)
     deviation = how.ratio_deviation(drawn)
-    advantages = torch.randn(rows, STEPS, generator=torch.Generator().manual_seed(seed))
-    how.gradient([drawn], advantages, rows * len(TRAINED))
+    advantages = torch.randn(samples, STEPS, generator=torch.Generator().manual_seed(seed))
+    how.gradient([drawn], advantages, samples * len(TRAINED))
     assert own.step() > 0  # the norm of the gradient
     return deviation
 
 
 def nft_step(policy: PipelinePolicy, own: Learner, tasks: Sequence[Task], seed: int = 5) -> float:
     """Draw without noise, learn from the images with made-up advantages. Returns the norm."""
-    rows = tuple(range(len(tasks) * GROUP))
+    indices = tuple(range(len(tasks) * GROUP))
     settings = Rollout(group_size=GROUP, micro_batch=100)
     plan, how = StepPlan((), tuple(range(STEPS))), sampler(policy)
-    drawn = Roller(policy, how, plan, tasks, settings, rows, seed).draw(rows)
-    advantages = torch.randn(len(rows), STEPS, generator=torch.Generator().manual_seed(seed))
+    drawn = Roller(policy, how, plan, tasks, settings, indices, seed).draw(indices)
+    advantages = torch.randn(len(indices), STEPS, generator=torch.Generator().manual_seed(seed))
     section = Nft(kl=1e-2)
-    Update(Trained(policy, how, section)).gradient([drawn], advantages, len(rows) * section.draws)
+    Update(Trained(policy, how, section)).gradient(
+        [drawn], advantages, len(indices) * section.draws
+    )
     return own.step()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from likewise.rewards.function import FunctionReward
 from likewise.rollout.finishes import AskedFinish, Finish, Finisher, add_finishes, starts
-from likewise.rollout.layout import Rows
+from likewise.rollout.layout import Indices
 from likewise.rollout.scoring import Asked, Scores, join_scores
 from likewise.rollout.solvers import integrate
 from likewise.rollout.spoilt import AskedUsable
@@ -36,25 +36,27 @@ def linear_reward(x: Tensor) -> Tensor:
     return (x * REWARD).sum((1, 2))
 
 
-def finished(source: Roller, batches: Sequence[Rows]) -> tuple[list[Trajectory], list[Finish]]:
+def finished(source: Roller, batches: Sequence[Indices]) -> tuple[list[Trajectory], list[Finish]]:
     finisher, drawn, found = Finisher(source, True), [], []
-    for rows in batches:
-        drawn.append(source.draw(rows))
+    for indices in batches:
+        drawn.append(source.draw(indices))
         found += finisher.finish(drawn[-1])
     return drawn, found
 
 
-def rewards_before(source: Roller, batches: Sequence[Rows], score: Any = linear_reward) -> Tensor:
+def rewards_before(
+    source: Roller, batches: Sequence[Indices], score: Any = linear_reward
+) -> Tensor:
     """R [B, T+1] by a reward of latents; NaN where no image was finished."""
     drawn, found = finished(source, batches)
-    count = sum(len(rows) for rows in batches)
+    count = sum(len(indices) for indices in batches)
     table = torch.full((count, source.sampler.num_steps + 1), torch.nan, dtype=torch.float64)
     for one in found:
-        table[list(one.rows), one.step] = score(one.latents)[list(one.images)]
+        table[list(one.indices), one.step] = score(one.latents)[list(one.images)]
     for one in drawn:
         for t in source.plan.trained:
             if t == max(source.plan.stochastic):
-                table[list(one.rows), t + 1] = score(one.latents)
+                table[list(one.indices), t + 1] = score(one.latents)
     return table
 
 
@@ -119,15 +121,17 @@ def test_a_group_that_is_one_latent_is_finished_once() -> None:
     levels = sampler(policy).sigmas.tolist()
     source = roller(policy, plan([1, 2]), tasks=3, group=4, micro=2, shared=True)
     batches = [tuple(range(at, at + 2)) for at in range(0, 12, 2)]
-    drawn = [source.draw(rows) for rows in batches]
+    drawn = [source.draw(indices) for indices in batches]
     policy.calls.clear()
     finisher = Finisher(source, True)
     found = [one for part in drawn for one in finisher.finish(part)]
-    rows = {level: sum(n for at, n in policy.calls if at == level) for level in levels[:4]}
-    assert list(rows.values()) == [0, 3, 3 + 12, 3 + 12]
+    samples = {level: sum(n for at, n in policy.calls if at == level) for level in levels[:4]}
+    assert list(samples.values()) == [0, 3, 3 + 12, 3 + 12]
     assert max(n for _, n in policy.calls) == 2  # no batch is larger than a micro-batch
     assert [(one.step, len(one.latents)) for one in found[:3]] == [(1, 2), (1, 1), (2, 2)]
-    assert sorted(row for one in found if one.step == 1 for row in one.rows) == list(range(12))
+    assert sorted(index for one in found if one.step == 1 for index in one.indices) == list(
+        range(12)
+    )
 
 
 def test_nothing_is_finished_unless_it_is_needed() -> None:
@@ -147,12 +151,12 @@ def test_finishes_do_not_depend_on_the_split(steps: StepPlan, shared: bool) -> N
     )
     assert whole[:, list(starts(steps))].isfinite().all()
     parts = torch.full_like(whole, torch.nan)
-    for rows, batches in (((0, 1), [(0, 1)]), ((2, 3, 4, 5), [(2,), (3, 5), (4,)])):
-        source = roller(LinearPolicy(), steps, rows=rows, micro=1, shared=shared)
+    for indices, batches in (((0, 1), [(0, 1)]), ((2, 3, 4, 5), [(2,), (3, 5), (4,)])):
+        source = roller(LinearPolicy(), steps, indices=indices, micro=1, shared=shared)
         _, found = finished(source, batches)
         for one in found:
-            assert set(one.rows) <= set(rows)
-            parts[list(one.rows), one.step] = linear_reward(one.latents)[list(one.images)]
+            assert set(one.indices) <= set(indices)
+            parts[list(one.indices), one.step] = linear_reward(one.latents)[list(one.images)]
     own = list(starts(steps))
     assert torch.equal(parts[:, own], whole[:, own])
 
@@ -167,19 +171,21 @@ def first_pixel(images: Sequence[Any], tasks: Sequence[Task]) -> list[float]:
     ]
 
 
-def scored(source: Roller, batches: Sequence[Rows], **rewards: Any) -> list[tuple[Rows, Scores]]:
+def scored(
+    source: Roller, batches: Sequence[Indices], **rewards: Any
+) -> list[tuple[Indices, Scores]]:
     """As a session asks; `late` is a diagnostic, about which finishes are not asked."""
     policy, tasks, size = source.policy, some_tasks(2), source.settings.group_size
     own = {name: FunctionReward(reward) for name, reward in rewards.items()}
     credited = {name: reward for name, reward in own.items() if name != "late"}
     drawn, found = finished(source, batches)
-    asked: list[tuple[Rows, Asked]] = []
+    asked: list[tuple[Indices, Asked]] = []
     for one in drawn:
-        mine = [tasks[row // size] for row in one.rows]
-        asked.append((one.rows, AskedUsable(own, policy.decode(one.latents), mine)))
+        mine = [tasks[index // size] for index in one.indices]
+        asked.append((one.indices, AskedUsable(own, policy.decode(one.latents), mine)))
     beside = [AskedFinish(one, credited, policy.decode(one.latents), tasks) for one in found]
     return add_finishes(
-        [(rows, one.scores(0)) for rows, one in asked],
+        [(indices, one.scores(0)) for indices, one in asked],
         [(one, one.scores(0)) for one in beside],
         list(own),
         source.plan,
@@ -226,7 +232,7 @@ def test_a_finish_that_cannot_be_scored_is_missing_and_says_why() -> None:
     got = join_scores(scored(source, [tuple(range(6))], red=fails_once))
     assert calls == [6, 2, 6] and got.finished is not None
     assert got.finished[0].isfinite().tolist() == [
-        [False, False, row != 0, row != 0, False] for row in range(6)
+        [False, False, index != 0, index != 0, False] for index in range(6)
     ]
     assert (
         got.failures == {"red": "TimeoutError: busy"}
@@ -234,5 +240,5 @@ def test_a_finish_that_cannot_be_scored_is_missing_and_says_why() -> None:
     )
 
 
-def test_a_process_without_rows_has_no_scores() -> None:
+def test_a_process_without_samples_has_no_scores() -> None:
     assert add_finishes([], [], ["red"], ALL, 4) == []

@@ -52,9 +52,9 @@ def drawn(parts: Sequence[Sequence[int]], oddity: Oddity) -> Scores:
     """The six images, scored in parts, put together and compared."""
     rewards = {"red": Red(), "odd": oddity}
     shares = []
-    for rows in parts:
-        images = [Image.new("RGB", (2, 2), (REDS[row], 0, 0)) for row in rows]
-        shares.append((rows, Asked(rewards, images, some_tasks(1) * len(rows)).scores(0.0)))
+    for indices in parts:
+        images = [Image.new("RGB", (2, 2), (REDS[index], 0, 0)) for index in indices]
+        shares.append((indices, Asked(rewards, images, some_tasks(1) * len(indices)).scores(0.0)))
     return compare_groups(rewards, join_scores(shares), group_size=3)
 
 

@@ -1,4 +1,4 @@
-"""Rows are shared out without loss, whatever the processes, updates and micro-batches."""
+"""Samples are shared out without loss, whatever the processes, updates and micro-batches."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from likewise.config import load_recipe
 from likewise.config.learning import Optimizer
 from likewise.config.rollout import Rollout
-from likewise.rollout.layout import Rows, micro_batches
+from likewise.rollout.layout import Indices, micro_batches
 
-Shares = list[list[list[Rows]]]  # [process][update] → micro-batches
+Shares = list[list[list[Indices]]]  # [process][update] → micro-batches
 
 
 def all_batches(
@@ -24,18 +24,18 @@ def all_batches(
 
 @pytest.mark.parametrize("split", ["tasks", "samples"])
 @pytest.mark.parametrize("updates", [1, 2, 3])
-def test_every_row_is_drawn_once_in_its_own_update(updates: int, split: str) -> None:
+def test_every_sample_is_drawn_once_in_its_own_update(updates: int, split: str) -> None:
     for part, other, processes, size in itertools.product(
         (1, 2, 3, 5), (2, 3, 4), (1, 2, 5), (1, 4, 99)
     ):
         tasks, group = (part * updates, other) if split == "tasks" else (other, 2 * part * updates)
         shares = all_batches(tasks, group, processes, size, updates, split)
         for update in range(updates):
-            seen = [row for share in shares for batch in share[update] for row in batch]
-            places = [divmod(row, group) for row in range(tasks * group)]
+            seen = [index for share in shares for batch in share[update] for index in batch]
+            numbered = [divmod(index, group) for index in range(tasks * group)]
             belongs = [
                 (task // part if split == "tasks" else number // (2 * part)) == update
-                for task, number in places
+                for task, number in numbered
             ]
             assert seen == list(itertools.compress(range(tasks * group), belongs))
         for share in shares:
@@ -45,7 +45,7 @@ def test_every_row_is_drawn_once_in_its_own_update(updates: int, split: str) -> 
                 assert all(0 < len(batch) <= size for batch in batches[-1:])
 
 
-def test_shares_differ_by_one_row_at_most() -> None:
+def test_shares_differ_by_one_sample_at_most() -> None:
     for tasks, group, processes in itertools.product(range(1, 8), range(2, 6), range(1, 9)):
         counts = [sum(map(len, share[0])) for share in all_batches(tasks, group, processes, 4)]
         assert max(counts) - min(counts) <= 1
@@ -56,11 +56,11 @@ def test_by_hand() -> None:
     one, (_, other) = all_batches(4, 3, 1, 4, 2), all_batches(4, 3, 2, 4, 2)
     assert one == [[[(0, 1, 2, 3), (4, 5)], [(6, 7, 8, 9), (10, 11)]]]
     assert other == [[(3, 4, 5)], [(9, 10, 11)]]
-    assert all_batches(1, 2, 3, 4)[0] == [[]]  # more processes than rows
+    assert all_batches(1, 2, 3, 4)[0] == [[]]  # more processes than samples
 
 
 def test_samples_of_every_group_by_hand() -> None:
-    """Three updates of two tasks with 6 samples each, rows 0–5 and 6–11: two of each per update."""
+    """Three updates of two tasks with 6 samples each, 0–5 and 6–11: two of each per update."""
     (one,) = all_batches(2, 6, 1, 3, 3, "samples")
     assert one == [[(0, 1, 6), (7,)], [(2, 3, 8), (9,)], [(4, 5, 10), (11,)]]
     first, second = all_batches(2, 6, 2, 3, 3, "samples")  # a group for each process
@@ -79,9 +79,9 @@ def test_the_paper_makes_three_updates_of_32_samples() -> None:
 
 
 @pytest.mark.parametrize("split", ["tasks", "samples"])
-def test_one_process_holds_the_rows_of_all(split: str) -> None:
+def test_one_process_holds_the_samples_of_all(split: str) -> None:
     (alone,) = all_batches(4, 6, 1, 3, 2, split)
     shares = all_batches(4, 6, 4, 3, 2, split)
     for update in range(2):
         together = [batch for share in shares for batch in share[update]]
-        assert together == alone[update]  # a share of 3 rows is one micro-batch of 3
+        assert together == alone[update]  # a share of 3 samples is one micro-batch of 3

@@ -1,4 +1,4 @@
-"""A reward that fails is missing, never 0; tables come back in the order of rows."""
+"""A reward that fails is missing, never 0; tables come back in the order of samples."""
 
 from __future__ import annotations
 
@@ -113,13 +113,13 @@ def test_numbers_of_other_kinds_become_float32() -> None:
 # ── joining ──
 
 
-def part(rows: list[int], failures: dict[str, str] | None = None) -> tuple[list[int], Scores]:
-    values = torch.tensor([rows, [-row for row in rows]], dtype=torch.float32)
-    valid = torch.tensor([[row % 2 == 0 for row in rows], [True] * len(rows)])
-    return rows, Scores(values, valid, failures or {})
+def part(indices: list[int], failures: dict[str, str] | None = None) -> tuple[list[int], Scores]:
+    values = torch.tensor([indices, [-index for index in indices]], dtype=torch.float32)
+    valid = torch.tensor([[index % 2 == 0 for index in indices], [True] * len(indices)])
+    return indices, Scores(values, valid, failures or {})
 
 
-def test_joining_restores_the_order_of_rows() -> None:
+def test_joining_restores_the_order_of_samples() -> None:
     whole = join_scores([part([5, 1]), part([0]), part([]), part([2, 4, 3])])
     assert whole.values.tolist() == [[0, 1, 2, 3, 4, 5], [0, -1, -2, -3, -4, -5]]
     assert whole.valid[0].tolist() == [True, False] * 3
@@ -141,7 +141,7 @@ def test_images_are_rounded_to_the_nearest() -> None:
     assert np.asarray(image)[0, :, 1].tolist() == [0, 0, 1, 127, 128, 255]
 
 
-def test_channels_rows_and_columns_keep_their_places() -> None:
+def test_channels_rows_and_columns_keep_their_order() -> None:
     pixels = torch.zeros(3, 4, 5)
     pixels[2, 1, 3] = 1
     batch: list[Callable[[], Any]] = [lambda: pixels[None], lambda: [pixels]]

@@ -93,11 +93,11 @@ def test_a_window_is_shuffled_among_all_steps_that_it_may_hold() -> None:
     assert torch.equal(drawn.sort(1).values, torch.arange(5).expand(50, 5))
 
 
-def test_every_row_has_a_permutation_of_its_own() -> None:
+def test_every_sample_has_a_permutation_of_its_own() -> None:
     drawn = orders()
     assert drawn.shape == (300, 4) and drawn.dtype == torch.int64
     assert torch.equal(drawn.sort(1).values, torch.tensor([[1, 4, 5, 9]]).expand(300, 4))
-    assert len({tuple(row) for row in drawn.tolist()}) == 24  # all of them
+    assert len({tuple(order) for order in drawn.tolist()}) == 24  # all of them
     firsts = (drawn[:, 0] == 9).float().mean()
     assert abs(float(firsts) - 0.25) < 0.1
 

@@ -21,7 +21,7 @@ ALL = plan(range(4))
 
 
 def joined(parts: list[Trajectory], name: str) -> Tensor:
-    """``latents`` of all rows, or ``x``, ``following``, ``log_prob`` of all transitions [N, B]."""
+    """``latents`` of all samples, or a field of all their stored steps, [N, B]."""
     if name == "latents":
         return torch.cat([part.latents for part in parts])
     steps = zip(*[part.stored for part in parts], strict=True)
@@ -95,12 +95,12 @@ def test_images_depend_on_their_task_alone(policy: Any) -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("steps", [ALL, plan([2, 3], [3])], ids=["all", "window"])
-def test_rows_do_not_depend_on_micro_batches(shared: bool, steps: Any) -> None:
+def test_samples_do_not_depend_on_micro_batches(shared: bool, steps: Any) -> None:
     policy = make_policy()
     whole = roll(policy, steps, shared=shared)
     for micro in (1, 4):
         parts = roll(policy, steps, micro=micro, shared=shared)
-        assert [row for part in parts for row in part.rows] == list(range(6))
+        assert [index for part in parts for index in part.indices] == list(range(6))
         for name in ("latents", "x", "following", "log_prob"):
             assert (joined(parts, name) - joined(whole, name)).abs().max() < 1e-5
 
@@ -115,18 +115,18 @@ def test_seeds_do_not_depend_on_micro_batches_at_all() -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_process_draws_its_rows_as_if_it_drew_all(shared: bool) -> None:
+def test_a_process_draws_its_samples_as_if_it_drew_all(shared: bool) -> None:
     steps = plan([1, 2])
     whole = roll(LinearPolicy(), steps, tasks=3, shared=shared)[0]
     policy = LinearPolicy()
-    part = roller(policy, steps, tasks=3, rows=(4, 5, 6, 7), shared=shared).draw((4, 6, 7))
-    assert policy.encoded == list(PROMPTS[1:3])  # the task of rows 0 to 2 is not touched
+    part = roller(policy, steps, tasks=3, indices=(4, 5, 6, 7), shared=shared).draw((4, 6, 7))
+    assert policy.encoded == list(PROMPTS[1:3])  # the task of samples 0 to 2 is not touched
     assert torch.equal(part.latents, whole.latents[[4, 6, 7]])
-    assert part.rows == (4, 6, 7)
+    assert part.indices == (4, 6, 7)
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_row_does_not_depend_on_other_tasks(shared: bool) -> None:
+def test_a_sample_does_not_depend_on_other_tasks(shared: bool) -> None:
     policy = make_policy()
     tasks = some_tasks(2)
     before = roll(policy, ALL, tasks=tasks, shared=shared)[0]
@@ -197,8 +197,8 @@ def test_steps_before_the_noise_are_computed_once_per_task() -> None:
     assert policy.encoded == list(PROMPTS[:3])
     policy.calls.clear()
     parts = roll(policy, steps, tasks=3, group=4, micro=2, shared=True)
-    rows = {level: sum(n for at, n in policy.calls if at == level) for level in levels[:4]}
-    assert list(rows.values()) == [3, 3, 3, 12]
+    samples = {level: sum(n for at, n in policy.calls if at == level) for level in levels[:4]}
+    assert list(samples.values()) == [3, 3, 3, 12]
     assert max(n for _, n in policy.calls) == 2
     assert torch.equal(joined(parts, "latents"), drawn.latents)
     start = policy.initial_noise([derive_seed(5, "initial noise", task) for task in range(3)])
@@ -206,10 +206,10 @@ def test_steps_before_the_noise_are_computed_once_per_task() -> None:
     assert torch.equal(drawn.stored[0].x, fork.repeat_interleave(4, 0))
 
 
-def test_without_shared_noise_every_row_takes_every_step() -> None:
+def test_without_shared_noise_every_sample_takes_every_step() -> None:
     policy = LinearPolicy()
     roll(policy, plan([2, 3]), shared=False)
-    assert [rows for _, rows in policy.calls] == [6] * 4
+    assert [samples for _, samples in policy.calls] == [6] * 4
 
 
 # ── what is kept ──
@@ -253,7 +253,7 @@ def test_a_window_is_surrounded_by_the_ode() -> None:
     policy = LinearPolicy()
     (drawn,) = roll(policy, plan([1, 2]))
     how, condition = sampler(policy), drawn.condition
-    seeds = [derive_seed(5, "initial noise", *divmod(row, 3)) for row in range(6)]
+    seeds = [derive_seed(5, "initial noise", *divmod(index, 3)) for index in range(6)]
     start = integrate(policy, how, policy.initial_noise(seeds), condition, range(1))
     assert torch.equal(drawn.stored[0].x, start)
     end = integrate(policy, how, drawn.stored[-1].following, condition, range(3, 4))
@@ -270,5 +270,5 @@ def test_drawing_leaves_no_gradient() -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_process_may_have_nothing_to_draw(shared: bool) -> None:
-    """Two rows among three processes (`layout`)."""
-    roller(make_policy(), plan([1]), rows=(), shared=shared)
+    """Two samples among three processes (`layout`)."""
+    roller(make_policy(), plan([1]), indices=(), shared=shared)

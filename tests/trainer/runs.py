@@ -154,8 +154,8 @@ def nan_for_some(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[f
     """Every third image of a call is NaN, infinite or None, in turn."""
     bad = [float("nan"), float("inf"), None]
     values: list[float | None] = list(red(images, tasks))
-    for place in range(0, len(values), 3):
-        values[place] = bad[place // 3 % 3]
+    for i in range(0, len(values), 3):
+        values[i] = bad[i // 3 % 3]
     return values
 
 

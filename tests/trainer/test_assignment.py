@@ -59,7 +59,7 @@ def assign(rule: Recipe, values: Tensor = VALUES, valid: Tensor = VALID) -> Assi
 
 def z_of(values: Tensor = VALUES, valid: Tensor = VALID) -> Tensor:
     whole = valid.all(0)
-    return torch.stack([group_zscore(row, whole, GROUP) for row in values])
+    return torch.stack([group_zscore(reward, whole, GROUP) for reward in values])
 
 
 def bonus_of(kind: str, z: Tensor) -> Tensor:
@@ -146,10 +146,10 @@ def test_totals_stand_alone_at_every_step(kind: str) -> None:
     torch.testing.assert_close(got.advantages, total_of(kind, z_of())[:, None].expand(8, STEPS))
 
 
-@pytest.mark.parametrize("name, row", [("text", 0), ("look", 1)])
-def test_a_single_reward(name: str, row: int) -> None:
+@pytest.mark.parametrize("name, k", [("text", 0), ("look", 1)])
+def test_a_single_reward(name: str, k: int) -> None:
     got = assign(recipe({"kind": "single", "reward": name}, {"kind": "constant"}))
-    torch.testing.assert_close(got.advantages, z_of()[row][:, None].expand(8, STEPS))
+    torch.testing.assert_close(got.advantages, z_of()[k][:, None].expand(8, STEPS))
 
 
 def test_two_groups_of_four_by_hand() -> None:

@@ -45,7 +45,7 @@ def recipe(
 
 
 def check_table(run: RunDirectory, iteration: int, missing: list[int]) -> dict[str, list[Any]]:
-    """docs/method.md §2 for the given rows of two groups of four; returns the table's columns."""
+    """docs/method.md §2 for these samples of two groups of four; returns the table's columns."""
     table = run.read_rewards(iteration).to_pydict()
     row = next(row for row in run.read_metrics() if row["iteration"] == iteration)
     known = np.array([number not in missing for number in range(8)])
@@ -120,7 +120,7 @@ def test_a_call_that_fails_costs_its_images(
 def test_a_failure_in_one_process_of_two(
     launches: runs.Launches, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Process 1 draws rows 4 to 7; shares of micro-batches of 3 do not matter."""
+    """Process 1 draws samples 4 to 7; shares of micro-batches of 3 do not matter."""
     bad = recipe(tiny_model, "raises_elsewhere", iterations=2, rollout={"micro_batch": 3})
     assert launches.run(tmp_path / "run", bad, forks=2)["code"] == 0
     for iteration in (1, 2):

@@ -22,15 +22,15 @@ from likewise.trainer.update import Update, UpdateSums
 SETTINGS = [{}, {"guard": True, "inverse_dt": True, "kl": 0.3}]
 
 
-def credits(rows: int = 6) -> Tensor:
-    return torch.randn(rows, 4, generator=torch.Generator().manual_seed(7))
+def credits(samples: int = 6) -> Tensor:
+    return torch.randn(samples, 4, generator=torch.Generator().manual_seed(7))
 
 
 def gradient(
     policy: Any, drawn: list[Trajectory], **settings: Any
 ) -> tuple[UpdateSums, list[Tensor]]:
     how = Update(Trained(policy, sampler(policy), Grpo(**settings)))
-    sums = how.gradient(drawn, credits(), sum(len(one.rows) * len(one.stored) for one in drawn))
+    sums = how.gradient(drawn, credits(), sum(len(one.indices) * len(one.stored) for one in drawn))
     found = [p.grad.clone() for p in policy.trainable_parameters() if p.grad is not None]
     for parameter in policy.trainable_parameters():
         parameter.grad = None
@@ -39,7 +39,9 @@ def gradient(
 
 def unshared(drawn: Trajectory) -> Trajectory:
     """The same steps as if nobody knew what their latents have in common."""
-    return replace(drawn, stored=tuple(replace(s, fork=None, places=None) for s in drawn.stored))
+    return replace(
+        drawn, stored=tuple(replace(s, fork=None, task_index=None) for s in drawn.stored)
+    )
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -87,7 +89,7 @@ def test_updates_that_split_groups_replay_the_fork_each() -> None:
     layout = micro_batches(rollout, optimizer, 1, 0)
     assert layout == [[(0, 2), (4,)], [(1, 3), (5,)]]
     source = roller(policy, plan([1, 2]), tasks=3, group=2, micro=2, shared=True)
-    updates = [[source.draw(rows) for rows in update] for update in layout]
+    updates = [[source.draw(batch) for batch in update] for update in layout]
     first, second = sampler(policy).sigmas.tolist()[1:3]
     for number, drawn in enumerate(updates):
         policy.calls.clear()
@@ -121,8 +123,8 @@ def test_groups_may_be_split_over_micro_batches_and_processes() -> None:
     (whole,) = roll(policy, steps, shared=True)
     _, wanted = gradient(policy, [whole])
     parts = [
-        roller(policy, steps, rows=rows, micro=1, shared=True).draw(rows)
-        for rows in ((0,), (1, 2, 3), (4, 5))
+        roller(policy, steps, indices=indices, micro=1, shared=True).draw(indices)
+        for indices in ((0,), (1, 2, 3), (4, 5))
     ]
     how = Update(Trained(policy, sampler(policy), Grpo()))
     for part in parts:
@@ -135,18 +137,18 @@ def test_samples_keep_their_credit() -> None:
     """Rows, latents and log-probs of a part belong together, in whatever order they were drawn."""
     policy = LinearPolicy()
     source = roller(policy, plan([1]), tasks=3, group=2, micro=2, shared=True)
-    drawn = [source.draw(rows) for rows in ((5, 0), (2,), (1, 4), (3,))]
+    drawn = [source.draw(indices) for indices in ((5, 0), (2,), (1, 4), (3,))]
     first, second = replay_batches(drawn)
-    assert (first.rows, second.rows) == ((0, 2, 1, 3), (5, 4))  # tasks 0 and 1, then task 2
-    by_row = {
-        row: (one.stored[0].x[place], one.stored[0].following[place], one.stored[0].log_prob[place])
+    assert (first.indices, second.indices) == ((0, 2, 1, 3), (5, 4))  # tasks 0 and 1, then task 2
+    by_index = {
+        index: (one.stored[0].x[b], one.stored[0].following[b], one.stored[0].log_prob[b])
         for one in drawn
-        for place, row in enumerate(one.rows)
+        for b, index in enumerate(one.indices)
     }
     for batch in (first, second):
         (step,) = batch.stored
-        for place, row in enumerate(batch.rows):
-            x, following, log_prob = by_row[row]
-            assert torch.equal(step.x[step.places[place]], x)
-            assert torch.equal(step.following[place], following)
-            assert torch.equal(step.log_prob[place], log_prob)
+        for b, index in enumerate(batch.indices):
+            x, following, log_prob = by_index[index]
+            assert torch.equal(step.x[step.task_index[b]], x)
+            assert torch.equal(step.following[b], following)
+            assert torch.equal(step.log_prob[b], log_prob)

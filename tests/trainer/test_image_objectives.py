@@ -75,11 +75,11 @@ def written_out(
 ) -> Tensor:
     """The mean over samples and draws, one after another."""
     sigmas = policy.sigmas(STEPS, None)
-    c = batch.condition.rows  # type: ignore[attr-defined]
+    c = batch.condition.vectors  # type: ignore[attr-defined]
     total = torch.zeros((), dtype=EXACT)
     apart: dict[tuple[int, int], Tensor] = {}  # DGPO's, by task and draw
-    for b, row in enumerate(batch.rows):
-        task, x0 = row // 3, batch.latents[b]
+    for b, index in enumerate(batch.indices):
+        task, x0 = index // 3, batch.latents[b]
         levels = draw_levels(section.levels, sigmas, DRAWS, derive_seed(batch.seed, "levels", task))
         for draw, level in enumerate(levels.to(EXACT)):
             seed = derive_seed(batch.seed, "noised", task, draw)
@@ -88,7 +88,7 @@ def written_out(
             v, v_old, v_ref = (
                 velocity(parts, x, level, c[b]) for parts in (new, old, policy.reference)
             )
-            credit = A[row, int(step_of(level, sigmas))]
+            credit = A[index, int(step_of(level, sigmas))]
             error, old_error, ref_error = ((y - u).square().mean() for y in (v, v_old, v_ref))
             if section.kind == "nft":
                 beta, most = section.beta, section.max_advantage
@@ -114,7 +114,7 @@ def written_out(
             total = total + section.kl * (v - v_ref).square().mean()
             total = total + section.kl_old * (v - v_old).square().mean()
     preferences = [3 * F.softplus(section.beta * one) for one in apart.values()]
-    return (total + sum(preferences)) / (len(batch.rows) * DRAWS)
+    return (total + sum(preferences)) / (len(batch.indices) * DRAWS)
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -169,11 +169,11 @@ def test_an_old_policy_that_is_the_new_one_costs_no_forward() -> None:
     batch = drawn(how)
     policy.calls.clear()
     Update(how).gradient(batch, credits(), 12)
-    assert [rows for _, rows in policy.calls] == [6] * DRAWS
+    assert [samples for _, samples in policy.calls] == [6] * DRAWS
     old.after_step()
     policy.calls.clear()
     Update(how).gradient(batch, credits(), 12)
-    assert [rows for _, rows in policy.calls] == [6] * 2 * DRAWS
+    assert [samples for _, samples in policy.calls] == [6] * 2 * DRAWS
 
 
 def test_samples_of_a_group_share_levels_and_noise() -> None:

@@ -204,7 +204,7 @@ def test_update_numbers_weigh_parts_by_their_terms() -> None:
     parts = [
         UpdateSums(2, {"loss": 4.0, "norm": 1.0}, {"loss": 2, "norm": 1}, {"ratio_deviation": 0.1}),
         UpdateSums(6, {"loss": 0.0, "norm": 2.0}, {"loss": 6, "norm": 1}, {"ratio_deviation": 0.3}),
-        UpdateSums(),  # a process that had no rows
+        UpdateSums(),  # a process that had no samples
     ]
     assert update_numbers(parts, [1.0, 3.0], 0.01) == {
         "update/steps": 2,

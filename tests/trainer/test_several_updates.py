@@ -118,13 +118,13 @@ def slopes_of(
             dt = sigmas[t + 1] - sigma
             s2 = NOISE**2 * sigma / (1 - min(sigma, sigmas[1]))
             k, std2 = (1 + s2 * (1 - sigma) / (2 * sigma)) * dt, s2 * -dt
-            for place, row in enumerate(trajectory.rows):
-                x, following = stored.x[place].double(), stored.following[place].double()
-                velocity = x @ weight.T + sigma * bias + trajectory.condition.rows[place].double()  # type: ignore[attr-defined]
+            for b, index in enumerate(trajectory.indices):
+                x, following = stored.x[b].double(), stored.following[b].double()
+                velocity = x @ weight.T + sigma * bias + trajectory.condition.vectors[b].double()  # type: ignore[attr-defined]
                 miss = following - (x * (1 + s2 / (2 * sigma) * dt) + k * velocity)
                 log_prob = -(miss**2).mean() / (2 * std2) - (2 * math.pi * std2).log() / 2
-                ratio = float((log_prob - stored.log_prob[place].double()).exp())
-                A = float(advantages[row, t])
+                ratio = float((log_prob - stored.log_prob[b].double()).exp())
+                A = float(advantages[index, t])
                 terms += 1
                 outside += abs(ratio - 1) > clip
                 if (A > 0 and ratio > 1 + clip) or (A < 0 and ratio < 1 - clip):
@@ -175,5 +175,5 @@ def test_credit_is_that_of_whole_groups_however_they_are_split(tmp_path: Path) -
     for _, _, credit, _ in found[1:]:
         assert torch.equal(credit.advantages, found[0][2].advantages)
         assert torch.equal(credit.z, found[0][2].z)
-    numbers = [[row % 6 for one in update for row in one.rows] for update in found[2][1]]
+    numbers = [[index % 6 for one in update for index in one.indices] for update in found[2][1]]
     assert numbers == [[0, 1] * 4, [2, 3] * 4, [4, 5] * 4]  # two samples of each of four groups

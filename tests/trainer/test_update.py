@@ -37,9 +37,9 @@ WAYS = [
 ]
 
 
-def credits(rows: int = 6, steps: int = 4) -> Tensor:
+def credits(samples: int = 6, steps: int = 4) -> Tensor:
     generator = torch.Generator().manual_seed(7)
-    return torch.randn(rows, steps, generator=generator)
+    return torch.randn(samples, steps, generator=generator)
 
 
 def moved(dtype: torch.dtype = EXACT, amount: float = 0.02) -> tuple[LinearPolicy, LinearPolicy]:
@@ -82,18 +82,18 @@ def written_out(
     """docs/method.md §3, one term after another."""
     total, terms = torch.zeros((), dtype=EXACT), 0
     sigmas = policy.sigmas(4, None).to(EXACT)
-    c = drawn.condition.rows  # type: ignore[attr-defined]
+    c = drawn.condition.vectors  # type: ignore[attr-defined]
     for one in drawn.stored:
         t = one.step
         mean, std = mean_and_std(policy, transition, one.x, t, c, parts)
         reference, _ = mean_and_std(policy, transition, one.x, t, c, policy.reference)
         new = torch.distributions.Normal(mean, std).log_prob(one.following)
-        for b, row in enumerate(drawn.rows):
+        for b, index in enumerate(drawn.indices):
             log_ratio = new[b].mean() - one.log_prob[b]
             if guard:
                 bias = (mean[b] - one.mean[b]).square().mean() / (2 * std.squeeze() ** 2)
                 log_ratio = std.squeeze() * (log_ratio + bias)
-            ratio, credit = log_ratio.exp(), A[row, t].to(EXACT)
+            ratio, credit = log_ratio.exp(), A[index, t].to(EXACT)
             plain, clipped = -credit * ratio, -credit * ratio.clamp(1 - CLIP, 1 + CLIP)
             loss = torch.maximum(plain, clipped)
             if inverse_dt:
@@ -142,14 +142,14 @@ def test_the_gradient_is_the_slope_of_the_loss(settings: dict[str, Any]) -> None
     how.gradient([drawn], A, 18)
     for parameter, slope in zip(new.trainable_parameters(), gradients(new), strict=True):
         flat = parameter.data.view(-1)
-        for place in range(len(flat)):
-            start, ends = float(flat[place]), []
+        for i in range(len(flat)):
+            start, ends = float(flat[i]), []
             for step in (1e-6, -1e-6):
-                flat[place] = start + step
+                flat[i] = start + step
                 ends.append(loss())
-            flat[place] = start
+            flat[i] = start
             assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(
-                float(slope.view(-1)[place]), rel=1e-4, abs=1e-7
+                float(slope.view(-1)[i]), rel=1e-4, abs=1e-7
             )
 
 
@@ -172,7 +172,7 @@ def test_micro_batches_do_not_change_the_gradient(settings: dict[str, Any]) -> N
 
 
 def test_processes_add_up_to_the_whole() -> None:
-    """Shares of 1 and 5 rows, each averaged over all terms of the update."""
+    """Shares of 1 and 5 samples, each averaged over all terms of the update."""
     old, new = moved()
     A, how = credits(), replay(new)
     how.gradient(roll(old, plan([1, 2])), A, 12)
@@ -251,7 +251,7 @@ def test_replay_gives_exactly_what_was_stored(
         assert how.ratio_deviation(drawn) == 0.0
         sums = how.gradient([drawn], credits(4), 8)  # with gradient, too
         assert sums.most["ratio_deviation"] == 0.0
-        assert sums.sums["ratio"] == sums.terms == 2 * len(drawn.rows)
+        assert sums.sums["ratio"] == sums.terms == 2 * len(drawn.indices)
         assert sums.sums["clip_fraction"] == sums.sums["silenced_fraction"] == 0
     assert any(one.abs().max() > 0 for one in gradients(policy))
 
@@ -319,7 +319,7 @@ def test_a_step_makes_what_got_credit_likelier(sign: float) -> None:
     assert sign * float(change[4]) > 0
 
 
-def test_credit_is_looked_up_by_row_and_true_step() -> None:
+def test_credit_is_looked_up_by_sample_and_true_step() -> None:
     """Only the term whose credit is not 0 has a gradient, wherever it stands."""
     old, _ = moved()
     batches = roll(old, plan([1, 3]), micro=4)

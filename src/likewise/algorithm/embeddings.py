@@ -45,8 +45,8 @@ def mean_distances(embeddings: Tensor) -> Tensor:
     count = len(embeddings)
     if count < 2:
         raise ValueError("an image alone has no distance to others")
-    rows = unit(embeddings)
-    return (1 - rows @ rows.T).fill_diagonal_(0).sum(dim=1) / (count - 1)
+    directions = unit(embeddings)
+    return (1 - directions @ directions.T).fill_diagonal_(0).sum(dim=1) / (count - 1)
 
 
 def unit(embeddings: Tensor) -> Tensor:

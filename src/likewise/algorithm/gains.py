@@ -34,7 +34,7 @@ def step_gains(finished: Tensor, steps: Sequence[int]) -> Tensor:
 def with_turning_points(
     finished: Tensor, final: Tensor, steps: Sequence[int], valid: Tensor
 ) -> Tensor:
-    """The gains [K, B, m], with the whole rest of the way in their place at turning points.
+    """The gains [K, B, m], replaced by the whole rest of the way at turning points.
 
         at a turning point: R_final − R_t instead of g_t
 
@@ -83,8 +83,8 @@ def gain_zscore(
     values = precise(gains).masked_fill(~known, 0)
     if by_step:
         values, known = values.movedim(-1, 1), known.movedim(-1, 1)  # [K, m, B]
-    rows = (-1, group_size if by_step else group_size * gains.shape[-1])
-    z = standardise(values.reshape(rows), known.reshape(rows), floor).reshape(values.shape)
+    shape = (-1, group_size if by_step else group_size * gains.shape[-1])
+    z = standardise(values.reshape(shape), known.reshape(shape), floor).reshape(values.shape)
     return z.movedim(1, -1) if by_step else z
 
 
@@ -97,7 +97,7 @@ def _balanced(turning: Tensor, trend: Tensor) -> Tensor:
     size = trend.abs().expand_as(turning)
     kept = torch.zeros_like(turning)
     for some in (rising, falling):
-        places = some.nonzero()
+        points = some.nonzero()
         order = size[some].argsort(descending=True, stable=True)[:least]
-        kept[tuple(places[order].T)] = True
+        kept[tuple(points[order].T)] = True
     return kept

@@ -58,7 +58,7 @@ def weighted_sum(values: Tensor, weights: Sequence[float]) -> Tensor:
     if len(weights) != len(values):
         raise ValueError(f"{len(weights)} weights for {len(values)} rewards: wanted one each")
     # A loop, not a matrix product: 0·NaN must not spoil the sum where a reward has no part in it.
-    parts = [w * row for w, row in zip(weights, precise(values), strict=True) if w != 0]
+    parts = [w * reward for w, reward in zip(weights, precise(values), strict=True) if w != 0]
     return torch.stack(parts).sum(0) if parts else torch.zeros_like(precise(values[0]))
 
 

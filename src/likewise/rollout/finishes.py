@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from likewise.protocols import AnyReward, Condition
-from likewise.rollout.layout import Rows
+from likewise.rollout.layout import Indices
 from likewise.rollout.scoring import Scores, add_troubles
 from likewise.rollout.solvers import integrate
 from likewise.rollout.spoilt import AskedUsable
@@ -39,14 +39,14 @@ class Finish:
         step: True index of that step.
         latents: Finished, float32 [n, *latent].
         tasks: Which task of the iteration each image is of.
-        rows: Samples that the latents are of.
+        indices: Samples that the latents are of.
         images: Which image each of them leads to.
     """
 
     step: int
     latents: Tensor
     tasks: Sequence[int]
-    rows: Rows
+    indices: Indices
     images: Sequence[int]
 
 
@@ -72,23 +72,24 @@ class Finisher:
             elif one.fork not in self._forks:
                 self._forks.add(one.fork)
                 found += self._of_fork(one.fork, one.step)
-        images = range(len(trajectory.rows))
+        images = range(len(trajectory.indices))
         for step in self.starts:
             if step in latents:
                 ends = self._integrate(latents[step], trajectory.condition, step)
-                found.append(Finish(step, ends, trajectory.tasks, trajectory.rows, images))
+                found.append(Finish(step, ends, trajectory.tasks, trajectory.indices, images))
         return found
 
     def _of_fork(self, fork: Fork, step: int) -> Iterator[Finish]:
         """One image for each task, which is that of all its samples in this process."""
-        roller, tasks = self.roller, list(self.roller.places)
+        roller, tasks = self.roller, list(self.roller.positions)
         for number, (condition, x) in enumerate(fork.parts):
             first = number * fork.size
             here = {task: image for image, task in enumerate(tasks[first : first + fork.size])}
-            rows = [row for row in roller.rows if row // roller.settings.group_size in here]
-            images = [here[row // roller.settings.group_size] for row in rows]
+            group_size = roller.settings.group_size
+            indices = [index for index in roller.indices if index // group_size in here]
+            images = [here[index // group_size] for index in indices]
             ends = self._integrate(x, condition, step)
-            yield Finish(step, ends, list(here), tuple(rows), images)
+            yield Finish(step, ends, list(here), tuple(indices), images)
 
     def _integrate(self, x: Tensor, condition: Condition, step: int) -> Tensor:
         roller = self.roller
@@ -112,16 +113,16 @@ class AskedFinish(AskedUsable):
         tasks: Sequence[Task],
     ) -> None:
         super().__init__(rewards, decoded, [tasks[number] for number in finish.tasks])
-        self.step, self.rows, self.images = finish.step, finish.rows, list(finish.images)
+        self.step, self.indices, self.images = finish.step, finish.indices, list(finish.images)
 
 
 def add_finishes(
-    shares: Sequence[tuple[Rows, Scores]],
+    shares: Sequence[tuple[Indices, Scores]],
     finishes: Sequence[tuple[AskedFinish, Scores]],
     names: Sequence[str],
     plan: StepPlan,
     num_steps: int,
-) -> list[tuple[Rows, Scores]]:
+) -> list[tuple[Indices, Scores]]:
     """The scores of a process's samples, with `finished` filled in.
 
     Failures, counts and spoilt images of finishes are added to the first share's.
@@ -130,22 +131,22 @@ def add_finishes(
         names: Of all rewards, in the order of the shares' scores; finishes may know fewer.
     """
     nothing = torch.full((len(names), num_steps + 1), torch.nan)
-    table = {row: nothing.clone() for rows, _ in shares for row in rows}
+    table = {index: nothing.clone() for indices, _ in shares for index in indices}
     for asked, scores in finishes:
         own, known = [names.index(name) for name in asked.all_names], _known(scores)
-        for row, image in zip(asked.rows, asked.images, strict=True):
-            table[row][own, asked.step] = known[:, image]
+        for index, image in zip(asked.indices, asked.images, strict=True):
+            table[index][own, asked.step] = known[:, image]
     last = max(plan.stochastic, default=-1)
     without_noise = [t + 1 for t in plan.trained if t + 1 > last]
     found = []
-    for rows, scores in shares:
-        finished = torch.stack([table[row] for row in rows], dim=1)
+    for indices, scores in shares:
+        finished = torch.stack([table[index] for index in indices], dim=1)
         finished[..., without_noise] = _known(scores)[..., None]
-        found.append((rows, replace(scores, finished=finished)))
+        found.append((indices, replace(scores, finished=finished)))
     if found:
-        rows, first = found[0]
+        indices, first = found[0]
         failures, counts, spoilt = add_troubles([first, *(scores for _, scores in finishes)])
-        found[0] = rows, replace(first, failures=failures, counts=counts, spoilt=spoilt)
+        found[0] = indices, replace(first, failures=failures, counts=counts, spoilt=spoilt)
     return found
 
 

@@ -19,7 +19,7 @@ def compare_groups(rewards: Mapping[str, AnyReward], scores: Scores, group_size:
     fewer than two of a group are known, all are missing.
 
     Args:
-        rewards: In the order of the scores' rows.
+        rewards: In the order in which they were scored.
         scores: Of all images of an iteration; each `group_size` neighbours are one group.
     """
     values, valid, failures = scores.values.clone(), scores.valid.clone(), dict(scores.failures)
@@ -40,10 +40,10 @@ def _compare(
     """Fill in one reward's values and valid [B]."""
     known = embeddings.isfinite().all(1)
     for start in range(0, len(embeddings), group_size):
-        rows = start + known[start : start + group_size].nonzero().flatten()
-        if len(rows) >= 2:
-            found = reward.compare(embeddings[rows]).float()
-            if found.shape != rows.shape:
-                raise ValueError(f"compare gave {list(found.shape)} for {len(rows)} images")
-            valid[rows] = found.isfinite()
-            values[rows] = found.nan_to_num(0, 0, 0)
+        indices = start + known[start : start + group_size].nonzero().flatten()
+        if len(indices) >= 2:
+            found = reward.compare(embeddings[indices]).float()
+            if found.shape != indices.shape:
+                raise ValueError(f"compare gave {list(found.shape)} for {len(indices)} images")
+            valid[indices] = found.isfinite()
+            values[indices] = found.nan_to_num(0, 0, 0)

@@ -70,12 +70,13 @@ def beside_evaluators(
 
 
 def join_scores(shares: Sequence[tuple[Sequence[int], Scores]]) -> Scores:
-    """Scores of all B images from those of parts, each with its rows; together 0 … B − 1.
+    """Scores of all B samples from those of parts of them.
 
-    The first failure of each reward stands for all; counts add up.
+    Each part comes with the indices of its samples, together 0 … B − 1. The first failure of
+    each reward stands for all; counts add up.
     """
-    rows = torch.tensor([row for part, _ in shares for row in part])
-    order = rows.argsort()
+    indices = torch.tensor([index for part, _ in shares for index in part])
+    order = indices.argsort()
     values = torch.cat([scores.values for _, scores in shares], dim=1)[:, order]
     valid = torch.cat([scores.valid for _, scores in shares], dim=1)[:, order]
     failures, counts, spoilt = add_troubles([scores for _, scores in shares])
@@ -144,7 +145,7 @@ class Asked:
         for name, reward in rewards.items():
             with contained(name, self.failures):
                 if isinstance(reward, GroupReward):
-                    self.embeddings[name] = _rows(reward.embed(images), len(images))
+                    self.embeddings[name] = _checked_embeddings(reward.embed(images), len(images))
                 elif not isinstance(reward, SlowReward):
                     self.answers[name] = reward.score(images, tasks)
 
@@ -161,21 +162,21 @@ class Asked:
         valid = torch.zeros(len(self.names), self.count, dtype=torch.bool)
         for name in self.answers:
             with contained(name, self.failures):
-                answer, known = _checked(self.answers[name], self.count)
+                answer, known = _checked_answer(self.answers[name], self.count)
                 k = self.names.index(name)
                 valid[k] = known & answer.isfinite()
                 values[k] = answer.masked_fill(~valid[k], 0)
         return Scores(values, valid, self.failures, counts, self.embeddings)
 
 
-def _rows(embeddings: Tensor, count: int) -> Tensor:
+def _checked_embeddings(embeddings: Tensor, count: int) -> Tensor:
     """Embeddings [B, D] as float32 on the CPU; raises ValueError if they are something else."""
     if embeddings.ndim != 2 or len(embeddings) != count:
         raise ValueError(f"embeddings are {list(embeddings.shape)} for {count} images")
     return embeddings.detach().float().cpu()
 
 
-def _checked(answer: object, count: int) -> tuple[Tensor, Tensor]:
+def _checked_answer(answer: object, count: int) -> tuple[Tensor, Tensor]:
     """An answer as values float32 [B] and valid bool [B] on the CPU.
 
     Raises:

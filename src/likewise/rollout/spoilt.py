@@ -66,10 +66,10 @@ class AskedUsable(Asked):
         tasks: Sequence[Task],
     ) -> None:
         self.reasons = find_spoilt(decoded)
-        self.usable = [place for place, why in enumerate(self.reasons) if not why]
+        self.usable = [index for index, why in enumerate(self.reasons) if not why]
         self.all_names = list(rewards)
-        images = to_pil([decoded[place] for place in self.usable])
-        own = [tasks[place] for place in self.usable]
+        images = to_pil([decoded[index] for index in self.usable])
+        own = [tasks[index] for index in self.usable]
         super().__init__(rewards if self.usable else {}, images, own)
 
     def scores(self, since: float) -> Scores:
@@ -81,14 +81,14 @@ class AskedUsable(Asked):
         return replace(spread(found, self.usable, self.all_names, len(self.reasons)), spoilt=spoilt)
 
 
-def spread(found: Scores, places: Sequence[int], names: Sequence[str], count: int) -> Scores:
-    """Scores of the images at `places` among `count`, where all others are missing."""
+def spread(found: Scores, indices: Sequence[int], names: Sequence[str], count: int) -> Scores:
+    """Scores of the images at `indices` among `count`, where all others are missing."""
     values = torch.zeros(len(names), count)
     valid = torch.zeros(len(names), count, dtype=torch.bool)
-    if places:
-        values[:, list(places)], valid[:, list(places)] = found.values, found.valid
+    if indices:
+        values[:, list(indices)], valid[:, list(indices)] = found.values, found.valid
     embeddings = {}
     for name, own in found.embeddings.items():
         embeddings[name] = torch.full((count, own.shape[1]), torch.nan)
-        embeddings[name][list(places)] = own
+        embeddings[name][list(indices)] = own
     return replace(found, values=values, valid=valid, embeddings=embeddings)

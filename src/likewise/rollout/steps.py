@@ -52,17 +52,19 @@ def _window_start(window: WindowSteps, stochastic: int, seed: int, iteration: in
     return starts[int(torch.randint(len(starts), (1,), generator=_generator(seed, move)))]
 
 
-def loop_orders(settings: Rollout, plan: StepPlan, rows: int, seed: int, iteration: int) -> Tensor:
-    """Steps in an order of its own for each row, int64 [B, N], as the released code trains them.
+def loop_orders(
+    settings: Rollout, plan: StepPlan, samples: int, seed: int, iteration: int
+) -> Tensor:
+    """Steps in an order of its own for each sample, int64 [B, N], as the released code trains them.
 
-    Only `timeweights.tdw_as_released` reads it: that ablation weighs a step by its place here. The
-    steps are the trained ones; for a window, whose few steps would only ever have the first places,
-    all that a window may hold.
+    Only `timeweights.tdw_as_released` reads it: that ablation weighs a step by its position in this
+    order. The steps are the trained ones; for a window, whose few steps would only ever have the
+    first positions, all that a window may hold.
     """
     steps = plan.trained
     if isinstance(settings.trained, WindowSteps):
         steps = tuple(range(settings.num_steps - settings.deterministic_tail))
-    shuffle = torch.rand(rows, len(steps), generator=_generator(seed, iteration, "order"))
+    shuffle = torch.rand(samples, len(steps), generator=_generator(seed, iteration, "order"))
     return torch.tensor(steps)[shuffle.argsort(1)]
 
 

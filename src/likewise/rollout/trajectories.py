@@ -10,7 +10,7 @@ from torch import Tensor
 
 from likewise.config.rollout import Rollout
 from likewise.protocols import Condition, Policy
-from likewise.rollout.layout import Rows
+from likewise.rollout.layout import Indices
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.solvers import integrate, solve
 from likewise.rollout.steps import StepPlan
@@ -40,11 +40,11 @@ class StoredStep:
     Attributes:
         step: True index t in the sampling schedule.
         x: Latents x_t, float32 [b, *latent], as they are replayed; [n, *latent] where a `fork` was
-            taken apart (:func:`replay_batches`), and sample b began at x[places[b]].
+            taken apart (:func:`replay_batches`), and sample b began at x[task_index[b]].
         following: Latents x_{t+1}, float32 [b, *latent].
         mean: Mean of the transition, like `following`; None unless asked for (GRPO-Guard needs it).
         log_prob: Of `following`, float32 [b].
-        places: Each sample's task, int64 [b], counted as in the fork or, in a part of it, as in x;
+        task_index: Each sample's task, int64 [b]: its index in the fork or, in a part of it, in x.
             None where each sample has a latent of its own.
         fork: Where the samples' latents come from, if it is the first SDE step of whole groups.
     """
@@ -54,7 +54,7 @@ class StoredStep:
     following: Tensor
     mean: Tensor | None
     log_prob: Tensor
-    places: Tensor | None = None
+    task_index: Tensor | None = None
     fork: Fork | None = None
 
 
@@ -63,7 +63,7 @@ class Trajectory:
     """A micro-batch of images on their way from noise.
 
     Attributes:
-        rows: Which rows of the iteration these are.
+        indices: Which samples of the iteration these are.
         condition: Their tasks, encoded.
         stored: Trained steps, ascending.
         latents: Finished, float32 [b, *latent].
@@ -71,7 +71,7 @@ class Trajectory:
         group_size: Samples per task.
     """
 
-    rows: Rows
+    indices: Indices
     condition: Condition
     stored: tuple[StoredStep, ...]
     latents: Tensor
@@ -81,7 +81,7 @@ class Trajectory:
     @property
     def tasks(self) -> list[int]:
         """Which task of the iteration each sample is of."""
-        return [row // self.group_size for row in self.rows]
+        return [index // self.group_size for index in self.indices]
 
 
 class Roller:
@@ -92,9 +92,9 @@ class Roller:
     them.
 
     Args:
-        tasks: All tasks of the iteration; only those in `rows` are touched.
+        tasks: All tasks of the iteration; only those of `indices` are touched.
         settings: The recipe's section.
-        rows: Those that this process draws.
+        indices: Samples that this process draws.
         seed: Of the run and iteration: :func:`iteration_seed`.
         keep_means: Keep the means of trained steps too.
         solver: How to follow the ODE where no step is random: see `solvers`.
@@ -107,55 +107,56 @@ class Roller:
         plan: StepPlan,
         tasks: Sequence[Task],
         settings: Rollout,
-        rows: Sequence[int],
+        indices: Sequence[int],
         seed: int,
         keep_means: bool = False,
         solver: str = "euler",
     ) -> None:
         self.policy, self.sampler, self.plan, self.settings = policy, sampler, plan, settings
-        self.rows, self.seed, self.keep_means, self.solver = tuple(rows), seed, keep_means, solver
-        numbers = sorted({row // settings.group_size for row in rows})
-        self.places = {number: place for place, number in enumerate(numbers)}
-        self.condition = policy.encode([tasks[number] for number in numbers])
+        self.indices, self.seed = tuple(indices), seed
+        self.keep_means, self.solver = keep_means, solver
+        own = sorted({index // settings.group_size for index in indices})
+        self.positions = {task: position for position, task in enumerate(own)}
+        self.condition = policy.encode([tasks[task] for task in own])
         shares = settings.shared_noise is not False and bool(plan.stochastic)
         self.first = min(plan.stochastic) if shares else 0
-        self.shared = self._share_starts() if shares and numbers else None
+        self.shared = self._share_starts() if shares and own else None
 
     @torch.no_grad()
-    def draw(self, rows: Rows) -> Trajectory:
-        """Draw these rows in one batch."""
-        places = [self.places[row // self.settings.group_size] for row in rows]
-        condition = self.condition.select(places)
+    def draw(self, indices: Indices) -> Trajectory:
+        """Draw these samples in one batch."""
+        task_index = [self.positions[index // self.settings.group_size] for index in indices]
+        condition = self.condition.select(task_index)
         kept: list[StoredStep] = []
         if not self.plan.stochastic:
-            x = self.policy.initial_noise([self._seed(row, "initial noise") for row in rows])
+            x = self.policy.initial_noise([self._seed(index, "initial noise") for index in indices])
             x = solve(self.policy, self.sampler, x, condition, self.solver)
-            return self._trajectory(rows, condition, (), x)
+            return self._trajectory(indices, condition, (), x)
         if self.shared is None:
-            x = self.policy.initial_noise([self._seed(row, "initial noise") for row in rows])
+            x = self.policy.initial_noise([self._seed(index, "initial noise") for index in indices])
         else:
             fork, starts, velocities = self.shared
-            step = self._step(starts[places], velocities[places], self.first, rows)
-            step = replace(step, places=torch.tensor(places), fork=fork)
+            step = self._step(starts[task_index], velocities[task_index], self.first, indices)
+            step = replace(step, task_index=torch.tensor(task_index), fork=fork)
             kept += [step] if self.first in self.plan.trained else []
             x = step.following
         for t in range(self.first + (self.shared is not None), self.sampler.num_steps):
             v = self.policy.velocity(x, self.sampler.sigmas[t], condition)
             if t in self.plan.stochastic:
-                step = self._step(x, v, t, rows)
+                step = self._step(x, v, t, indices)
                 kept += [step] if t in self.plan.trained else []
                 x = step.following
             else:
                 x = self.sampler.deterministic(x, v, t)
-        return self._trajectory(rows, condition, tuple(kept), x)
+        return self._trajectory(indices, condition, tuple(kept), x)
 
     def _trajectory(
-        self, rows: Rows, condition: Condition, kept: tuple[StoredStep, ...], x: Tensor
+        self, indices: Indices, condition: Condition, kept: tuple[StoredStep, ...], x: Tensor
     ) -> Trajectory:
-        return Trajectory(rows, condition, kept, x, self.seed, self.settings.group_size)
+        return Trajectory(indices, condition, kept, x, self.seed, self.settings.group_size)
 
-    def _step(self, x: Tensor, v: Tensor, t: int, rows: Rows) -> StoredStep:
-        noise = self.policy.initial_noise([self._seed(row, "step", t) for row in rows])
+    def _step(self, x: Tensor, v: Tensor, t: int, indices: Indices) -> StoredStep:
+        noise = self.policy.initial_noise([self._seed(index, "step", t) for index in indices])
         drawn = self.sampler.step(x, v, t, noise)
         mean = drawn.mean if self.keep_means else None
         return StoredStep(t, x, drawn.following, mean, drawn.log_prob())
@@ -163,7 +164,7 @@ class Roller:
     @torch.no_grad()
     def _share_starts(self) -> tuple[Fork, Tensor, Tensor]:
         """Every task's latents at the first SDE step, and their velocities, [tasks, *latent]."""
-        seeds = [derive_seed(self.seed, "initial noise", number) for number in self.places]
+        seeds = [derive_seed(self.seed, "initial noise", task) for task in self.positions]
         noise, size = self.policy.initial_noise(seeds), self.settings.micro_batch
         parts, velocities = [], []
         for start in range(0, len(noise), size):
@@ -175,41 +176,41 @@ class Roller:
         starts = torch.cat([x for _, x in parts])
         return Fork(tuple(parts), size), starts, torch.cat(velocities)
 
-    def _seed(self, row: int, *purpose: str | int) -> int:
-        return derive_seed(self.seed, *purpose, *divmod(row, self.settings.group_size))
+    def _seed(self, index: int, *purpose: str | int) -> int:
+        return derive_seed(self.seed, *purpose, *divmod(index, self.settings.group_size))
 
 
 def replay_batches(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
     """What an update replays: the same steps, in the batches in which their velocities were drawn.
 
     Steps at a fork leave the trajectories that they belong to. They come first, one trajectory for
-    each part of the fork, with the rows that drew from it; these have no finished latents.
+    each part of the fork, with the samples that were drawn from it; these have no finished latents.
     """
     own = [
         replace(one, stored=tuple(step for step in one.stored if step.fork is None))
         for one in trajectories
     ]
-    drawn: dict[Fork, list[tuple[Rows, StoredStep]]] = {}
+    drawn: dict[Fork, list[tuple[Indices, StoredStep]]] = {}
     for one in trajectories:
         for step in one.stored:
             if step.fork is not None:
-                drawn.setdefault(step.fork, []).append((one.rows, step))
+                drawn.setdefault(step.fork, []).append((one.indices, step))
     parts = [part for fork, steps in drawn.items() for part in _parts(trajectories[0], fork, steps)]
     return [*parts, *(one for one in own if one.stored)]
 
 
 def _parts(
-    one: Trajectory, fork: Fork, drawn: Sequence[tuple[Rows, StoredStep]]
+    one: Trajectory, fork: Fork, drawn: Sequence[tuple[Indices, StoredStep]]
 ) -> Iterator[Trajectory]:
-    rows = torch.tensor([row for some, _ in drawn for row in some])
+    indices = torch.tensor([index for some, _ in drawn for index in some])
     steps = [step for _, step in drawn]
-    places = torch.cat([step.places for step in steps if step.places is not None])
+    task_index = torch.cat([step.task_index for step in steps if step.task_index is not None])
     following = torch.cat([step.following for step in steps])
     means = [step.mean for step in steps if step.mean is not None]
     mean = torch.cat(means) if means else None
     log_prob = torch.cat([step.log_prob for step in steps])
     for number, (condition, x) in enumerate(fork.parts):
-        here = places // fork.size == number
+        here = task_index // fork.size == number
         if not here.any():
             continue
         there = here.to(x.device)
@@ -219,11 +220,10 @@ def _parts(
             following[there],
             None if mean is None else mean[there],
             log_prob[there],
-            (places[here] % fork.size).to(x.device),
+            (task_index[here] % fork.size).to(x.device),
         )
-        yield replace(
-            one, rows=tuple(rows[here].tolist()), condition=condition, stored=(step,), latents=x[:0]
-        )
+        own = tuple(indices[here].tolist())
+        yield replace(one, indices=own, condition=condition, stored=(step,), latents=x[:0])
 
 
 def iteration_seed(seed: int, iteration: int) -> int:

@@ -26,7 +26,7 @@ class Assignment:
         z: Rewards in standard deviations from their group's mean, [K, B], diagnostics too.
         known: Where a complete sample has that reward too, bool [K, B]; z is 0 elsewhere.
         bonus: What does not depend on the step, [B]: a bonus, or a total.
-        is_total: Whether `bonus` stands in place of the weighted sum of z instead of on top of it.
+        is_total: Whether `bonus` replaces the weighted sum of z instead of adding to it.
         weights: Of each z at each step, [K, T] (or [K, B, T], see `timeweights.tdw_as_released`);
             0 for diagnostics.
         advantages: [B, T].
@@ -94,8 +94,8 @@ def assign_credit(
         whole = whole & gains[trained].isfinite().all(-1).all(0)
     z = torch.stack(
         [
-            group_zscore(row, whole & known, group, settings.std_floor)
-            for row, known in zip(values, valid, strict=True)
+            group_zscore(reward, whole & known, group, settings.std_floor)
+            for reward, known in zip(values, valid, strict=True)
         ]
     )
     rewards = Rewards(
@@ -128,12 +128,12 @@ def assign_credit(
     )
 
 
-def _at(rows: list[int], some: Tensor | None, count: int) -> Tensor | None:
-    """Rows of all rewards from those of some of them; NaN elsewhere."""
+def _at(own: list[int], some: Tensor | None, count: int) -> Tensor | None:
+    """Of all `count` rewards, from what is known of `own`; NaN for the others."""
     if some is None:
         return None
     every = some.new_full((count, *some.shape[1:]), torch.nan)
-    return every.index_copy(0, torch.tensor(rows), some)
+    return every.index_copy(0, torch.tensor(own), some)
 
 
 def _step_weights(
@@ -150,6 +150,6 @@ def _step_weights(
     steps = Steps(count, lambda: loop_orders(settings, plan, samples, recipe.seed, iteration))
     sides = [one.side for one in recipe.credited.values() if one.side != "diagnostic"]
     shares = per_reward(TIME_WEIGHTS[rule.kind](rule, steps), sides)
-    own = [place for place, name in enumerate(recipe.rewards) if name in recipe.credited]
+    own = [k for k, name in enumerate(recipe.rewards) if name in recipe.credited]
     zeros = shares.new_zeros(len(recipe.rewards), *shares.shape[1:])
     return zeros.index_copy(0, torch.tensor(own), shares)

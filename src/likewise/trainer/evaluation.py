@@ -54,19 +54,19 @@ def evaluate(
         return None
     images = to_pil(decoded)
     scores = AskedUsable(scorers, decoded, own).scores(time.monotonic())
-    rows = list(zip(images, scores.values.T.tolist(), scores.valid.T.tolist(), strict=True))
+    scored = list(zip(images, scores.values.T.tolist(), scores.valid.T.tolist(), strict=True))
     for name, reason in scores.failures.items():
         warnings.warn(printable(f"{name} failed in an evaluation: {reason}"), stacklevel=2)
     for reason, count in scores.spoilt.items():
         warnings.warn(f"{count} images of an evaluation are {reason}: missing", stacklevel=2)
-    shares = processes.gather([rows])
+    shares = processes.gather([scored])
     ordered = [shares[i % len(shares)][i // len(shares)] for i in range(len(tasks))]
     numbers: Numbers = {}
     for k, name in enumerate(scorers):
-        values = torch.tensor([row[1][k] for row in ordered if row[2][k]])
-        numbers[f"eval/{name}"] = float(values.mean()) if len(values) else None
-        numbers[f"eval/{name}/std"] = float(values.std()) if len(values) > 1 else None
-    return numbers, [row[0] for row in ordered]
+        found = torch.tensor([values[k] for _, values, valid in ordered if valid[k]])
+        numbers[f"eval/{name}"] = float(found.mean()) if len(found) else None
+        numbers[f"eval/{name}/std"] = float(found.std()) if len(found) > 1 else None
+    return numbers, [image for image, _, _ in ordered]
 
 
 def gain(names: Sequence[str], before: Mapping[str, float | None], now: Numbers) -> float | None:

@@ -89,9 +89,9 @@ class Floors:
 
     def _measured(self, kinds: Sequence[str], scores: Scores) -> dict[str, float]:
         names, own = list(self.recipe.rewards), self.rewards
-        rows = [names.index(name) for name in own]
-        known = complete(scores.values[rows], scores.valid[rows]).tolist()
-        gate = weighted_sum(scores.values[rows], list(own.values())).tolist()
+        k = [names.index(name) for name in own]
+        known = complete(scores.values[k], scores.valid[k]).tolist()
+        gate = weighted_sum(scores.values[k], list(own.values())).tolist()
         found: dict[str, list[float]] = {}
         for kind, value, is_known in zip(kinds, gate, known, strict=True):
             if is_known:

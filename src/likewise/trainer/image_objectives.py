@@ -182,21 +182,21 @@ def relative_to_group(
             v = trained.policy.velocity(at.x, at.sigma, one.condition)
             base = trained.reference_velocity(at.x, at.sigma, one.condition)
             errors = [forward.squared_error(each, at.target).cpu() for each in (v, base)]
-            credit = _at_level(advantages[list(one.rows)], at.steps, at).cpu()
-            own.append((draw, one.tasks, one.rows, *errors, credit))
+            credit = _at_level(advantages[list(one.indices)], at.steps, at).cpu()
+            own.append((draw, one.tasks, one.indices, *errors, credit))
     weights = torch.zeros(len(advantages), settings.draws)
     every = gather(own)
     for draw in range(settings.draws):
         parts = [part for part in every if part[0] == draw]
         tasks = torch.tensor([task for part in parts for task in part[1]])
-        rows = torch.tensor([row for part in parts for row in part[2]])
+        indices = torch.tensor([index for part in parts for index in part[2]])
         found, base, credit = (torch.cat([part[k] for part in parts]) for k in (3, 4, 5))
         for task in tasks.unique():
             group = tasks == task
             factor = forward.group_preference(
                 found[group], base[group], credit[group], settings.beta
             )
-            weights[rows[group], draw] = (factor * credit[group]).to(weights)
+            weights[indices[group], draw] = (factor * credit[group]).to(weights)
     return weights
 
 
@@ -231,7 +231,7 @@ def _regularised(term: Term, found: Predicted, trained: Trained, trajectory: Tra
 def _with_norm(term: Term, found: Predicted, trained: Trained, trajectory: Trajectory) -> Term:
     """How far the norm has grown is always logged: of one sample per group, which costs little."""
     group, at = trajectory.group_size, found.noised
-    first = [place for place, row in enumerate(trajectory.rows) if row % group == 0]
+    first = [b for b, index in enumerate(trajectory.indices) if index % group == 0]
     if not first or not trained.has_reference:
         return term
     condition = trajectory.condition.select(first)

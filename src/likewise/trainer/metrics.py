@@ -24,11 +24,11 @@ def reward_numbers(
     with at least two valid values whose std is below `floor`.
     """
     numbers: Numbers = {}
-    for name, row, known in zip(names, values, valid, strict=True):
-        seen = row[known]
+    for name, reward, known in zip(names, values, valid, strict=True):
+        seen = reward[known]
         spreads = [
             group[mask].std()
-            for group, mask in zip(row.split(group_size), known.split(group_size), strict=True)
+            for group, mask in zip(reward.split(group_size), known.split(group_size), strict=True)
             if mask.sum() >= 2
         ]
         inside = torch.stack(spreads) if spreads else torch.zeros(0)
@@ -114,9 +114,9 @@ def gain_numbers(names: Sequence[str], credit: Assignment, steps: Sequence[int])
     numbers: Numbers = {}
     if credit.gains is None:
         return numbers
-    for (k, name), (place, t) in itertools.product(enumerate(names), enumerate(steps)):
+    for (k, name), (i, t) in itertools.product(enumerate(names), enumerate(steps)):
         if credit.weights[k].any():
-            own = credit.gains[k, credit.complete, place]
+            own = credit.gains[k, credit.complete, i]
             numbers[f"gain/{name}/step_{t:02d}/mean"] = _number(own.mean())
             numbers[f"gain/{name}/step_{t:02d}/std"] = _number(own.std()) if len(own) > 1 else None
     return numbers

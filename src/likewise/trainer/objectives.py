@@ -91,7 +91,7 @@ class Objective:
         terms_per_sample: From the recipe's section and the number of trained steps to how many
             terms of every sample there are.
         prepare: From an update's micro-batches, the advantages [B, T] of the iteration, and a
-            function that gathers lists of all processes, to what `terms` is given in place of
+            function that gathers lists of all processes, to what `terms` is given instead of
             advantages, [B, …]; None: nothing has to be known of other samples.
     """
 

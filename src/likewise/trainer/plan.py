@@ -1,6 +1,7 @@
 """What a recipe will do, by arithmetic alone: images, forwards, updates. Does not import torch.
 
-A *forward* is one row through the policy's transformer; `probe` measures how long one takes.
+A *forward* takes one sample through the denoiser once, and a velocity with guidance needs two;
+`probe` measures how long one takes.
 """
 
 from __future__ import annotations
@@ -157,24 +158,25 @@ def finishes(settings: Rollout, iterations: int) -> tuple[float, float, float, f
 
 
 def _work(recipe: Recipe, tasks: int, images: int, forked: int) -> Work:
-    settings, rows, objective = recipe.rollout, recipe.policy.forwards, recipe.objective
+    settings, objective = recipe.rollout, recipe.objective
+    forwards = recipe.policy.forwards  # per velocity
     if isinstance(objective, Forward):
-        fresh = images * objective.draws * rows
+        fresh = images * objective.draws * forwards
         steps = objective.num_steps or settings.num_steps
         others = objective.needs_reference + isinstance(objective.old, Average)
-        return Work(tasks, images, images * steps * rows, fresh, fresh * others)
+        return Work(tasks, images, images * steps * forwards, fresh, fresh * others)
     shares = settings.shared_noise is not False
     shared = mean_fork(settings, recipe.run.iterations) + 1 if shares else 0.0
     drawn = tasks * shared + images * (settings.num_steps - shared)
     forks = trained_at_fork(settings)
-    learned = (forked * forks + images * (trained_steps(settings) - forks)) * rows
+    learned = (forked * forks + images * (trained_steps(settings) - forks)) * forwards
     reference = learned if recipe.objective.kl > 0 else 0
     finished = 0.0
     if recipe.credit.shaping.needs_gains:
         at_fork, its_steps, own, own_steps = finishes(settings, recipe.run.iterations)
         finished = tasks * at_fork + images * own
         drawn += tasks * its_steps + images * own_steps
-    return Work(tasks, images, drawn * rows, learned, reference, finished)
+    return Work(tasks, images, drawn * forwards, learned, reference, finished)
 
 
 def _share(recipe: Recipe, processes: int, index: int) -> tuple[int, int, int]:
@@ -186,11 +188,11 @@ def _share(recipe: Recipe, processes: int, index: int) -> tuple[int, int, int]:
     settings, size = recipe.rollout, recipe.rollout.micro_batch
     layout = micro_batches(settings, recipe.optimizer, processes, index)
     images = sum(len(batch) for update in layout for batch in update)
-    own = [{row // settings.group_size for batch in one for row in batch} for one in layout]
-    places = {number: place for place, number in enumerate(sorted(set().union(*own)))}
-    parts = [{places[number] // size for number in update} for update in own]
-    forked = sum(min(size, len(places) - part * size) for one in parts for part in one)
-    return len(places), images, forked
+    own = [{index // settings.group_size for batch in one for index in batch} for one in layout]
+    positions = {task: position for position, task in enumerate(sorted(set().union(*own)))}
+    parts = [{positions[task] // size for task in update} for update in own]
+    forked = sum(min(size, len(positions) - part * size) for one in parts for part in one)
+    return len(positions), images, forked
 
 
 def _evaluations(recipe: Recipe) -> int:

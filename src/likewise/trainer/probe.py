@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import torch
 from PIL.Image import Image
@@ -84,20 +84,26 @@ def probe(recipe: Recipe, parts: Parts, processes: Processes) -> Speed:
         one.time(lambda: one.score(parts.evaluators, images)) if parts.evaluation_tasks else 0.0
     )
     update = one.time(lambda: one.learn(trajectory))
-    rows = len(one.tasks) * recipe.policy.forwards
+    forwards = len(one.tasks) * recipe.policy.forwards
     parameters = sum(p.numel() for p in parts.policy.trainable_parameters())
     memory = peak_memory_mb(processes.device)
     count = len(one.tasks)
     own = Speed(
-        encode, rollout / rows, score / count, evaluator / count, update / rows, parameters, memory
+        encode,
+        rollout / forwards,
+        score / count,
+        evaluator / count,
+        update / forwards,
+        parameters,
+        memory,
     )
     return slowest(processes.gather([own]))
 
 
 def slowest(speeds: Sequence[Speed]) -> Speed:
     """The largest of each number."""
-    rows = [asdict(speed) for speed in speeds]
-    return Speed(**{field.name: max(row[field.name] for row in rows) for field in fields(Speed)})
+    names = [field.name for field in fields(Speed)]
+    return Speed(**{name: max(getattr(speed, name) for speed in speeds) for name in names})
 
 
 class _Bench:

@@ -111,7 +111,7 @@ class Recorder:
     def _table(
         self, tasks: Sequence[Task], scores: Scores, credit: Assignment, plan: StepPlan
     ) -> dict[str, list[Any]]:
-        """One row per image; a missing reward is null."""
+        """One row per sample; a missing reward is null."""
         size = self.recipe.rollout.group_size
         owners = [task for task in tasks for _ in range(size)]
         columns: dict[str, list[Any]] = {
@@ -143,10 +143,10 @@ class Recorder:
         if credit.gains is None or credit.step_z is None:
             return columns
         for k, name in enumerate(self.recipe.rewards):
-            for place, t in enumerate(plan.trained if name in self.recipe.credited else ()):
-                own = credit.gains[k, :, place].tolist()
+            for i, t in enumerate(plan.trained if name in self.recipe.credited else ()):
+                own = credit.gains[k, :, i].tolist()
                 columns[f"gain/{name}/step_{t:02d}"] = [None if math.isnan(g) else g for g in own]
-                columns[f"z/{name}/step_{t:02d}"] = credit.step_z[k, :, place].tolist()
+                columns[f"z/{name}/step_{t:02d}"] = credit.step_z[k, :, i].tolist()
         return columns
 
 

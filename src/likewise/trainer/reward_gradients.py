@@ -54,15 +54,15 @@ class RewardGradients:
             key: torch.zeros(len(sides), size, dtype=dtype) for key in self.steps or [WHOLE]
         }
 
-    def add(self, term: Term, rows: Tensor, share: float) -> None:
+    def add(self, term: Term, samples: Tensor, share: float) -> None:
         """A term whose graph is kept, and is freed here.
 
         Args:
-            rows: Its samples.
+            samples: Their indices in the iteration.
             share: Of its loss in that of the update.
         """
         assert term.loss_at is not None and term.steps is not None  # else the recipe is refused
-        parts = self.parts[:, rows]
+        parts = self.parts[:, samples]
         nothing = term.loss_at(torch.zeros_like(parts[0]))
         wanted = list(itertools.product(self._masks(term.steps), enumerate(parts)))
         for number, ((key, mask), (k, part)) in enumerate(wanted, 1):
@@ -132,7 +132,7 @@ class Combination:
         self._next: list[float] | None = None
 
     def apply(self, apart: RewardGradients, scale: float) -> dict[str, float | None]:
-        """Put the rewards' combined gradient in the place of their sum, the rest left as it is.
+        """Replace the sum of the rewards' gradients by their combination; the rest stays as it is.
 
             g ← g + Σ_k (c_k − 1)·g_k,    c_k = K·w_k·(mean ‖g‖/‖g_k‖ where normalised, else 1)
 

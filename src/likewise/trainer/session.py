@@ -18,7 +18,7 @@ from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RunDirectory
 from likewise.rollout.finishes import AskedFinish, Finish, Finisher, add_finishes
 from likewise.rollout.groups import compare_groups
-from likewise.rollout.layout import Rows, micro_batches
+from likewise.rollout.layout import Indices, micro_batches
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.scoring import (
     Asked,
@@ -161,8 +161,8 @@ class Session:
         """
         if self._tasks[0] != iteration:
             count = self.recipe.rollout.tasks
-            places = range((iteration - 1) * count, iteration * count)
-            self._tasks = iteration, [self.parts.stream(index) for index in places]
+            first = (iteration - 1) * count
+            self._tasks = iteration, [self.parts.stream(first + i) for i in range(count)]
         return self._tasks[1]
 
     def check_ratio(self) -> None:
@@ -174,7 +174,7 @@ class Session:
         iteration, objective = self.iteration + 1, self.recipe.objective
         if iteration > self.recipe.run.iterations or not isinstance(objective, Grpo):
             return
-        batch = next((rows for update in self._layout() for rows in update), None)
+        batch = next((batch for update in self._layout() for batch in update), None)
         own = 0.0
         if batch is not None:
             plan = self.plan(iteration)
@@ -206,12 +206,12 @@ class Session:
             None where some process has to stop.
         """
         layout = self._layout()
-        rows = [row for update in layout for batch in update for row in batch]
+        indices = [index for update in layout for batch in update for index in batch]
         with clock.phase("rollout"):
-            roller = self._roller(iteration, tasks, plan, rows)
+            roller = self._roller(iteration, tasks, plan, indices)
         finisher = Finisher(roller, self.recipe.credit.shaping.needs_gains)
         drawn: list[list[Trajectory]] = [[] for _ in layout]
-        asked: list[tuple[Rows, Asked]] = []
+        asked: list[tuple[Indices, Asked]] = []
         finished: list[AskedFinish] = []
         for number, batch in ((n, batch) for n, update in enumerate(layout) for batch in update):
             if stop():
@@ -347,13 +347,13 @@ class Session:
 
         self.store.save(iteration, write, score)
 
-    def _layout(self) -> list[list[Rows]]:
+    def _layout(self) -> list[list[Indices]]:
         """This process's micro-batches, by update."""
         recipe, processes = self.recipe, self.processes
         return micro_batches(recipe.rollout, recipe.optimizer, processes.count, processes.index)
 
     def _roller(
-        self, iteration: int, tasks: Sequence[Task], plan: StepPlan, rows: Sequence[int]
+        self, iteration: int, tasks: Sequence[Task], plan: StepPlan, indices: Sequence[int]
     ) -> Roller:
         objective = self.recipe.objective
         return Roller(
@@ -362,7 +362,7 @@ class Session:
             plan,
             tasks,
             self.recipe.rollout,
-            rows,
+            indices,
             iteration_seed(self.recipe.seed, iteration),
             keep_means=isinstance(objective, Grpo) and objective.guard,
             solver=objective.solver if isinstance(objective, Forward) else "euler",
@@ -378,7 +378,7 @@ class Session:
         measures = number == 0 and is_measured(settings.measure_every, iteration)
         if not settings.combines and not measures:
             return None
-        own = [place for place, name in enumerate(recipe.rewards) if name in recipe.credited]
+        own = [k for k, name in enumerate(recipe.rewards) if name in recipe.credited]
         return RewardGradients(
             learner.parameters,
             {name: reward.side for name, reward in recipe.credited.items()},
@@ -421,7 +421,7 @@ class Session:
                 return shares, norm, said
 
     def _ask(self, trajectory: Trajectory, tasks: Sequence[Task]) -> Asked:
-        own = [tasks[row // self.recipe.rollout.group_size] for row in trajectory.rows]
+        own = [tasks[index] for index in trajectory.tasks]
         return AskedUsable(self.parts.rewards, self.parts.policy.decode(trajectory.latents), own)
 
     def _ask_finish(self, finish: Finish, tasks: Sequence[Task]) -> AskedFinish:
@@ -430,14 +430,14 @@ class Session:
 
     def _answers(
         self,
-        asked: Sequence[tuple[Rows, Asked]],
+        asked: Sequence[tuple[Indices, Asked]],
         finished: Sequence[AskedFinish],
         plan: StepPlan,
         stop: Stop,
-    ) -> list[tuple[Rows, Scores]] | None:
+    ) -> list[tuple[Indices, Scores]] | None:
         """What was asked, answered; None as soon as `stop` says so. Deadlines count from now."""
 
-        def collect() -> list[tuple[Rows, Scores]]:
+        def collect() -> list[tuple[Indices, Scores]]:
             since = time.monotonic()
             shares = [(batch, questions.scores(since)) for batch, questions in asked]
             if not self.recipe.credit.shaping.needs_gains:

@@ -55,10 +55,10 @@ class Trained:
 
     def replayed(self, condition: Condition, stored: StoredStep) -> tuple[Tensor, Tensor]:
         """Mean, with gradient, and std of a stored step, computed again."""
-        x, places = stored.x, stored.places
+        x, task_index = stored.x, stored.task_index
         v = self.policy.velocity(x, self.sampler.sigmas[stored.step], condition)
-        if places is not None:  # groups are one latent there
-            x, v = x[places], v[places]
+        if task_index is not None:  # groups are one latent there
+            x, v = x[task_index], v[task_index]
         return self.sampler.stochastic(x, v, stored.step)
 
     def reference(self, condition: Condition, stored: StoredStep) -> Tensor:

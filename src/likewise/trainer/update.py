@@ -64,7 +64,7 @@ class Update:
 
     @property
     def objective(self) -> Objective:
-        """Its row of the table."""
+        """Its entry in the table."""
         return OBJECTIVES[self.trained.settings.kind]
 
     def terms_per_sample(self, trained_steps: int) -> int:
@@ -82,7 +82,7 @@ class Update:
         """Add this process's share of the update's gradient to the parameters'.
 
         Args:
-            advantages: [B, T] of the whole iteration; rows and true step indices are looked up.
+            advantages: [B, T] of the whole iteration; looked up by sample and true step index.
             total_terms: Terms of this update over all processes, by which the loss is averaged: so
                 the gradient does not depend on how images are split.
             stop: Asked before each micro-batch; true leaves out the rest, and makes the result
@@ -96,13 +96,13 @@ class Update:
         for trajectory in objective.batches(trajectories):
             if stop():
                 break
-            rows = torch.tensor(trajectory.rows)
-            for term in objective.terms(trained, trajectory, advantages[rows]):
-                share = len(rows) / total_terms
+            indices = torch.tensor(trajectory.indices)
+            for term in objective.terms(trained, trajectory, advantages[indices]):
+                share = len(indices) / total_terms
                 self.scaled(term.loss * share).backward(retain_graph=apart is not None)
                 if apart is not None:
-                    apart.add(term, rows, share)
-                sums.add(term, len(rows))
+                    apart.add(term, indices, share)
+                sums.add(term, len(indices))
         return sums
 
     def ratio_deviation(self, trajectory: Trajectory) -> float:
@@ -111,9 +111,9 @@ class Update:
         Computed as an update computes it, backward pass included, since kernels and memory differ
         without gradient; gradients are cleared. Infinite where a ratio is no number.
         """
-        rows, steps = max(trajectory.rows) + 1, self.trained.sampler.num_steps
-        terms = len(trajectory.rows) * len(trajectory.stored)
-        sums = self.gradient([trajectory], torch.ones(rows, steps), terms)
+        samples, steps = max(trajectory.indices) + 1, self.trained.sampler.num_steps
+        terms = len(trajectory.indices) * len(trajectory.stored)
+        sums = self.gradient([trajectory], torch.ones(samples, steps), terms)
         for parameter in self.trained.policy.trainable_parameters():
             parameter.grad = None
         return sums.most.get("ratio_deviation", 0.0)

@@ -21,7 +21,7 @@ from likewise.builders.rewards import build_rewards
 from likewise.config import load_recipe
 from likewise.data.stickers.world import bench_tasks, truth
 from likewise.policies.flux_kontext import FluxKontextPolicy
-from likewise.pretrain.loop import STATE_FILE, FitPlace, FitSettings, fit, stored_step
+from likewise.pretrain.loop import STATE_FILE, FitRun, FitSettings, fit, stored_step
 from likewise.protocols import Policy
 
 DEVICE = torch.device(os.environ.get("LIKEWISE_TEST_DEVICE", "cuda"))
@@ -138,7 +138,7 @@ def test_pretraining_goes_on_from_its_state(tmp_path: Path) -> None:
             noise = torch.randn(1, generator=generator, device=generator.device)
             return (model(batch["x"]).float() - batch["y"] + 0.01 * noise).square().mean(), {}
 
-        fit(model, sample, loss, settings, FitPlace(folder, DEVICE, 0, minutes))
+        fit(model, sample, loss, settings, FitRun(folder, DEVICE, 0, minutes))
         return model.weight.detach().cpu()
 
     whole = run(tmp_path / "whole")

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from likewise.pretrain.loop import STATE_FILE, FitPlace, FitSettings, fit, stored_step
+from likewise.pretrain.loop import STATE_FILE, FitRun, FitSettings, fit, stored_step
 from likewise.pretrain.sampling import load_pipeline
 
 ROOT = Path(__file__).parents[1]
@@ -217,8 +217,8 @@ def test_a_reduced_state_still_resumes(transfer: ModuleType, tmp_path: Path) -> 
         def loss(batch, generator):
             return model(batch["x"]).float().square().mean(), {}
 
-        place = FitPlace(folder, torch.device("cpu"), workers=0)
-        return fit(model, sample, loss, dataclasses.replace(settings, steps=steps), place)
+        run = FitRun(folder, torch.device("cpu"), workers=0)
+        return fit(model, sample, loss, dataclasses.replace(settings, steps=steps), run)
 
     train(tmp_path / "whole", 2)
     state = tmp_path / "whole" / STATE_FILE

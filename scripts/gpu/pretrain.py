@@ -34,9 +34,9 @@ from transfer import (
 
 from likewise import assets
 from likewise.pretrain import generator, nano
-from likewise.pretrain.loop import STATE_FILE, FitPlace, stored_step
+from likewise.pretrain.loop import STATE_FILE, FitRun, stored_step
 from likewise.pretrain.pool import build_pool
-from likewise.pretrain.stages import Places
+from likewise.pretrain.stages import Folders
 from likewise.records.environment import collect_environment
 
 END_SECONDS = 20  # of the last save, and of leaving
@@ -46,10 +46,10 @@ def main() -> None:
     options = parse(sys.argv[1:])
     torch.set_float32_matmul_precision("high")  # of what autocast leaves in float32
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    place = prepare(options, device)
-    vae = nano.load_vae(Places(options.kit / "inputs", shipped()).vae())
-    beginning = generator.begin(place)
-    first_step = stored_step(place.folder / STATE_FILE)
+    run = prepare(options, device)
+    vae = nano.load_vae(Folders(options.kit / "inputs", shipped()).vae())
+    beginning = generator.begin(run)
+    first_step = stored_step(run.folder / STATE_FILE)
 
     begun = time.monotonic()
     pool = build_pool(vae, options.individuals, device, options.workers, options.pool_seconds)
@@ -57,7 +57,7 @@ def main() -> None:
     print(f"{len(pool.names)} individuals in {pool_seconds:.0f} s", flush=True)
 
     left = options.started + 60 * options.minutes - END_SECONDS - time.time()
-    place = dataclasses.replace(place, minutes=max(left, 1.0) / 60)
+    run = dataclasses.replace(run, minutes=max(left, 1.0) / 60)
     settings = dataclasses.replace(
         generator.SETTINGS,
         batch_size=options.batch_size,
@@ -78,13 +78,13 @@ def main() -> None:
         "pool_seconds": round(pool_seconds, 1),
         "first_step": first_step,
     }
-    deliver = Delivery(place.folder, options.out, facts, options.started)
-    models = place.folder.parent / "models" / "nano-kontext"
+    deliver = Delivery(run.folder, options.out, facts, options.started)
+    models = run.folder.parent / "models" / "nano-kontext"
     generator.train_on(
         pool,
         vae,
         beginning,
-        place,
+        run,
         models,
         settings,
         on_device=True,
@@ -128,14 +128,14 @@ def shipped() -> Path:
     return Path(assets.__file__).parent
 
 
-def prepare(options: argparse.Namespace, device: torch.device) -> FitPlace:
+def prepare(options: argparse.Namespace, device: torch.device) -> FitRun:
     """The working folder, with the state to resume from where one came along."""
     folder, brought = options.kit / "work" / "generator", options.kit / "inputs" / "generator"
     if brought.exists() and not (folder / STATE_FILE).exists():
         shutil.copytree(brought, folder, dirs_exist_ok=True)
     start = options.kit / "inputs" / "start"
     warm_start = start if start.exists() else shipped() if options.shipped else None
-    return FitPlace(folder, device, options.workers, warm_start=warm_start, compile=options.compile)
+    return FitRun(folder, device, options.workers, warm_start=warm_start, compile=options.compile)
 
 
 def hardware(device: torch.device) -> str:

@@ -37,7 +37,7 @@ from likewise.policies.flux_kontext import FluxKontextPolicy
 from likewise.policies.formats import flux, qwen, unet
 from likewise.policies.formats.exporting import export_adapter
 from likewise.policies.formats.headers import Facts
-from likewise.policies.formats.layouts import Layout, Place, by_module, convert, restore
+from likewise.policies.formats.layouts import Counterpart, Layout, by_module, convert, restore
 from likewise.policies.formats.lora_files import FORMATS
 from likewise.policies.formats.starting import start_from
 from likewise.policies.qwen_image_edit import QwenImageEditPolicy
@@ -269,7 +269,7 @@ def test_fused_modules_are_exact() -> None:
     for part in "vq":  # the order in the file does not matter
         weights[f"attn.{part}.lora_A.weight"] = down[part]
         weights[f"attn.{part}.lora_B.weight"] = up[part]
-    layout = Layout("x_", lambda name: Place("qkv", "qkv".index(name[-1]), (1, 1, 1)))
+    layout = Layout("x_", lambda name: Counterpart("qkv", "qkv".index(name[-1]), (1, 1, 1)))
     file = convert(weights, 3.0, layout)
     assert file["x_qkv.lora_down.weight"].tolist() == [[1, 2], [5, 7]]
     assert file["x_qkv.lora_up.weight"].tolist() == [
@@ -317,9 +317,9 @@ def test_diffusers_converter_reads_kohyas_flux_at_real_width(single: Any) -> Non
 
 def test_kohyas_names_are_those_of_its_own_code() -> None:
     """Names that sd-scripts and musubi-tuner give modules of the published models."""
-    assert flux.kohya("transformer_blocks.7.attn.add_v_proj", flux.DOUBLE, flux.SINGLE) == Place(
-        "double_blocks_7_txt_attn_qkv", 2, (1, 1, 1)
-    )
+    assert flux.kohya(
+        "transformer_blocks.7.attn.add_v_proj", flux.DOUBLE, flux.SINGLE
+    ) == Counterpart("double_blocks_7_txt_attn_qkv", 2, (1, 1, 1))
     assert qwen.kohya("transformer_blocks.3.img_mlp.net.0.proj").name == (
         "transformer_blocks_3_img_mlp_net_0_proj"
     )
@@ -335,7 +335,7 @@ def test_kohyas_names_are_those_of_its_own_code() -> None:
             "middle_block_1_transformer_blocks_9_attn2_to_out_0",
         ),
     ):
-        assert unet.sdxl(module, 2) == Place(name)
+        assert unet.sdxl(module, 2) == Counterpart(name)
 
 
 def test_comfyui_and_kohya_files_have_an_alpha_for_each_module(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from likewise.data.stickers.world import bench_tasks
 from likewise.policies.flux.tokens import pack
 from likewise.pretrain import evaluators, generator, identity, nano, pacing, pool, prompt, samples
 from likewise.pretrain.device_batches import DeviceBatches
-from likewise.pretrain.loop import FitPlace, FitSettings, batches, fit, start_from
+from likewise.pretrain.loop import FitRun, FitSettings, batches, fit, start_from
 from likewise.pretrain.sampling import generate, load_pipeline
 from likewise.seeding import numpy_rng
 
@@ -73,7 +73,7 @@ def test_batches_are_the_same_under_any_number_of_workers(tmp_path: Path) -> Non
     runs = [
         [
             batch["image"]
-            for batch in batches(samples.vae_sample, settings, 1, FitPlace(tmp_path, CPU, workers))
+            for batch in batches(samples.vae_sample, settings, 1, FitRun(tmp_path, CPU, workers))
         ]
         for workers in (0, 2)
     ]
@@ -111,8 +111,8 @@ def train_line(
         noise = 0.01 * torch.randn(1, generator=noise_source)
         return (model(batch["x"]).float() - batch["y"] + noise).square().mean(), {}
 
-    place = FitPlace(folder, CPU, workers=0, minutes=minutes)
-    return fit(model, line_sample, loss, settings, place), model
+    run = FitRun(folder, CPU, workers=0, minutes=minutes)
+    return fit(model, line_sample, loss, settings, run), model
 
 
 @pytest.mark.parametrize("muon_rate", [None, 3e-2])
@@ -163,13 +163,13 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
 def test_steps_fill_the_time_after_those_already_done(tmp_path: Path, monkeypatch) -> None:
     train_line(tmp_path, minutes=1e-9)  # one step
     monkeypatch.setattr(pacing, "_seconds_per_step", lambda *_: 0.5)
-    place = FitPlace(tmp_path, CPU, minutes=10)
-    settings, left = pacing.fill_time(Line(), line_sample, None, TINY, place)
+    run = FitRun(tmp_path, CPU, minutes=10)
+    settings, left = pacing.fill_time(Line(), line_sample, None, TINY, run)
     assert settings.steps == pytest.approx(1 + 2 * 600 * pacing.PLANNED_SHARE, abs=3)
     assert settings.save_every == 120  # a minute
     assert left.minutes == pytest.approx(10, abs=0.1)
     with pytest.raises(ValueError, match="set minutes"):
-        pacing.fill_time(Line(), line_sample, None, TINY, FitPlace(tmp_path, CPU))
+        pacing.fill_time(Line(), line_sample, None, TINY, FitRun(tmp_path, CPU))
 
 
 def test_measuring_speed_teaches_nothing(tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ def test_measuring_speed_teaches_nothing(tmp_path: Path) -> None:
         calls.append(1)
         return (model(batch["x"]).float() - batch["y"]).square().mean(), {}
 
-    place = FitPlace(tmp_path, CPU, workers=0, minutes=1e-9)
-    settings, _ = pacing.fill_time(model, line_sample, loss, TINY, place)
+    run = FitRun(tmp_path, CPU, workers=0, minutes=1e-9)
+    settings, _ = pacing.fill_time(model, line_sample, loss, TINY, run)
     assert len(calls) == 3 and settings.steps >= 1
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
@@ -207,7 +207,7 @@ def made_up_pool(individuals: int) -> pool.Pool:
 def test_batches_made_on_the_device_are_what_samples_make(tokenizers, tmp_path: Path) -> None:
     settings = dataclasses.replace(generator.SETTINGS, steps=700, batch_size=64)
     make = generator.SampleMaker(made_up_pool(30), *tokenizers, settings)
-    data = DeviceBatches(make, FitPlace(tmp_path, CPU, workers=0))
+    data = DeviceBatches(make, FitRun(tmp_path, CPU, workers=0))
     batch, wanted = data.batch(5), make(5 * 64)
     for key, value in wanted.items():
         assert batch[key].shape[1:] == value.shape and batch[key].dtype == value.dtype, key
@@ -224,7 +224,7 @@ def test_batches_made_on_the_device_are_what_samples_make(tokenizers, tmp_path: 
 def test_captions_made_beforehand_are_noisy_late_in_training(tokenizers, tmp_path: Path) -> None:
     settings = dataclasses.replace(generator.SETTINGS, steps=700, batch_size=4000)
     make = generator.SampleMaker(made_up_pool(300), *tokenizers, settings)
-    data = DeviceBatches(make, FitPlace(tmp_path, CPU, workers=0))
+    data = DeviceBatches(make, FitRun(tmp_path, CPU, workers=0))
 
     def share(step: int, *words: str) -> float:
         ids = data.batch(step)["t5_ids"]
@@ -288,7 +288,7 @@ def test_recoloured_targets_are_drawn_more_often(tokenizers, tmp_path: Path) -> 
     source = dataclasses.replace(source, looks=[[{"colour": "red"}, {}, {}, {}]] * 40)
     settings = dataclasses.replace(generator.SETTINGS, batch_size=4000)
     make = generator.SampleMaker(source, *tokenizers, settings)
-    data = DeviceBatches(make, FitPlace(tmp_path, CPU, workers=0))
+    data = DeviceBatches(make, FitRun(tmp_path, CPU, workers=0))
     number = torch.stack([make(index)["target"][0, 0] for index in range(2000)])
     for shown in (number, data.batch(0)["target"][:, 0, 0]):
         assert (shown % 10 == 0).float().mean() == pytest.approx(7 / 16, abs=0.035)
@@ -339,9 +339,9 @@ def test_tiny_training_gives_a_stock_pipeline_and_resumes(tmp_path: Path) -> Non
     settings = dataclasses.replace(
         generator.SETTINGS, steps=2, batch_size=2, save_every=100, log_every=1
     )
-    place = FitPlace(tmp_path / "work", CPU, workers=0)
+    run = FitRun(tmp_path / "work", CPU, workers=0)
     target = tmp_path / "pipeline"
-    assert generator.train(place, tmp_path / "vae", target, settings, individuals=4)
+    assert generator.train(run, tmp_path / "vae", target, settings, individuals=4)
     assert (tmp_path / "work" / "sheet-000002.png").exists()
     assert not [file for file in target.rglob("*.json") if str(tmp_path) in file.read_text()]
     pipeline = load_pipeline(target, CPU)
@@ -354,7 +354,7 @@ def test_tiny_training_gives_a_stock_pipeline_and_resumes(tmp_path: Path) -> Non
     difference -= torch.frombuffer(bytearray(together[1].tobytes()), dtype=torch.uint8).int()
     assert difference.abs().max() <= 1  # rounding only: images do not depend on their batch
     state = (tmp_path / "work" / "state.safetensors").read_bytes()
-    assert generator.train(place, tmp_path / "vae", target, settings, individuals=4)
+    assert generator.train(run, tmp_path / "vae", target, settings, individuals=4)
     assert (tmp_path / "work" / "state.safetensors").read_bytes() == state
 
 
@@ -365,8 +365,8 @@ def test_warm_start_begins_with_weights_and_words_of_a_model(tokenizers, tmp_pat
     vae.register_to_config(shift_factor=0.1, scaling_factor=0.9)
     finished = tmp_path / "models" / "nano-kontext"
     nano.save_pipeline(model, vae, *tokenizers, finished)
-    place = FitPlace(tmp_path / "work", CPU, workers=0, warm_start=tmp_path / "models")
-    clip, t5, begun = generator.begin(place)
+    run = FitRun(tmp_path / "work", CPU, workers=0, warm_start=tmp_path / "models")
+    clip, t5, begun = generator.begin(run)
     assert clip.get_vocab() == tokenizers[0].get_vocab()
     assert t5.get_vocab() == tokenizers[1].get_vocab()
     assert all(map(torch.equal, begun.state_dict().values(), model.state_dict().values()))

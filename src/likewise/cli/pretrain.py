@@ -78,9 +78,9 @@ def _train_command(part: str, help_text: str) -> None:
             ),
         ] = False,
     ) -> None:
-        places = work, models or _package_models()
+        folders = work, models or _package_models()
         changes = SettingsChanges(steps, rate, noisy_from)
-        _train(part, *places, device, workers, minutes, warm_start, compile, changes)
+        _train(part, *folders, device, workers, minutes, warm_start, compile, changes)
 
 
 for _part, _help in {
@@ -125,19 +125,19 @@ def _train(
 ) -> None:
     import torch
 
-    from likewise.pretrain.loop import FitPlace
-    from likewise.pretrain.stages import PARTS, STAGES, Places, run_stage
+    from likewise.pretrain.loop import FitRun
+    from likewise.pretrain.stages import PARTS, STAGES, Folders, run_stage
 
     os.environ.setdefault(
         "TOKENIZERS_PARALLELISM", "false"
     )  # we fork workers after their first use
-    places = Places(work, models)
+    folders = Folders(work, models)
     for name in PARTS[part]:
         settings = changes.apply(STAGES[name].settings)
-        start = places.models if warm_start else None
-        place = FitPlace(work / name, torch.device(device), workers, minutes, start, compile)
+        start = folders.models if warm_start else None
+        run = FitRun(work / name, torch.device(device), workers, minutes, start, compile)
         try:
-            finished = run_stage(name, place, places, settings)
+            finished = run_stage(name, run, folders, settings)
         except (FileNotFoundError, ValueError) as error:
             raise typer.BadParameter(str(error), param_hint="--work, --models") from error
         if not finished:

@@ -31,7 +31,7 @@ def info_nce(
     """InfoNCE (van den Oord et al. 2018, arXiv:1807.03748): find your own among all candidates.
 
     Args:
-        anchors: [B, D] of unit length; the positive of row i is candidate i.
+        anchors: [B, D] of unit length; the positive of anchor i is candidate i.
         candidates: [M ≥ B, D] of unit length.
         temperature: Divides the cosines.
         excluded: Optional bool [B, M]; true where a candidate must not count as a negative.

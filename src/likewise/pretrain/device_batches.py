@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTokenizer, T5TokenizerFast
 
-from likewise.pretrain.loop import Batch, FitPlace
+from likewise.pretrain.loop import Batch, FitRun
 from likewise.pretrain.pool import REFERENCES, TARGETS
 from likewise.seeding import derive_seed, numpy_rng
 
@@ -30,20 +30,20 @@ class DeviceBatches:
 
     Args:
         samples: Whose pool, captions and settings (batch size, when captions become noisy) to use.
-        place: Device, and worker processes that write captions.
+        run: Whose device to use, and worker processes that write captions.
     """
 
-    def __init__(self, samples: SampleMaker, place: FitPlace) -> None:
-        self.samples, self.device = samples, place.device
+    def __init__(self, samples: SampleMaker, run: FitRun) -> None:
+        self.samples, self.device = samples, run.device
         pool = samples.pool
-        self.references = pool.references.to(place.device)
-        self.targets = pool.targets.to(place.device)
-        self.weights = pool.weights.to(place.device)
+        self.references = pool.references.to(run.device)
+        self.targets = pool.targets.to(run.device)
+        self.weights = pool.weights.to(run.device)
         coloured = [["colour" in look for look in looks] for looks in pool.looks]
-        self.coloured = torch.tensor(coloured, device=place.device)
-        captions = write_captions(samples, place.workers)
-        self.clip_ids = captions["clip_ids"].to(place.device)
-        self.t5_ids = captions["t5_ids"].to(place.device)
+        self.coloured = torch.tensor(coloured, device=run.device)
+        captions = write_captions(samples, run.workers)
+        self.clip_ids = captions["clip_ids"].to(run.device)
+        self.t5_ids = captions["t5_ids"].to(run.device)
 
     def batch(self, step: int) -> Batch:
         """What `SampleMaker` makes, as a batch; ``text_only`` on the CPU, where it is asked for."""

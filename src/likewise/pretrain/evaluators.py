@@ -21,7 +21,7 @@ from likewise.data.stickers.rendering import COLOURS, Spec
 from likewise.pretrain import held_out
 from likewise.pretrain.contrastive import image_processor, info_nce
 from likewise.pretrain.conversion import to_tensor
-from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
+from likewise.pretrain.loop import Batch, FitRun, FitSettings, fit, start_from
 from likewise.pretrain.samples import (
     draw,
     random_look,
@@ -81,28 +81,26 @@ def build_prompt() -> ResNetForImageClassification:
     return ResNetForImageClassification(config).to(memory_format=torch.channels_last)
 
 
-def train_identity(
-    place: FitPlace, target: Path, settings: FitSettings = IDENTITY_SETTINGS
-) -> bool:
+def train_identity(run: FitRun, target: Path, settings: FitSettings = IDENTITY_SETTINGS) -> bool:
     """Train (or resume) the identity evaluator; when finished, save it to `target`."""
     model = build_identity()
-    start_from(model, place.warm_start and place.warm_start / IDENTITY_SETTINGS.name)
+    start_from(model, run.warm_start and run.warm_start / IDENTITY_SETTINGS.name)
 
     def loss(batch: Batch, _: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         return _identity_loss(model, batch)
 
-    return fit(model, individual_sample, loss, settings, place) and _save(model, target)
+    return fit(model, individual_sample, loss, settings, run) and _save(model, target)
 
 
-def train_prompt(place: FitPlace, target: Path, settings: FitSettings = PROMPT_SETTINGS) -> bool:
+def train_prompt(run: FitRun, target: Path, settings: FitSettings = PROMPT_SETTINGS) -> bool:
     """Train (or resume) the prompt evaluator; when finished, save it to `target`."""
     model = build_prompt()
-    start_from(model, place.warm_start and place.warm_start / PROMPT_SETTINGS.name)
+    start_from(model, run.warm_start and run.warm_start / PROMPT_SETTINGS.name)
 
     def loss(batch: Batch, _: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         return _prompt_loss(model, batch)
 
-    return fit(model, attribute_sample, loss, settings, place) and _save(model, target)
+    return fit(model, attribute_sample, loss, settings, run) and _save(model, target)
 
 
 def _save(model: ResNetModel | ResNetForImageClassification, target: Path) -> bool:

@@ -12,7 +12,7 @@ from likewise.pretrain.sampling import generate, load_pipeline
 from likewise.sheets import contact_sheet, short_caption
 from likewise.types import Task
 
-# Places in a subject's 25 bench prompts: scenes, a colour, a layout, combinations.
+# Indices into a subject's 25 bench prompts: scenes, a colour, a layout, combinations.
 SHOWN = (0, 1, 2, 8, 13, 17, 19, 22)
 
 
@@ -23,7 +23,7 @@ def draw_gallery(folder: Path, subjects: int, seed: int, device: str) -> Image.I
         by_subject.setdefault(task.subject, []).append(task)
     stride = max(1, len(by_subject) // subjects)
     chosen = list(by_subject.values())[::stride][:subjects]
-    tasks = [rows[number] for rows in chosen for number in SHOWN]
+    tasks = [subject_tasks[i] for subject_tasks in chosen for i in SHOWN]
     drawn = generate(load_pipeline(folder, torch.device(device)), tasks, seed=seed)
     rows = []
     for index, subject_tasks in enumerate(chosen):

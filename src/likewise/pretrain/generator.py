@@ -19,7 +19,7 @@ from likewise.pretrain.device_batches import DeviceBatches
 from likewise.pretrain.loop import (
     Batch,
     DataMaker,
-    FitPlace,
+    FitRun,
     FitSettings,
     fit,
     start_from,
@@ -73,7 +73,7 @@ MOST_EXTRA = 4.0  # a small subject's tokens count so many times more, so that i
 
 
 def train(
-    place: FitPlace,
+    run: FitRun,
     vae_folder: Path,
     target: Path,
     settings: GeneratorSettings = SETTINGS,
@@ -85,9 +85,9 @@ def train(
     held-out subjects (``sheet-STEP.png``): look at them on the way.
     """
     vae = nano.load_vae(vae_folder)
-    beginning = begin(place)
-    pool = load_or_build_pool(place.folder, vae, individuals, place.device, place.workers)
-    return train_on(pool, vae, beginning, place, target, settings)
+    beginning = begin(run)
+    pool = load_or_build_pool(run.folder, vae, individuals, run.device, run.workers)
+    return train_on(pool, vae, beginning, run, target, settings)
 
 
 class Beginning(NamedTuple):
@@ -102,7 +102,7 @@ def train_on(
     pool: Pool,
     vae: AutoencoderKL,
     beginning: Beginning,
-    place: FitPlace,
+    run: FitRun,
     target: Path,
     settings: GeneratorSettings,
     *,
@@ -115,46 +115,46 @@ def train_on(
     Args:
         on_device: Keep the pool in the device's memory and make batches there (default: except on
             CPUs).
-        until_time_is_up: Train for ``place.minutes``, whatever ``settings.steps`` says: see
+        until_time_is_up: Train for ``run.minutes``, whatever ``settings.steps`` says: see
             :func:`likewise.pretrain.pacing.fill_time`.
         on_save: Called with the step after every save.
     """
     clip, t5, model = beginning
-    if place.compile:  # by block, which is as fast as the whole and takes less time to compile
+    if run.compile:  # by block, which is as fast as the whole and takes less time to compile
         model.transformer.compile_repeated_blocks(dynamic=False)
     loss = FlowMatchingLoss(model)
     samples = SampleMaker(pool, clip, t5, settings)
     if on_device is None:
-        on_device = place.device.type != "cpu"
-    data: DataMaker = DeviceBatches(samples, place) if on_device else samples
+        on_device = run.device.type != "cpu"
+    data: DataMaker = DeviceBatches(samples, run) if on_device else samples
     if until_time_is_up:
-        settings, place = fill_time(model, data, loss, settings, place)
+        settings, run = fill_time(model, data, loss, settings, run)
         samples.settings = settings  # says when captions become noisy
 
     def snapshot(averaged: nn.Module, step: int) -> None:
         assert isinstance(averaged, nano.NanoGenerator)
-        nano.save_pipeline(averaged, vae, clip, t5, place.folder / "snapshot")
-        averaged.to(place.device)
-        sheet = progress_sheet(place.folder / "snapshot", place.device)
-        sheet.save(place.folder / f"sheet-{step:06d}.png")
+        nano.save_pipeline(averaged, vae, clip, t5, run.folder / "snapshot")
+        averaged.to(run.device)
+        sheet = progress_sheet(run.folder / "snapshot", run.device)
+        sheet.save(run.folder / f"sheet-{step:06d}.png")
         if on_save is not None:
             on_save(step)
 
-    if not fit(model, data, loss, settings, place, snapshot):
+    if not fit(model, data, loss, settings, run, snapshot):
         return False
     nano.save_pipeline(model, vae, clip, t5, target)
     return True
 
 
-def begin(place: FitPlace) -> Beginning:
-    """Tokenizers and a model, new or (`place.warm_start`) as a finished pipeline has them.
+def begin(run: FitRun) -> Beginning:
+    """Tokenizers and a model, new or (`run.warm_start`) as a finished pipeline has them.
 
     Raises:
         ValueError: the finished weights have another shape (the message names their folder).
     """
-    start = place.warm_start and place.warm_start / "nano-kontext"
+    start = run.warm_start and run.warm_start / "nano-kontext"
     clip, t5 = (
-        keep(place.folder / part, prompt_corpus(), start and start / part)
+        keep(run.folder / part, prompt_corpus(), start and start / part)
         for keep, part in (
             (nano.kept_clip_tokenizer, "tokenizer"),
             (nano.kept_t5_tokenizer, "tokenizer_2"),

@@ -22,7 +22,7 @@ from likewise.data.stickers.rendering import SIDE, Spec, Variant
 from likewise.pretrain import held_out
 from likewise.pretrain.contrastive import image_processor, info_nce
 from likewise.pretrain.conversion import to_tensor
-from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
+from likewise.pretrain.loop import Batch, FitRun, FitSettings, fit, start_from
 from likewise.pretrain.samples import draw, random_look, random_subject, random_variant, rival
 from likewise.pretrain.views import degrade, random_crop, random_look_in, relight
 from likewise.rewards.dino import DinoReward
@@ -58,11 +58,11 @@ def build() -> Dinov2Model:
     return Dinov2Model(config)
 
 
-def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bool:
+def train(run: FitRun, target: Path, settings: FitSettings = SETTINGS) -> bool:
     """Train (or resume); when finished, save model and image processor to `target`."""
     model = build()
-    start_from(model, place.warm_start and place.warm_start / "nano-dinov2")
-    if not fit(model, identity_sample, lambda batch, _: _loss(model, batch), settings, place):
+    start_from(model, run.warm_start and run.warm_start / "nano-dinov2")
+    if not fit(model, identity_sample, lambda batch, _: _loss(model, batch), settings, run):
         return False
     save_pretrained(model.to("cpu"), target)
     save_pretrained(image_processor(), target)

@@ -61,8 +61,8 @@ class FitSettings:
 
 
 @dataclass(frozen=True)
-class FitPlace:
-    """Where, from what, and for how long.
+class FitRun:
+    """One run of :func:`fit`: where, from what, and for how long.
 
     Attributes:
         folder: State, log and contact sheets.
@@ -106,7 +106,7 @@ class _Indexed(Dataset[Batch]):
 
 
 def batches(
-    make: DataMaker, settings: FitSettings, first_step: int, place: FitPlace
+    make: DataMaker, settings: FitSettings, first_step: int, run: FitRun
 ) -> Iterator[Batch]:
     """Batches of steps `first_step` … end; samples are prepared in worker processes."""
     if isinstance(make, BatchMaker):
@@ -117,12 +117,12 @@ def batches(
         _Indexed(make, settings.steps * size),
         batch_size=size,
         sampler=range(first_step * size, settings.steps * size),
-        num_workers=place.workers,
-        prefetch_factor=4 if place.workers else None,
-        worker_init_fn=_one_thread if place.workers else None,
+        num_workers=run.workers,
+        prefetch_factor=4 if run.workers else None,
+        worker_init_fn=_one_thread if run.workers else None,
     )
     for batch in loader:
-        yield {key: value.to(place.device, non_blocking=True) for key, value in batch.items()}
+        yield {key: value.to(run.device, non_blocking=True) for key, value in batch.items()}
 
 
 def _one_thread(_worker: int) -> None:
@@ -151,30 +151,30 @@ def fit(
     data: DataMaker,
     loss_function: LossFunction,
     settings: FitSettings,
-    place: FitPlace,
+    run: FitRun,
     on_save: Callable[[nn.Module, int], None] | None = None,
 ) -> bool:
     """Train `model` in place and leave its EMA weights in it.
 
-    Resumes from ``place.folder`` when a state is there. Returns False if the launch ended early
+    Resumes from ``run.folder`` when a state is there. Returns False if the launch ended early
     (`minutes` used up): call again to go on. `on_save(averaged model, step)` is called at every
     save, e.g. to draw a contact sheet.
     """
-    place.folder.mkdir(parents=True, exist_ok=True)
-    model.to(place.device).train()
+    run.folder.mkdir(parents=True, exist_ok=True)
+    model.to(run.device).train()
     ema = AveragedModel(model, multi_avg_fn=_warming_average(settings.ema_decay))
     optimizers = build_optimizers(model, settings)
-    step = load_state(place.folder / STATE_FILE, model, ema, optimizers)
-    progress = _Progress(settings, place, step)
+    step = load_state(run.folder / STATE_FILE, model, ema, optimizers)
+    progress = _Progress(settings, run, step)
 
-    for batch in batches(data, settings, step, place):
+    for batch in batches(data, settings, step, run):
         numbers = train_step(model, loss_function, optimizers, batch, step, settings)
         ema.update_parameters(model)
         step += 1
         progress.add(step, numbers)
         stop = step == settings.steps or progress.out_of_time()
         if stop or step % settings.save_every == 0:
-            save_state(place.folder / STATE_FILE, model, ema, optimizers, step)
+            save_state(run.folder / STATE_FILE, model, ema, optimizers, step)
             if on_save is not None:
                 on_save(ema.module, step)
         if stop:
@@ -253,9 +253,9 @@ def train_step(
 class _Progress:
     """Prints and stores the mean of what each window of steps measured; watches the clock."""
 
-    def __init__(self, settings: FitSettings, place: FitPlace, step: int) -> None:
-        self.settings, self.place, self.console = settings, place, Console()
-        self.log = place.folder / "metrics.jsonl"
+    def __init__(self, settings: FitSettings, run: FitRun, step: int) -> None:
+        self.settings, self.run, self.console = settings, run, Console()
+        self.log = run.folder / "metrics.jsonl"
         self.started = time.monotonic()
         self._begin_window()
         if step:
@@ -271,7 +271,7 @@ class _Progress:
             self._begin_window()
 
     def out_of_time(self) -> bool:
-        minutes = self.place.minutes
+        minutes = self.run.minutes
         return minutes is not None and time.monotonic() - self.started > 60 * minutes
 
     def _begin_window(self) -> None:
@@ -389,6 +389,6 @@ def load_state(path: Path, model: nn.Module, ema: AveragedModel, optimizers: Opt
         moments.setdefault((int(own), int(index)), {})[key] = value
     for number, optimizer in enumerate(optimizers):
         state = optimizer.state_dict()
-        state["state"] = {at[1]: row for at, row in moments.items() if at[0] == number}
+        state["state"] = {at[1]: moment for at, moment in moments.items() if at[0] == number}
         optimizer.load_state_dict(state)
     return step

@@ -1,4 +1,4 @@
-"""The shapes of the nano generator: one place that says how large each part is.
+"""The shapes of the nano generator: how large each part is.
 
 Everything is a stock diffusers/transformers class; only the numbers, and how the weights start,
 are ours.
@@ -98,7 +98,7 @@ def kept_clip_tokenizer(
     """The tokenizer in `folder`, built and kept there at first: a training's ids never change.
 
     Args:
-        start: A folder with the tokenizer of the weights to begin with, in place of a new one.
+        start: A folder with the tokenizer of the weights to begin with, instead of a new one.
     """
     if not (folder / "tokenizer.json").exists():
         new = CLIPTokenizer.from_pretrained(start) if start else build_clip_tokenizer(corpus)
@@ -238,7 +238,7 @@ class NanoGenerator(nn.Module):
 
 
 def start_copying(transformer: FluxTransformer2DModel, heads: int = 2, gain: float = 1.5) -> None:
-    """Start `heads` heads of every block as "look at the same place of the reference".
+    """Start `heads` heads of every block as "look at the same position of the reference".
 
     With rotary positions a constant query and key attend by relative position alone: a query pair
     turned by angle α peaks where (position_key − position_query)·frequency = α. Row and column get
@@ -247,11 +247,11 @@ def start_copying(transformer: FluxTransformer2DModel, heads: int = 2, gain: flo
     """
     query, key = torch.zeros(HEAD_SIZE), torch.zeros(HEAD_SIZE)
     row, column = ROPE_AXES[0], ROPE_AXES[0] + ROPE_AXES[1]
-    index_strength, place_strength = 4.0, 2.0  # squares sum to HEAD_SIZE: RMS norm keeps them
+    index_strength, position_strength = 4.0, 2.0  # squares sum to HEAD_SIZE: RMS norm keeps them
     query[0], query[1] = index_strength * math.cos(1.0), index_strength * math.sin(1.0)
     key[0] = index_strength
     for pair in (row, row + 2, column, column + 2):
-        query[pair] = key[pair] = place_strength
+        query[pair] = key[pair] = position_strength
     blocks = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
     with torch.no_grad():
         for block in blocks:

@@ -13,7 +13,7 @@ from torch import nn
 from likewise.pretrain.loop import (
     STATE_FILE,
     DataMaker,
-    FitPlace,
+    FitRun,
     FitSettings,
     LossFunction,
     batches,
@@ -34,35 +34,35 @@ def fill_time(
     data: DataMaker,
     loss_function: LossFunction,
     settings: Settings,
-    place: FitPlace,
+    run: FitRun,
     minutes_per_save: float = 1.0,
-) -> tuple[Settings, FitPlace]:
-    """`settings` with as many steps as fit into ``place.minutes``, and the time that is left.
+) -> tuple[Settings, FitRun]:
+    """`settings` with as many steps as fit into ``run.minutes``, and the time that is left.
 
     The learning-rate schedule then ends when the time does, on a machine of unknown speed. Steps of
-    a state in ``place.folder`` count as done; the new ones are added to them.
+    a state in ``run.folder`` count as done; the new ones are added to them.
 
     Args:
         data: Asked for the batches of its first steps; nothing is learnt from them.
         minutes_per_save: How often to save.
 
     Raises:
-        ValueError: ``place.minutes`` is None.
+        ValueError: ``run.minutes`` is None.
     """
-    if place.minutes is None:
+    if run.minutes is None:
         raise ValueError("how many steps fit in is a question of time: set minutes")
     begun = time.monotonic()
     per_step = _seconds_per_step(
-        model, data, loss_function, settings, place, 60 * MEASURED_SHARE * place.minutes
+        model, data, loss_function, settings, run, 60 * MEASURED_SHARE * run.minutes
     )
-    left = place.minutes - (time.monotonic() - begun) / 60
+    left = run.minutes - (time.monotonic() - begun) / 60
     new = max(1, int(PLANNED_SHARE * left * 60 / per_step))
     settings = dataclasses.replace(
         settings,
-        steps=stored_step(place.folder / STATE_FILE) + new,
+        steps=stored_step(run.folder / STATE_FILE) + new,
         save_every=max(1, round(60 * minutes_per_save / per_step)),
     )
-    return settings, dataclasses.replace(place, minutes=left)
+    return settings, dataclasses.replace(run, minutes=left)
 
 
 def _seconds_per_step(
@@ -70,20 +70,20 @@ def _seconds_per_step(
     data: DataMaker,
     loss_function: LossFunction,
     settings: FitSettings,
-    place: FitPlace,
+    run: FitRun,
     seconds: float,
 ) -> float:
     """Median over the later half of so many seconds; `model` forgets them again.
 
     A GPU works while the next steps are prepared, so there the time is taken of several at once.
     """
-    model.to(place.device).train()
+    model.to(run.device).train()
     before = copy.deepcopy(model.state_dict())
     optimizers = build_optimizers(model, settings)
-    together, fewest = (1, 3) if place.device.type == "cpu" else (8, 8)
+    together, fewest = (1, 3) if run.device.type == "cpu" else (8, 8)
     times: list[float] = []
     begun = started = time.monotonic()
-    for step, batch in enumerate(batches(data, settings, 0, place), start=1):
+    for step, batch in enumerate(batches(data, settings, 0, run), start=1):
         numbers = train_step(model, loss_function, optimizers, batch, step - 1, settings)
         if step % together:
             continue

@@ -24,7 +24,7 @@ from likewise.data.stickers.rendering import SIDE, Spec
 from likewise.pretrain import held_out
 from likewise.pretrain.contrastive import NORMALISATION, info_nce
 from likewise.pretrain.conversion import to_tensor
-from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
+from likewise.pretrain.loop import Batch, FitRun, FitSettings, fit, start_from
 from likewise.pretrain.nano import CLIP_LENGTH, kept_clip_tokenizer
 from likewise.pretrain.samples import (
     draw,
@@ -94,14 +94,14 @@ class PromptTrainee(nn.Module):
         self.read_out = nn.Linear(WIDTH, sum(map(len, ATTRIBUTES.values())))
 
 
-def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bool:
+def train(run: FitRun, target: Path, settings: FitSettings = SETTINGS) -> bool:
     """Train (or resume); when finished, save model and processor to `target`."""
-    start = place.warm_start and place.warm_start / "nano-clip"
-    tokenizer = kept_clip_tokenizer(place.folder / "tokenizer", prompt_corpus(), start)
+    start = run.warm_start and run.warm_start / "nano-clip"
+    tokenizer = kept_clip_tokenizer(run.folder / "tokenizer", prompt_corpus(), start)
     clip = build(tokenizer)
     start_from(clip, start)
     model, samples = PromptTrainee(clip), PromptSamples(tokenizer)
-    if not fit(model, samples, lambda batch, _: _loss(model, batch), settings, place):
+    if not fit(model, samples, lambda batch, _: _loss(model, batch), settings, run):
         return False
     save_pretrained(model.clip.to("cpu"), target)
     save_pretrained(processor(tokenizer), target)

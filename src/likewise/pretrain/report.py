@@ -133,9 +133,9 @@ def _bench(models: Path, out: Path, device: str) -> Numbers:
     score = _Scorer(models, tasks)
     numbers = {f"bench: {name}": score(images, tasks) for name, images in systems.items()}
     for kind, name in itertools.product(KINDS, ("perfect", "generator")):
-        rows = [row for row, task in enumerate(tasks) if task.kind == kind]
-        images = [systems[name][row] for row in rows]
-        numbers[f"bench: {name}, {kind}"] = score(images, [tasks[row] for row in rows])
+        own = [i for i, task in enumerate(tasks) if task.kind == kind]
+        images = [systems[name][i] for i in own]
+        numbers[f"bench: {name}, {kind}"] = score(images, [tasks[i] for i in own])
     for name, row in numbers.items():
         if name.startswith("bench: perfect"):
             row.pop("PSNR", None)  # against itself
@@ -170,7 +170,7 @@ class _Scorer:
         }
         for name, reward in self.rewards.items():
             numbers[name] = _mean(*reward.score(images, tasks))
-        in_scenes = [row for row, task in enumerate(tasks) if task.kind == "scene"]
+        in_scenes = [i for i, task in enumerate(tasks) if task.kind == "scene"]
         if in_scenes:
             numbers["PSNR"] = float(np.mean([subject_psnr(images[i], tasks[i]) for i in in_scenes]))
         return numbers
@@ -178,14 +178,14 @@ class _Scorer:
     def _retrieval(self, features: Tensor, tasks: Sequence[Task]) -> float:
         """Share of images [B, D] nearest to their own subject among 30 drawn as the task asks."""
         right = []
-        for row, task in zip(features, tasks, strict=True):
+        for feature, task in zip(features, tasks, strict=True):
             look = {key: value for key, value in task.constraints.items() if key != "scene"}
             wanted = tuple(sorted(look.items()))
             if wanted not in self._galleries:
                 album = held_out.photos("gallery", lambda _: dict(wanted), 1)  # noqa: B023
-                rows = self.identity.embed(held_out.images(album))
-                self._galleries[wanted] = F.normalize(rows, dim=-1)
-            nearest = int((self._galleries[wanted] @ row).argmax())
+                photos = self.identity.embed(held_out.images(album))
+                self._galleries[wanted] = F.normalize(photos, dim=-1)
+            nearest = int((self._galleries[wanted] @ feature).argmax())
             right.append(held_out.subjects()[nearest] == task.subject)
         return sum(right) / len(right)
 

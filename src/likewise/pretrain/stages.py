@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from likewise.pretrain import evaluators, generator, identity, prompt, vae
-from likewise.pretrain.loop import FitPlace, FitSettings
+from likewise.pretrain.loop import FitRun, FitSettings
 from likewise.quiet import hide_file_bars
 from likewise.records.locks import exclusive
 
 
 @dataclass(frozen=True)
-class Places:
+class Folders:
     """`work`: states and logs, one folder per stage; `models`: where finished models go."""
 
     work: Path
@@ -37,20 +37,20 @@ class Stage:
 
     settings: FitSettings
     model: str | None
-    train: Callable[[FitPlace, Places, Path, FitSettings], bool]
+    train: Callable[[FitRun, Folders, Path, FitSettings], bool]
     about: str
 
 
 def _alone(
-    train: Callable[[FitPlace, Path, FitSettings], bool],
-) -> Callable[[FitPlace, Places, Path, FitSettings], bool]:
+    train: Callable[[FitRun, Path, FitSettings], bool],
+) -> Callable[[FitRun, Folders, Path, FitSettings], bool]:
     """A training that needs no other stage's result."""
-    return lambda place, _, target, settings: train(place, target, settings)
+    return lambda run, _, target, settings: train(run, target, settings)
 
 
-def _generator(place: FitPlace, places: Places, target: Path, settings: FitSettings) -> bool:
+def _generator(run: FitRun, folders: Folders, target: Path, settings: FitSettings) -> bool:
     assert isinstance(settings, generator.GeneratorSettings)
-    return generator.train(place, places.vae(), target, settings)
+    return generator.train(run, folders.vae(), target, settings)
 
 
 STAGES: dict[str, Stage] = {
@@ -103,7 +103,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def run_stage(name: str, place: FitPlace, places: Places, settings: FitSettings) -> bool:
+def run_stage(name: str, run: FitRun, folders: Folders, settings: FitSettings) -> bool:
     """Train one stage; False if its time ran out before it finished.
 
     Raises:
@@ -111,11 +111,11 @@ def run_stage(name: str, place: FitPlace, places: Places, settings: FitSettings)
     """
 
     def busy(process: str) -> ValueError:
-        return ValueError(f"{place.folder} is in use: process {process} trains there")
+        return ValueError(f"{run.folder} is in use: process {process} trains there")
 
     hide_file_bars()
     stage = STAGES[name]
-    target = places.models / stage.model if stage.model else places.work / name / "model"
-    place.folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(place.folder / ".lock", busy):
-        return stage.train(place, places, target, settings)
+    target = folders.models / stage.model if stage.model else folders.work / name / "model"
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(run.folder / ".lock", busy):
+        return stage.train(run, folders, target, settings)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from likewise.pretrain import nano
-from likewise.pretrain.loop import Batch, FitPlace, FitSettings, fit, start_from
+from likewise.pretrain.loop import Batch, FitRun, FitSettings, fit, start_from
 from likewise.pretrain.samples import vae_sample
 from likewise.tensors import save_pretrained
 
@@ -25,14 +25,14 @@ KL_WEIGHT = 1e-4  # pulls latents towards unit scale and smoothness, at little c
 STATISTICS_SAMPLES = 1024
 
 
-def train(place: FitPlace, target: Path, settings: FitSettings = SETTINGS) -> bool:
+def train(run: FitRun, target: Path, settings: FitSettings = SETTINGS) -> bool:
     """Train (or resume); when finished, save to `target`, latent statistics in its config."""
     vae = nano.build_vae()
-    start_from(vae, place.warm_start and place.warm_start / "nano-kontext" / "vae")
+    start_from(vae, run.warm_start and run.warm_start / "nano-kontext" / "vae")
     vae = vae.to(memory_format=torch.channels_last)
-    if not fit(vae, vae_sample, lambda batch, noise: _loss(vae, batch, noise), settings, place):
+    if not fit(vae, vae_sample, lambda batch, noise: _loss(vae, batch, noise), settings, run):
         return False
-    shift, scale = _latent_statistics(vae, place.device)
+    shift, scale = _latent_statistics(vae, run.device)
     vae.register_to_config(shift_factor=shift, scaling_factor=scale)
     save_pretrained(vae.to("cpu", memory_format=torch.contiguous_format), target)
     return True

@@ -20,12 +20,12 @@ _PEFT = re.compile(r"(.+)\.lora_(A|B)\.weight")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a program keeps one of diffusers' modules.
+class Counterpart:
+    """The module of another program that corresponds to one of diffusers'.
 
     Attributes:
-        name: The program's own name of the module.
-        slot: Which of its parts, where it is several modules fused into one.
+        name: Of the module, in that program.
+        slot: Which part of it, where it is several of diffusers' modules fused into one.
         rows: Rows of each part, as multiples of the input width; () if nothing is fused.
     """
 
@@ -39,12 +39,12 @@ class Layout:
     """How a program names a LoRA's tensors.
 
     Attributes:
-        place: Module in diffusers → its place. Raises ValueError for one without a place.
+        counterpart: From a module of diffusers. Raises ValueError where there is none.
         stock: Whether diffusers' own ``load_lora_weights`` reads it, at the right scale.
     """
 
     prefix: str
-    place: Callable[[str], Place]
+    counterpart: Callable[[str], Counterpart]
     down: str = "lora_down"
     up: str = "lora_up"
     stock: bool = True
@@ -75,12 +75,12 @@ def convert(weights: Mapping[str, Tensor], alpha: float, layout: Layout) -> dict
         alpha: Of every module of `weights`.
 
     Raises:
-        ValueError: a key is not a LoRA's, or a module has no place in the layout.
+        ValueError: a key is not a LoRA's, or a module has no counterpart in the layout.
     """
-    parts: dict[str, list[tuple[Place, Tensor, Tensor]]] = {}
+    parts: dict[str, list[tuple[Counterpart, Tensor, Tensor]]] = {}
     for module, (down, up) in by_module(weights).items():
-        place = layout.place(module)
-        parts.setdefault(place.name, []).append((place, down, up))
+        counterpart = layout.counterpart(module)
+        parts.setdefault(counterpart.name, []).append((counterpart, down, up))
     converted = {}
     for name, group in parts.items():
         down, up = _fused(sorted(group, key=lambda part: part[0].slot))
@@ -103,33 +103,36 @@ def restore(
     """
     restored = {}
     for module in modules:
-        place = layout.place(module)
-        key = layout.prefix + place.name
+        counterpart = layout.counterpart(module)
+        key = layout.prefix + counterpart.name
         down, up = tensors[f"{key}.{layout.down}.weight"], tensors[f"{key}.{layout.up}.weight"]
         scale = tensors[f"{key}.alpha"] / len(down)
         restored[f"{module}.lora_A.weight"] = down
-        restored[f"{module}.lora_B.weight"] = up[part_rows(place, down)] * scale
+        restored[f"{module}.lora_B.weight"] = up[part_rows(counterpart, down)] * scale
     return restored
 
 
-def _fused(parts: list[tuple[Place, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def _fused(parts: list[tuple[Counterpart, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Down and up of all parts of one module; rows of parts that have no LoRA stay 0."""
-    place, down, up = parts[0]
-    if not place.rows:
+    counterpart, down, up = parts[0]
+    if not counterpart.rows:
         return down, up
-    whole = up.new_zeros(sum(place.rows) * down.shape[1], sum(len(down) for _, down, _ in parts))
+    rank = sum(len(down) for _, down, _ in parts)
+    whole = up.new_zeros(sum(counterpart.rows) * down.shape[1], rank)
     first = 0
-    for place, down, up in parts:
-        whole[part_rows(place, down), first : first + len(down)] = up
+    for counterpart, down, up in parts:
+        whole[part_rows(counterpart, down), first : first + len(down)] = up
         first += len(down)
     return torch.cat([down for _, down, _ in parts]), whole
 
 
-def part_rows(place: Place, down: Tensor) -> slice:
+def part_rows(counterpart: Counterpart, down: Tensor) -> slice:
     """Which rows of a fused module's `up` are those of one part; all where nothing is fused."""
-    width = down.shape[1]
-    start = sum(place.rows[: place.slot]) * width
-    return slice(start, start + place.rows[place.slot] * width if place.rows else None)
+    if not counterpart.rows:
+        return slice(None)
+    width, slot = down.shape[1], counterpart.slot
+    start = sum(counterpart.rows[:slot]) * width
+    return slice(start, start + counterpart.rows[slot] * width)
 
 
 Config = Mapping[str, Any]  # of the denoiser, as diffusers keeps it

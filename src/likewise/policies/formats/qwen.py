@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from likewise.policies.formats.layouts import Config, Family, Layout, Place
+from likewise.policies.formats.layouts import Config, Counterpart, Family, Layout
 
 
 def family(_: Config) -> Family:
     return Family(
         kohya=Layout("lora_unet_", kohya),
-        comfyui=Layout("diffusion_model.", Place),
+        comfyui=Layout("diffusion_model.", Counterpart),
         network_module="networks.lora_qwen_image",
         base_model="qwen_image_edit",
         architecture="Qwen-Image-Edit-Plus/lora",
     )
 
 
-def kohya(module: str) -> Place:
+def kohya(module: str) -> Counterpart:
     """musubi-tuner's name of a module.
 
     Raises:
@@ -23,4 +23,4 @@ def kohya(module: str) -> Place:
     """
     if not module.startswith("transformer_blocks."):
         raise ValueError(f"kohya's layout has no name for {module}")
-    return Place(module.replace(".", "_"))
+    return Counterpart(module.replace(".", "_"))

@@ -35,7 +35,7 @@ def start_from(policy: PipelinePolicy, path: Path, keep_reference: bool) -> None
 
     Args:
         path: The file, or a folder of diffusers or PEFT that holds one.
-        keep_reference: Make what is loaded here the reference of `adapter_disabled`, in place of
+        keep_reference: Make what is loaded here the reference of `adapter_disabled`, instead of
             the base model alone.
 
     Raises:
@@ -153,7 +153,7 @@ def _by_layout(
         alpha = tensors.get(f"{key}.alpha")
         scale = 1.0 if alpha is None else float(alpha) / len(down)
         used |= {*names, f"{key}.alpha"}
-        up = up[part_rows(layout.place(module), down)]
+        up = up[part_rows(layout.counterpart(module), down)]
         needed = up.movedim(1, 0).flatten(1).any(1)
         if needed.any():
             parts[module] = Part(down[needed], up[:, needed], scale)
@@ -168,6 +168,6 @@ def _by_layout(
 def _keys(modules: list[str], layout: Layout) -> Iterator[tuple[str, str]]:
     for module in modules:
         try:
-            yield module, layout.prefix + layout.place(module).name
+            yield module, layout.prefix + layout.counterpart(module).name
         except ValueError:  # kohya's tools have no LoRA there
             continue

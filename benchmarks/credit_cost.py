@@ -93,13 +93,13 @@ def iterate(session: Session, iteration: int, start: Sequence[torch.Tensor]) -> 
     forget_peak(clock.device)
     started = time.perf_counter()
     plan = plan_steps(recipe.rollout, recipe.seed, iteration - 1)
-    rollout = session.roll_out(iteration, tasks, plan, clock)
+    rollout = session.rollouts.draw(iteration, tasks, plan, clock)
     assert rollout is not None  # nobody stops it
     drawn, scores = rollout
     with clock.phase("credit"):
         credit = assign_credit(scores.values, scores.valid, recipe, plan, iteration)
     with clock.phase("update"):
-        session.learn(drawn, credit, plan)
+        session.updates.learn(iteration, drawn, credit, plan)
     seconds = time.perf_counter() - started
     return Cost(seconds, clock.phases["credit"], peak(clock.device))
 

@@ -52,16 +52,16 @@ def test_both_arms_draw_the_same_from_the_same_weights(
     assert naive.recipe.rollout == method.recipe.rollout and naive.parts is method.parts
     drawn = []
 
-    def watch(session: object, roll_out: object) -> None:
+    def watch(rollouts: object, draw: object) -> None:
         def watched(*arguments: object) -> object:
-            found = roll_out(*arguments)
+            found = draw(*arguments)
             drawn.append([one.latents for one in chain.from_iterable(found[0])])
             return found
 
-        session.roll_out = watched
+        rollouts.draw = watched
 
     for session in (naive, method):
-        watch(session, session.roll_out)
+        watch(session.rollouts, session.rollouts.draw)
     costs = credit_cost.compare(naive, method, 1)
     first, second, third, fourth = drawn
     assert all((a == b).all() for a, b in zip(first, second, strict=True))

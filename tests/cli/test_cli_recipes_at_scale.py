@@ -16,7 +16,7 @@ from policies.families import Family, families
 from rewards.hpsv3_tiny import write_base, write_checkpoint
 from running import run, said
 
-from likewise.trainer.session import Session
+from likewise.trainer.saving import Checkpoints
 
 SMALL = [
     "rewards.identity.model=nano-dinov2",
@@ -44,7 +44,7 @@ def test_it_runs_and_resumes(
     assert "finished: 2 iterations" in said(result)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "save", save_and_stop)
+        patch.setattr(Checkpoints, "save", save_and_stop)
         result = run(*words, stopped)
     assert result.exit_code == 128 + signal.SIGTERM, result.output
     assert "stopped (SIGTERM) after iteration 1" in said(result)
@@ -80,10 +80,10 @@ def last_checkpoint(run_dir: Path) -> dict[str, bytes]:
     return files
 
 
-save = Session.save
+save = Checkpoints.save
 
 
-def save_and_stop(self: Session, *arguments: Any) -> None:
+def save_and_stop(self: Checkpoints, *arguments: Any) -> None:
     """As a machine that is wanted for something else: SIGTERM once there is a checkpoint."""
     save(self, *arguments)
     os.kill(os.getpid(), signal.SIGTERM)

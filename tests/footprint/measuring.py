@@ -16,8 +16,9 @@ from likewise.records import RunDirectory
 from likewise.rollout.steps import plan_steps
 from likewise.trainer.assignment import assign_credit
 from likewise.trainer.clock import Clock
+from likewise.trainer.parts import Parts
 from likewise.trainer.processes import Processes
-from likewise.trainer.session import Parts, Session
+from likewise.trainer.session import Session
 
 CPU = torch.device("cpu")
 
@@ -45,9 +46,9 @@ def _train(session: Session, iteration: int) -> None:
     """As `trainer.loop` does, less what only records."""
     recipe, tasks = session.recipe, session.tasks(iteration)
     plan = plan_steps(recipe.rollout, recipe.seed, iteration - 1)
-    drawn, scores = session.roll_out(iteration, tasks, plan, Clock(CPU))
+    drawn, scores = session.rollouts.draw(iteration, tasks, plan, Clock(CPU))
     credit = assign_credit(scores.values, scores.valid, recipe, plan, iteration)
-    session.learn(drawn, credit, plan)
+    session.updates.learn(iteration, drawn, credit, plan)
 
 
 def _highest(found: profile) -> int:

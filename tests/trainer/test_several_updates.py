@@ -30,8 +30,9 @@ from likewise.rollout.trajectories import Trajectory
 from likewise.trainer.assignment import Assignment, assign_credit
 from likewise.trainer.clock import Clock
 from likewise.trainer.metrics import Numbers
+from likewise.trainer.parts import Parts
 from likewise.trainer.processes import Processes
-from likewise.trainer.session import Parts, Session
+from likewise.trainer.session import Session
 
 CLIP, RATE, DECAY, NORM, EPS = 4e-3, 0.01, 0.1, 0.05, 1e-7
 STEPS, NOISE = 4, 0.7  # T and a
@@ -65,11 +66,11 @@ def one_iteration(
     run = RunDirectory.create(folder / "run", recipe, {})
     session = Session(recipe, run, parts, Processes(Accelerator(cpu=True)))
     plan: StepPlan = plan_steps(recipe.rollout, recipe.seed, 0)
-    rollout = session.roll_out(1, tasks, plan, Clock(torch.device("cpu")))
+    rollout = session.rollouts.draw(1, tasks, plan, Clock(torch.device("cpu")))
     assert rollout is not None
     drawn, scores = rollout
     credit = assign_credit(scores.values, scores.valid, recipe, plan, 1)
-    numbers = session.learn(drawn, credit, plan)
+    numbers = session.updates.learn(1, drawn, credit, plan)
     assert numbers is not None
     return policy, drawn, credit, numbers
 

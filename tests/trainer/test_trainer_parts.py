@@ -29,7 +29,7 @@ from likewise.rollout.trajectories import draw_images
 from likewise.seeding import derive_seed
 from likewise.trainer.checks import Patience, TrainingError, check_ratio
 from likewise.trainer.clock import Clock, peak_memory_mb
-from likewise.trainer.evaluation import evaluate, gain, grid
+from likewise.trainer.evaluation_set import evaluate, gain, grid
 from likewise.trainer.interrupts import Interrupts
 from likewise.trainer.processes import Processes
 from likewise.trainer.progress import Progress

@@ -1,15 +1,18 @@
 """Training a policy by reinforcement learning. `loop` is the table of contents:
 
-- `session`: the parts of a run; each of its methods is one line of the loop.
-- `credit`: the recipe's credit rule: rewards of all groups → advantages.
-- `update`: replay the trained steps with gradient.
-- `learner`: optimiser, learning-rate schedule and moving average around a policy's adapter.
+- `session`: the parts of a run in progress, put together from the plug-ins in `parts`.
+- `rollouts`: draw the images of an iteration, and score them.
+- `assignment`, `floors`: the recipe's credit rule: rewards of all groups → advantages.
+- `update_loop`, `update`: replay the trained steps with gradient, one optimiser step after another.
+- `objectives`, `image_objectives`, `terms`: what an update minimises.
+- `reward_gradients`: the gradient of each reward apart, measured and combined.
+- `learner`, `old`: optimiser, learning-rate schedule and averages around a policy's adapter.
 - `checks`: what must hold before the first update, and when a run gives up.
-- `evaluation`: a fixed set of tasks, drawn and scored every so often.
+- `evaluation_set`: a fixed set of tasks, drawn and scored every so often.
 - `metrics`, `clock`, `recorder`, `trackers`, `progress`: what an iteration says, and who is told.
-- `state`: everything that a resumed run needs, to and from a checkpoint.
+- `saving`, `state`, `origin`: checkpoints: everything that a resumed run needs, and made with what.
 - `processes`, `launch`, `interrupts`: several processes that act as one, and signals.
 - `launchers`: options of other launchers that a run has to refuse.
-- `determinism`: equal runs are equal bit for bit, where it is asked for.
+- `kernels`: equal runs are equal bit for bit, where it is asked for.
 - `plan`, `probe`: what a run will cost, by arithmetic and by measuring.
 """

@@ -5,10 +5,10 @@ Load tasks, draw a group of images for each, score them, assign credit, update, 
 
 from __future__ import annotations
 
-from likewise.trainer import metrics
 from likewise.trainer.assignment import assign_credit
 from likewise.trainer.clock import Clock
 from likewise.trainer.interrupts import Interrupts, Stop, never
+from likewise.trainer.metrics import Numbers, made_progress
 from likewise.trainer.recorder import Recorder
 from likewise.trainer.session import Session
 from likewise.trainer.state import seed_everything
@@ -41,7 +41,7 @@ def train(
         seed_everything(recipe.seed, iteration, processes.index)
         tasks = session.tasks(iteration)
         plan = session.plan(iteration)
-        rollout = session.roll_out(iteration, tasks, plan, clock, stop)
+        rollout = session.rollouts.draw(iteration, tasks, plan, clock, stop)
         if rollout is None:
             break  # dropped, and drawn again on resume
         drawn, scores = rollout
@@ -53,44 +53,52 @@ def train(
         )
         session.timing.add(iteration, plan, scores)
         with clock.phase("update"):
-            update = session.learn(drawn, credit, plan, stop)
+            update = session.updates.learn(iteration, drawn, credit, plan, stop)
         if update is None:
             break  # before the first optimiser step: as above
-        session.check_finite(iteration)
+        session.checkpoints.check_finite(iteration)
 
-        last = iteration == recipe.run.iterations
-        evaluation = {}
-        if session.evaluates_after(iteration):  # a signal puts it off until the run is resumed
-            with clock.phase("evaluation"):
-                evaluation = session.evaluate(iteration, never if last else stop) or {}
+        evaluation = _evaluate(session, iteration, clock, stop)
         recorder.iteration(iteration, tasks, scores, credit, plan, {**update, **evaluation}, clock)
         session.iteration = iteration
         stopped = processes.any(stop())
-        stalled = session.patience.should_stop(metrics.made_progress(update))
-        due = last or iteration % recipe.run.checkpoints.every == 0
+        stalled = session.patience.should_stop(made_progress(update))
+        due = session.checkpoints.is_due_after(iteration)
         if evaluation or stopped or stalled or due:
-            session.save(iteration, session.gain(evaluation))
+            session.checkpoints.save(iteration, session.evaluation.gain(evaluation))
         if stalled:
             raise session.patience.error(scores.problems, scores.silent(list(recipe.rewards)))
         if stopped:
             break
     else:
         return True
-    session.save_if_missing()
+    session.checkpoints.save_if_missing(session.iteration)
     return session.iteration == recipe.run.iterations
+
+
+def _evaluate(session: Session, iteration: int, clock: Clock, stop: Stop) -> Numbers:
+    """The evaluation after an iteration, where it is due; a signal puts it off until resumed.
+
+    Not the last one: nothing comes after it.
+    """
+    if not session.evaluation.is_due_after(iteration):
+        return {}
+    last = iteration == session.recipe.run.iterations
+    with clock.phase("evaluation"):
+        return session.evaluation.draw(iteration, never if last else stop) or {}
 
 
 def _evaluate_start(session: Session, recorder: Recorder, stop: Stop) -> bool:
     """The evaluation before training, or the one that a signal had put off; False if stopped."""
     iteration = session.iteration
-    if not session.owes_evaluation:
+    if not session.evaluation.is_missing_after(iteration):
         return True
-    evaluation = session.evaluate(iteration, stop)
+    evaluation = session.evaluation.draw(iteration, stop)
     if evaluation is None:
         return False
     if iteration == 0:
         recorder.base(evaluation)
     else:
         recorder.late_evaluation(iteration, evaluation)
-        session.save(iteration, session.gain(evaluation))
+        session.checkpoints.save(iteration, session.evaluation.gain(evaluation))
     return True

@@ -2,26 +2,111 @@
 
 from __future__ import annotations
 
+import io
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from likewise.config.recipe import Recipe
 from likewise.printable import printable
 from likewise.protocols import Policy, Reward
+from likewise.records.atomic import write_atomically
+from likewise.records.run_directory import RunDirectory
 from likewise.rollout.sampler import Sampler
-from likewise.rollout.scoring import to_pil
+from likewise.rollout.scoring import beside_evaluators, single_rewards, to_pil
 from likewise.rollout.spoilt import AskedUsable
 from likewise.rollout.trajectories import draw_images
 from likewise.seeding import derive_seed
 from likewise.sheets import contact_sheet, short_caption
 from likewise.trainer.interrupts import Stop, never
+from likewise.trainer.learner import Learner
 from likewise.trainer.metrics import Numbers
+from likewise.trainer.parts import Parts
 from likewise.trainer.processes import Processes
+from likewise.trainer.state import seed_everything
+from likewise.trainer.trackers import log_grid
 from likewise.types import Task
+
+
+class EvaluationSet:
+    """The evaluation tasks of a run: when they are drawn, and what that says."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: RunDirectory,
+        parts: Parts,
+        learner: Learner,
+        processes: Processes,
+    ) -> None:
+        self.recipe, self.run, self.parts = recipe, run, parts
+        self.learner, self.processes = learner, processes
+
+    def is_due_after(self, iteration: int) -> bool:
+        """Whether the set is drawn once this iteration is finished."""
+        run = self.recipe.run
+        if run.evaluation.every == 0 or not self.parts.evaluation_tasks:
+            return False
+        return iteration == run.iterations or iteration % run.evaluation.every == 0
+
+    def is_missing_after(self, iteration: int) -> bool:
+        """Whether it is due after the last finished iteration, and missing; a collective call.
+
+        That of iteration 0 makes its own row; all others belong into a row that is there.
+        """
+        if not self.is_due_after(iteration):
+            return False
+        rows = [row for row in self.run.read_metrics() if row["iteration"] == iteration]
+        done = any(key.startswith("eval/") for row in rows for key in row)
+        missing = not done and (bool(rows) or iteration == 0)
+        return self.processes.any(self.processes.is_main and missing)
+
+    def draw(self, iteration: int, stop: Stop = never) -> Numbers | None:
+        """What scorers say of the set; the main process also writes the sample grid.
+
+        None where some process has to stop.
+        """
+        tasks, parts = self.parts.evaluation_tasks, self.parts
+        seed_everything(self.recipe.seed, iteration, self.processes.index)
+        with self.learner.averaged():
+            found = evaluate(
+                parts.policy,
+                parts.sampler,
+                beside_evaluators(parts.rewards, parts.evaluators),
+                tasks,
+                self.recipe.rollout.micro_batch,
+                self.processes,
+                stop,
+            )
+        if found is None:
+            return None
+        numbers, images = found
+        if self.processes.is_main:
+            shown = self.recipe.run.evaluation.grid
+            sheet = grid(tasks[:shown], images[:shown])
+            png = io.BytesIO()
+            sheet.save(png, "png")
+            write_atomically(self.run.sample_path(iteration), png.getvalue())
+            log_grid(self.processes.accelerator.trackers, sheet, iteration)
+        return numbers
+
+    def gain(self, numbers: Numbers) -> float | None:
+        """By how much the rewards of the set rose since the run began."""
+        names = [
+            name for name in single_rewards(self.parts.rewards) if name in self.recipe.credited
+        ]
+        return gain(names, self.base, numbers)
+
+    @cached_property
+    def base(self) -> Mapping[str, float | None]:
+        """Numbers of the set before training."""
+        rows = self.run.read_metrics()
+        return rows[0] if rows and rows[0]["iteration"] == 0 else {}
 
 
 def evaluate(

@@ -148,19 +148,35 @@ def attribute(
     found = find_target(target, recipe, best=best, trust_code=trust_code)
     if found.recipe is None or not found.draws:
         raise ValueError(f"{target} draws nothing: give a run or a model")
-    own, file, on = found.recipe, _file(found, target, out), find_device(device)
-    stream = build_stream(own)
+    file, on = _file(found, target, out), find_device(device)
+    result = _measure(found, file, on, tasks, resamples, seed, progress)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps(result.record(), indent=2) + "\n")
+    return result
+
+
+def _measure(
+    found: Target,
+    file: Path,
+    device: torch.device,
+    tasks: int,
+    resamples: int,
+    seed: int,
+    progress: Callable[[int], None],
+) -> Attribution:
+    """See :func:`attribute`; nothing is written."""
+    recipe = found.recipe
+    assert recipe is not None
+    stream = build_stream(recipe)
     training = [stream(index) for index in range(tasks)]
-    scorers, left_out = _scorers(own, training, on)
-    for name, reason in left_out.items():
-        warnings.warn(f"{name} is left out: {reason}", stacklevel=2)
-    policy = _policy(own, found.adapter, on)
-    sampler, steps, size = build_sampler(own, policy), _steps(own), own.rollout.micro_batch
+    scorers = _scorers(recipe, training, device)
+    policy = _policy(recipe, found.adapter, device)
+    sampler, steps, size = build_sampler(recipe, policy), _steps(recipe), recipe.rollout.micro_batch
     measured = attribute_steps(
         policy, sampler, training, scorers, steps, resamples, size, seed, progress
     )
-    result = Attribution(
-        recipe=own,
+    return Attribution(
+        recipe=recipe,
         checkpoint=_iteration(found.adapter),
         sigmas=tuple(sampler.sigmas.tolist()),
         steps=steps,
@@ -168,17 +184,10 @@ def attribute(
         resamples=resamples,
         seed=seed,
         scorers=measured.profiles,
-        delays={pair: measured.delay(*pair) for pair in _pairs(own, scorers)},
+        delays={pair: measured.delay(*pair) for pair in _pairs(recipe, scorers)},
         spoilt=measured.spoilt,
         file=file,
     )
-    _write(result)
-    return result
-
-
-def _write(result: Attribution) -> None:
-    result.file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(result.file, json.dumps(result.record(), indent=2) + "\n")
 
 
 def _file(found: Target, target: str | Path, out: str | Path | None) -> Path:
@@ -213,13 +222,8 @@ def _pairs(recipe: Recipe, scorers: Collection[str]) -> list[tuple[str, str]]:
     return [*pairs, held_out] if set(held_out) <= set(scorers) else pairs
 
 
-def _scorers(
-    recipe: Recipe, tasks: Sequence[Task], device: torch.device
-) -> tuple[dict[str, Reward], dict[str, str]]:
-    """Credited rewards and held-out evaluators that can score these tasks.
-
-    Returns:
-        Scorers by name; and evaluators that cannot score the tasks, each with the reason.
+def _scorers(recipe: Recipe, tasks: Sequence[Task], device: torch.device) -> dict[str, Reward]:
+    """Credited rewards and held-out evaluators by name; a warning for those that are left out.
 
     Raises:
         ValueError: a reward cannot score the tasks (the message names it).
@@ -234,7 +238,8 @@ def _scorers(
             raise ValueError(
                 f"{name} cannot be measured on these tasks, so nothing was drawn: {reason}"
             )
-    return {name: one for name, one in found.items() if name not in unable}, unable
+        warnings.warn(f"{name} is left out: {reason}", stacklevel=4)
+    return {name: one for name, one in found.items() if name not in unable}
 
 
 def _iteration(adapter: Path | None) -> int | None:

@@ -88,21 +88,35 @@ def evaluate(
         raise ValueError(f"{target} has no system {only!r}; {nearest(only, found.systems)}")
     if found.draws and asked.steps is not None:
         found = found.with_steps(asked.steps)
-    asked = _with_defaults(asked, found)
-    without = _chosen_on(found, asked.benchmark) if best else frozenset[str]()
+    systems = found.systems if only is None else (only,)
+    job, tasks = _job(found, systems, _with_defaults(asked, found), best, out, device, processes)
+    return Evaluation(job.out, carry_out(job, tasks, progress))
+
+
+def _job(
+    target: Target,
+    systems: tuple[str, ...],
+    asked: EvaluationSettings,
+    best: bool,
+    out: str | Path | None,
+    device: str | None,
+    processes: int,
+) -> tuple[Job, Sequence[Task]]:
+    """What is to be done, and the tasks of it."""
+    without = _chosen_on(target, asked.benchmark) if best else frozenset[str]()
     tasks = load_benchmark(asked.benchmark, asked.tasks, without)
-    facts = _facts(asked, found, tasks, len(without))
+    facts = _facts(asked, target, tasks, len(without))
     job = Job(
-        out=Path(out or f"{found.out}{facts.benchmark}-{facts.protocol}{'-best' * best}"),
-        target=found,
-        systems=found.systems if only is None else (only,),
+        out=Path(out or f"{target.out}{facts.benchmark}-{facts.protocol}{'-best' * best}"),
+        target=target,
+        systems=systems,
         asked=asked,
         without=without,
         settings=facts,
         device=str(find_device(device)),
         processes=processes,
     )
-    return Evaluation(job.out, carry_out(job, tasks, progress))
+    return job, tasks
 
 
 def _with_defaults(asked: EvaluationSettings, target: Target) -> EvaluationSettings:
@@ -149,7 +163,7 @@ def _chosen_on(target: Target, benchmark: str) -> frozenset[str]:
     try:
         drawn = build_evaluation_tasks(target.recipe)
     except (OSError, ValueError) as error:
-        warnings.warn(f"which tasks chose the checkpoint cannot be told: {error}", stacklevel=3)
+        warnings.warn(f"which tasks chose the checkpoint cannot be told: {error}", stacklevel=4)
         return frozenset()
     found = same_tasks(tasks, drawn, target.recipe.policy)
     if len(found) == len(tasks):

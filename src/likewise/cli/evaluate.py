@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from likewise.cli.options import DeviceOption, TrustCodeOption, recipe_names
 from likewise.terminal import SafeConsole, say, shown
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import TaskID
 
     from likewise.api import Evaluation
     from likewise.evaluation.summary import Summary
@@ -156,8 +157,6 @@ def evaluate(
     with readable_errors():
         metrics = None if not metric else dict(_pair(word) for word in metric)
 
-        from rich.progress import Progress
-
         from likewise import api
         from likewise.config.evaluation_settings import EvaluationSettings
         from likewise.evaluation.summary import read_summary
@@ -172,7 +171,7 @@ def evaluate(
             metrics=metrics,
         )
         others = {str(folder): read_summary(folder) for folder in beside or ()}
-        with Progress(console=SafeConsole(stderr=True), transient=True) as progress:
+        with _progress_bars() as progress:
             found = api.evaluate(
                 target,
                 settings,
@@ -184,21 +183,25 @@ def evaluate(
                 device=device,
                 processes=processes,
                 trust_code=trust_code,
-                progress=_bars(progress),
+                progress=progress,
             )
         _print(found, others)
 
 
-def _bars(progress: Progress) -> Callable[[str, int, int], None]:
-    """What shows a bar for each stage."""
+@contextmanager
+def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Called with a stage's name and how much of it is done, of how much: a bar for each stage."""
+    from rich.progress import Progress
+
     bars: dict[str, TaskID] = {}
+    with Progress(console=SafeConsole(stderr=True), transient=True) as progress:
 
-    def show(what: str, done: int, total: int) -> None:
-        if what not in bars:
-            bars[what] = progress.add_task(shown(what))
-        progress.update(bars[what], completed=done, total=total)
+        def show(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(shown(what))
+            progress.update(bars[what], completed=done, total=total)
 
-    return show
+        yield show
 
 
 def _pair(word: str) -> tuple[str, str]:

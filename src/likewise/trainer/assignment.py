@@ -77,27 +77,16 @@ def assign_credit(
         iteration: 1, 2, …
         floors: [B], see `floors.Floors`; only a rule that measures them needs any.
         finished: [K, B, T+1], see `scoring.Scores`; only a rule that needs gains needs it.
-        time_weights: In place of the recipe's, see `timing.Timing`.
+        time_weights: Instead of the recipe's, see `timing.Timing`.
     """
     settings, rule, group = recipe.credit, recipe.credit.shaping, recipe.rollout.group_size
     names, credited = list(recipe.rewards), recipe.credited
     own = [names.index(name) for name in credited]
     weights = _step_weights(recipe, time_weights, plan, len(values[0]), iteration)
-    trained = [
-        k
-        for k, (name, reward) in zip(own, credited.items(), strict=True)
-        if weights[k].any() or rule.depends_on(name, reward.weight)
-    ]
-    whole = complete(values[trained], valid[trained])
     gains = None if finished is None else step_gains(finished, plan.trained)
-    if gains is not None:
-        whole = whole & gains[trained].isfinite().all(-1).all(0)
-    z = torch.stack(
-        [
-            group_zscore(reward, whole & known, group, settings.std_floor)
-            for reward, known in zip(values, valid, strict=True)
-        ]
-    )
+    whole = _complete(recipe, weights, values, valid, gains)
+    pairs = zip(values, valid & whole, strict=True)
+    z = torch.stack([group_zscore(*pair, group, settings.std_floor) for pair in pairs])
     rewards = Rewards(
         names=list(credited),
         sides=[reward.side for reward in credited.values()],
@@ -126,6 +115,20 @@ def assign_credit(
         gains=gains,
         step_z=_at(own, advantages.step_z, len(names)),
     )
+
+
+def _complete(
+    recipe: Recipe, weights: Tensor, values: Tensor, valid: Tensor, gains: Tensor | None
+) -> Tensor:
+    """Samples that have every reward, and every gain, that advantages depend on: bool [B]."""
+    rule, names = recipe.credit.shaping, list(recipe.rewards)
+    own = [
+        names.index(name)
+        for name, reward in recipe.credited.items()
+        if weights[names.index(name)].any() or rule.depends_on(name, reward.weight)
+    ]
+    whole = complete(values[own], valid[own])
+    return whole if gains is None else whole & gains[own].isfinite().all(-1).all(0)
 
 
 def _at(own: list[int], some: Tensor | None, count: int) -> Tensor | None:

@@ -183,7 +183,7 @@ def test_images_stay_closed_until_a_task_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_processes_that_open_images_do_without_torch() -> None:
-    modules = "likewise.data.sources.opener, likewise.data.checking"
+    modules = "likewise.data.sources.opening, likewise.data.checking"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

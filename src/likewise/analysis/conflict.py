@@ -11,15 +11,13 @@ of `correlation`, `conflict_rate` and `quadrant/…` in `metrics.jsonl`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from likewise.analysis.at_stake import at_stake, z_scores
 
 
 @dataclass(frozen=True)
@@ -97,3 +95,14 @@ def _conflict(z: np.ndarray) -> Conflict:
             "--": float((~prompt & ~identity).mean()),
         },
     )
+
+
+def at_stake(rewards: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Rows that have every credited reward and a z ≠ 0 in one of `names`."""
+    kept = rewards["complete"].to_numpy() & (z_scores(rewards, names) != 0).any(0)
+    return rewards.filter(pa.array(kept))
+
+
+def z_scores(table: pa.Table, names: Sequence[str]) -> np.ndarray:
+    """How far images are from their group's mean, in its std: float64 [names, images]."""
+    return np.stack([table[f"z/{name}"].to_numpy() for name in names])

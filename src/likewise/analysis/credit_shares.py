@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from likewise.analysis.at_stake import at_stake, z_scores
+from likewise.analysis.conflict import at_stake, z_scores
 
 ADVANTAGE = "advantage/step_"
 

@@ -15,8 +15,7 @@ from likewise.config.recipe import Recipe
 from likewise.data.checking import Report as Report
 from likewise.data.checking import check_source as check_source
 from likewise.data.epochs import Epochs
-from likewise.data.sources.dreambench import dreambench_tasks
-from likewise.data.sources.dreambench_source import DreamBenchSource
+from likewise.data.sources.dreambench import DreamBenchSource, dreambench_tasks
 from likewise.data.sources.entries import Entry, Source
 from likewise.data.sources.fitting import fit_held_out as fit_held_out
 from likewise.data.sources.fitting import fit_reference as fit_reference
@@ -25,7 +24,7 @@ from likewise.data.sources.guessing import guess_kind as guess_kind
 from likewise.data.sources.index import Index, index_rows
 from likewise.data.sources.jsonl import JsonlSource
 from likewise.data.sources.masking import check_masks
-from likewise.data.sources.opener import Opener
+from likewise.data.sources.opening import Opener
 from likewise.data.sources.subjects200k import Subjects200kSource
 from likewise.data.sources.syncd import SynCdSource
 from likewise.data.stickers.world import bench_subset, training_task

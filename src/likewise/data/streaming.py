@@ -11,7 +11,7 @@ from likewise.config.data import Photos
 from likewise.data.epochs import Epochs
 from likewise.data.sources.entries import Problem
 from likewise.data.sources.index import Problems
-from likewise.data.sources.opener import Opener
+from likewise.data.sources.opening import Opener
 from likewise.types import Task
 
 LOG = logging.getLogger(__name__)

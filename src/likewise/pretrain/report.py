@@ -24,8 +24,7 @@ from torch.nn import functional as F
 from likewise.data.stickers.world import asked_for, bench_tasks, truth
 from likewise.pretrain import evaluators, held_out, identity, prompt
 from likewise.pretrain.conversion import to_image, to_tensor
-from likewise.pretrain.gallery import draw_gallery
-from likewise.pretrain.sampling import generate, load_pipeline
+from likewise.pretrain.sampling import draw_gallery, generate, load_pipeline
 from likewise.protocols import Reward
 from likewise.quiet import hide_file_bars
 from likewise.records.atomic import write_atomically

@@ -1,4 +1,4 @@
-"""Drawing with a generator directory through the stock pipeline."""
+"""Drawing with a generator directory through the stock pipeline; sheets to look at."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from likewise.types import Task
 
 SAMPLING_STEPS = 10
 BATCH = 50
+# Indices into a subject's 25 bench prompts: scenes, a colour, a layout, combinations.
+SHOWN = (0, 1, 2, 8, 13, 17, 19, 22)
 
 
 def load_pipeline(folder: Path, device: torch.device) -> FluxKontextPipeline:
@@ -73,4 +75,21 @@ def progress_sheet(folder: Path, device: torch.device) -> Image.Image:
         part = slice(start, start + 10)
         rows.append((["reference"] * 10, [task.reference for task in chosen[part]]))
         rows.append(([short_caption(task) for task in chosen[part]], drawn[part]))
+    return contact_sheet(rows)
+
+
+def draw_gallery(folder: Path, subjects: int, seed: int, device: str) -> Image.Image:
+    """Held-out subjects: one row each, its reference and then SHOWN of its bench prompts."""
+    by_subject: dict[str, list[Task]] = {}
+    for task in bench_tasks():
+        by_subject.setdefault(task.subject, []).append(task)
+    stride = max(1, len(by_subject) // subjects)
+    chosen = list(by_subject.values())[::stride][:subjects]
+    tasks = [subject_tasks[i] for subject_tasks in chosen for i in SHOWN]
+    drawn = generate(load_pipeline(folder, torch.device(device)), tasks, seed=seed)
+    rows = []
+    for index, subject_tasks in enumerate(chosen):
+        part = slice(index * len(SHOWN), (index + 1) * len(SHOWN))
+        captions = ["reference", *(short_caption(task) for task in tasks[part])]
+        rows.append((captions, [subject_tasks[0].reference, *drawn[part]]))
     return contact_sheet(rows)

@@ -16,8 +16,7 @@ from likewise.policies.common.cache import EmbeddingCache, NoCache
 from likewise.policies.common.cpu_attention import Float32Backward
 from likewise.policies.common.encoded import EncodedBatch, EncodedTask, Tensors, forward_by_shape
 from likewise.policies.common.loading import load_pipeline
-from likewise.policies.common.offload import on_device
-from likewise.policies.common.running import narrow_queries, set_up
+from likewise.policies.common.running import narrow_queries, on_device, set_up
 from likewise.policies.common.trainable import TrainablePolicy
 from likewise.policies.common.trial import try_out
 from likewise.pretrained.first_use import first_use

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from likewise.policies.common.full_tuning import FullTuning
 from likewise.policies.common.pipeline_policy import PipelinePolicy
-from likewise.policies.formats.full_weights import FullWeightsExport
 from likewise.policies.formats.headers import Facts
 from likewise.policies.formats.lora_files import DIFFUSERS, LoraExport
+from likewise.pretrained.models import load_model
 from likewise.records.atomic import TEMPORARY, remove
+from likewise.tensors import save_pretrained
 
 TOLERANCE = 1e-5  # relative, in float32: the order of a product's factors changes the last bits
 TOLERANCE_16_BIT = 2e-2  # diffusers rounds what it loads to the base's 8 (bfloat16) or 11 bits
@@ -126,3 +127,24 @@ def _read_back(
 def _clear(path: Path) -> None:
     if path.exists():
         remove(path)
+
+
+class FullWeightsExport:
+    """The denoiser of a policy that trained all of it, float32: a folder that diffusers loads."""
+
+    reader = "diffusers' from_pretrained"
+
+    def __init__(self, policy: PipelinePolicy) -> None:
+        self.denoiser = policy.denoiser
+
+    def write(self, out: Path) -> None:
+        save_pretrained(self.denoiser, out)
+
+    def read(self, out: Path) -> float:
+        saved = load_model(type(self.denoiser), out, dtype=torch.float32).state_dict()
+        errors = [
+            float((saved[name].to(mine.device) - mine).norm() / mine.norm().clamp_min(1e-30))
+            for name, mine in self.denoiser.state_dict().items()
+        ]
+        self.denoiser.load_state_dict(saved)
+        return max(errors)

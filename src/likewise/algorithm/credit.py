@@ -62,12 +62,12 @@ def group_zscore(
         raise ValueError(f"group_size must be at least 2, not {group_size}")
     if rewards.ndim != 1 or len(rewards) % group_size:
         raise ValueError(f"wanted [B] in groups of {group_size}, got {list(rewards.shape)}")
-    rewards = precise(rewards).reshape(-1, group_size)
-    valid = (valid.reshape(-1, group_size)) & rewards.isfinite()
+    groups = precise(rewards).reshape(-1, group_size)
+    valid = valid.reshape(-1, group_size) & groups.isfinite()
     # z does not change when a group is shifted, but float32 is finer near 0, and a group of equal
     # values becomes exactly 0 whatever their size.
-    top = rewards.masked_fill(~valid, -torch.inf).amax(1, keepdim=True)
-    return standardise((rewards - top).masked_fill(~valid, 0), valid, floor).flatten()
+    top = groups.masked_fill(~valid, -torch.inf).amax(1, keepdim=True)
+    return standardise((groups - top).masked_fill(~valid, 0), valid, floor).flatten()
 
 
 def standardise(values: Tensor, valid: Tensor, floor: float = STD_FLOOR) -> Tensor:

@@ -47,26 +47,26 @@ class EvaluationSet:
         self.recipe, self.run, self.parts = recipe, run, parts
         self.learner, self.processes = learner, processes
 
-    def is_due_after(self, iteration: int) -> bool:
+    def should_evaluate(self, iteration: int) -> bool:
         """Whether the set is drawn once this iteration is finished."""
         run = self.recipe.run
         if run.evaluation.every == 0 or not self.parts.evaluation_tasks:
             return False
         return iteration == run.iterations or iteration % run.evaluation.every == 0
 
-    def is_missing_after(self, iteration: int) -> bool:
-        """Whether it is due after the last finished iteration, and missing; a collective call.
+    def is_missing(self, iteration: int) -> bool:
+        """Whether what should have run after the last finished iteration is missing; collective.
 
         That of iteration 0 makes its own row; all others belong into a row that is there.
         """
-        if not self.is_due_after(iteration):
+        if not self.should_evaluate(iteration):
             return False
         rows = [row for row in self.run.read_metrics() if row["iteration"] == iteration]
         done = any(key.startswith("eval/") for row in rows for key in row)
         missing = not done and (bool(rows) or iteration == 0)
         return self.processes.any(self.processes.is_main and missing)
 
-    def draw(self, iteration: int, stop: Stop = never) -> Numbers | None:
+    def evaluate(self, iteration: int, stop: Stop = never) -> Numbers | None:
         """What scorers say of the set; the main process also writes the sample grid.
 
         None where some process has to stop.

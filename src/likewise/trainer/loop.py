@@ -63,8 +63,7 @@ def train(
         session.iteration = iteration
         stopped = processes.any(stop())
         stalled = session.patience.should_stop(made_progress(update))
-        due = session.checkpoints.is_due_after(iteration)
-        if evaluation or stopped or stalled or due:
+        if session.checkpoints.should_save(iteration) or evaluation or stopped or stalled:
             session.checkpoints.save(iteration, session.evaluation.gain(evaluation))
         if stalled:
             raise session.patience.error(scores.problems, scores.silent(list(recipe.rewards)))
@@ -81,19 +80,19 @@ def _evaluate(session: Session, iteration: int, clock: Clock, stop: Stop) -> Num
 
     Not the last one: nothing comes after it.
     """
-    if not session.evaluation.is_due_after(iteration):
+    if not session.evaluation.should_evaluate(iteration):
         return {}
     last = iteration == session.recipe.run.iterations
     with clock.phase("evaluation"):
-        return session.evaluation.draw(iteration, never if last else stop) or {}
+        return session.evaluation.evaluate(iteration, never if last else stop) or {}
 
 
 def _evaluate_start(session: Session, recorder: Recorder, stop: Stop) -> bool:
     """The evaluation before training, or the one that a signal had put off; False if stopped."""
     iteration = session.iteration
-    if not session.evaluation.is_missing_after(iteration):
+    if not session.evaluation.is_missing(iteration):
         return True
-    evaluation = session.evaluation.draw(iteration, stop)
+    evaluation = session.evaluation.evaluate(iteration, stop)
     if evaluation is None:
         return False
     if iteration == 0:

@@ -73,7 +73,7 @@ class Checkpoints:
         self.processes.wait()
         return 0 if checkpoint is None else checkpoint.iteration, changes
 
-    def is_due_after(self, iteration: int) -> bool:
+    def should_save(self, iteration: int) -> bool:
         """Whether there is a checkpoint of this iteration whatever happens in it."""
         run = self.recipe.run
         return iteration == run.iterations or iteration % run.checkpoints.every == 0

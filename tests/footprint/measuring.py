@@ -16,7 +16,7 @@ from likewise.records import RunDirectory
 from likewise.rollout.steps import plan_steps
 from likewise.trainer.assignment import assign_credit
 from likewise.trainer.clock import Clock
-from likewise.trainer.parts import Parts
+from likewise.trainer.plugins import Parts
 from likewise.trainer.processes import Processes
 from likewise.trainer.session import Session
 

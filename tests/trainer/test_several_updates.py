@@ -30,7 +30,7 @@ from likewise.rollout.trajectories import Trajectory
 from likewise.trainer.assignment import Assignment, assign_credit
 from likewise.trainer.clock import Clock
 from likewise.trainer.metrics import Numbers
-from likewise.trainer.parts import Parts
+from likewise.trainer.plugins import Parts
 from likewise.trainer.processes import Processes
 from likewise.trainer.session import Session
 

@@ -9,7 +9,7 @@ from likewise.builders.policies import build_policy, build_sampler, long_prompts
 from likewise.builders.rewards import build_evaluators, build_rewards, check_reachable
 from likewise.config.data import Stickers
 from likewise.config.recipe import Recipe
-from likewise.trainer.parts import Parts
+from likewise.trainer.plugins import Parts
 
 
 def build_parts(recipe: Recipe, device: torch.device) -> Parts:

@@ -1,6 +1,6 @@
 """Training a policy by reinforcement learning. `loop` is the table of contents:
 
-- `session`: the parts of a run in progress, put together from the plug-ins in `parts`.
+- `session`: the parts of a run in progress, put together from its `plugins`.
 - `rollouts`: draw the images of an iteration, and score them.
 - `assignment`, `floors`: the recipe's credit rule: rewards of all groups → advantages.
 - `update_loop`, `update`: replay the trained steps with gradient, one optimiser step after another.

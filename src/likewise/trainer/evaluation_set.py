@@ -26,7 +26,7 @@ from likewise.sheets import contact_sheet, short_caption
 from likewise.trainer.interrupts import Stop, never
 from likewise.trainer.learner import Learner
 from likewise.trainer.metrics import Numbers
-from likewise.trainer.parts import Parts
+from likewise.trainer.plugins import Parts
 from likewise.trainer.processes import Processes
 from likewise.trainer.state import seed_everything
 from likewise.trainer.trackers import log_grid

@@ -16,8 +16,8 @@ from likewise.protocols import AnyReward
 from likewise.rollout.scoring import score_images, to_pil
 from likewise.rollout.trajectories import StoredStep, Trajectory
 from likewise.trainer.clock import peak_memory_mb
-from likewise.trainer.parts import Parts
 from likewise.trainer.plan import Plan, Work
+from likewise.trainer.plugins import Parts
 from likewise.trainer.processes import Processes
 from likewise.trainer.terms import Trained
 from likewise.trainer.update import Update

@@ -20,7 +20,7 @@ from likewise.rollout.steps import StepPlan
 from likewise.rollout.trajectories import Roller, Trajectory, iteration_seed
 from likewise.trainer.clock import Clock
 from likewise.trainer.interrupts import Stop, never, unless_stopped
-from likewise.trainer.parts import Parts
+from likewise.trainer.plugins import Parts
 from likewise.trainer.processes import Processes
 from likewise.types import Task
 

@@ -12,7 +12,7 @@ from likewise.records.run_directory import RunDirectory
 from likewise.trainer import origin, state
 from likewise.trainer.checks import not_finite
 from likewise.trainer.learner import Learner
-from likewise.trainer.parts import Parts
+from likewise.trainer.plugins import Parts
 from likewise.trainer.processes import Processes
 
 

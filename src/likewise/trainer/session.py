@@ -12,7 +12,7 @@ from likewise.trainer.evaluation_set import EvaluationSet
 from likewise.trainer.floors import Floors
 from likewise.trainer.learner import Learner
 from likewise.trainer.origin import Changes
-from likewise.trainer.parts import Parts
+from likewise.trainer.plugins import Parts
 from likewise.trainer.processes import Processes
 from likewise.trainer.rollouts import Rollouts
 from likewise.trainer.saving import Checkpoints

@@ -102,9 +102,7 @@ def test_a_checkpoint_without_shares_is_refused(tmp_path: Path) -> None:
         Timing(recipe()).read(tmp_path)
 
 
-def test_a_run_weighs_by_what_it_measured_and_resumes(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_a_run_weighs_by_what_it_measured_and_resumes(tiny_model: Path, tmp_path: Path) -> None:
     own = recipe(
         model=tiny_model,
         run={"iterations": 8, "checkpoints": {"every": 1, "keep": 8}},

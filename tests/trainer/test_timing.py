@@ -48,7 +48,7 @@ def shares(timing: Timing) -> tuple[list[float], list[float]]:
     return timing.rule.prompt, timing.rule.identity
 
 
-def test_shares_follow_from_the_iterations_since_the_last_refresh() -> None:
+def test_shares_follow_from_iterations_since_the_last_refresh() -> None:
     timing = Timing(recipe())
     differ = [(2.0, 1.0), (1.0, 1.0), (1.0, 2.0), (1.0, 1.0)]  # standard deviations, about
     for iteration, spread in enumerate(differ[:2], 1):

@@ -39,8 +39,12 @@ class DeviceBatches:
         self.references = pool.references.to(run.device)
         self.targets = pool.targets.to(run.device)
         self.weights = pool.weights.to(run.device)
-        coloured = [["colour" in look for look in looks] for looks in pool.looks]
-        self.coloured = torch.tensor(coloured, device=run.device)
+        self.coloured, self.with_scene = (
+            torch.tensor(
+                [[attribute in look for look in looks] for looks in pool.looks], device=run.device
+            )
+            for attribute in ("colour", "scene")
+        )
         captions = write_captions(samples, run.workers)
         self.clip_ids = captions["clip_ids"].to(run.device)
         self.t5_ids = captions["t5_ids"].to(run.device)
@@ -59,6 +63,8 @@ class DeviceBatches:
         individual, target = draw(len(self.targets)), draw(TARGETS)
         target = torch.where(self.coloured[individual, target], target, draw(TARGETS))
         careless = int(step >= self.samples.careless_from)
+        if careless:
+            target = torch.where(self.with_scene[individual, target], draw(TARGETS), target)
         caption = (individual, target, careless, draw(VARIANTS))
         text_only = self.samples.is_text_only(step)
         return {

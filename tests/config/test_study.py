@@ -160,6 +160,22 @@ def test_an_arm_may_differ_in_credit_and_in_weights_of_rewards(kind: str, write)
     assert load_study(write("s.yaml", SMALL.replace("{recipe: stickers}", own)))
 
 
+def test_arms_may_differ_in_what_the_study_varies(write) -> None:
+    unequal = "{recipe: stickers-nft, overrides: [run.iterations=3, optimizer.learning_rate=1e-4]}"
+    text = SMALL.replace("{recipe: stickers}", unequal)
+    found = error(write("s.yaml", text))
+    assert "arms.ours: objective.kind is 'nft', not 'grpo' as in naive" in found
+    assert "may differ in credit alone (vary)" in found
+    assert load_study(write("s.yaml", f"{text}vary: [credit, objective, optimizer, run]\n"))
+    found = error(write("s.yaml", f"{text}vary: [credit, objective, run]\n"))
+    assert "optimizer.learning_rate is 0.0001" in found and "objective.kind" not in found
+
+
+def test_what_is_varied_must_exist(write) -> None:
+    found = error(write("s.yaml", f"{SMALL}vary: [credit, objectiv]\n"))
+    assert "vary: there is no 'objectiv' in a recipe; did you mean 'objective'?" in found
+
+
 def test_no_such_study() -> None:
     assert "did you mean 'stickers-ablation'? shipped studies: " in error("stickers-ablatio")
 

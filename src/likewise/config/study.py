@@ -1,4 +1,4 @@
-"""A study: arms that differ in credit alone, trained over paired seeds and evaluated alike.
+"""A study: arms that differ in credit (or as it says), trained over paired seeds, evaluated alike.
 
 A study file holds what all arms share as overrides, and for each arm a recipe. This module does not
 import torch.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 
 from likewise.config import problems
-from likewise.config.comparing import differences
+from likewise.config.comparing import differences, is_under, leaves
 from likewise.config.evaluation_settings import EvaluationSettings
 from likewise.config.loading import load_recipe
 from likewise.config.problems import RecipeError
@@ -34,7 +34,7 @@ STUDIES = Shelf(
 )
 NAME = r"^\w[\w.-]*$"  # of what becomes a folder
 AIMS = ("evaluator/identity", "evaluator/prompt")  # where a study names none
-OWN = ("name", "description", "credit")  # of an arm; everything else is equal
+OWN = ("name", "description")  # of an arm
 
 
 def _as_list(given: Any) -> Any:
@@ -84,6 +84,12 @@ class Study(Section):
     )
     arms: dict[str, Arm] = Field(min_length=1)
     baseline: str = Field(description="the arm that all others are compared with")
+    vary: list[str] = Field(
+        ["credit"],
+        min_length=1,
+        description="sections and fields in which arms may differ, as in [objective, "
+        "optimizer.learning_rate]; everything else is equal",
+    )
     evaluation: StudyEvaluation = Field(default_factory=StudyEvaluation)
     workers: PositiveInt | Literal["auto"] = Field(
         "auto", description="units at a time; auto: one per GPU, or one per CPU core"
@@ -109,7 +115,7 @@ def load_study(name_or_path: str | Path) -> Study:
 
     Raises:
         RecipeError: there is no such study, it is not valid, an arm's recipe is not, or an arm
-            differs from the baseline in anything but credit. One line per problem, with the field.
+            differs from the baseline in more than `vary` says. A line per problem, with its field.
     """
     file = STUDIES.find(name_or_path, Path())
     layer = STUDIES.read(file)
@@ -155,7 +161,9 @@ def _moved(study: Study, rename: Callable[[str], str]) -> Study:
 
 
 def _check_arms(study: Study, label: str) -> None:
-    """Equal compute: what an arm changes must be credit, else its gain could come from elsewhere.
+    """What an arm changes must be what the study is about, else its gain could come from elsewhere.
+
+    The usual one, credit, changes neither samples nor updates.
 
     Raises:
         RecipeError: naming arm and fields.
@@ -173,11 +181,23 @@ def _check_arms(study: Study, label: str) -> None:
             weights = [f"rewards.{reward}.weight" for reward in recipe.rewards]
             found += [
                 f"{label}: arms.{name}: {difference} as in {study.baseline}, the baseline: arms "
-                "may differ in credit alone"
-                for difference in differences(recipe, base, [*OWN, *weights])
+                f"may differ in {' and '.join(study.vary)} alone (vary)"
+                for difference in differences(recipe, base, [*OWN, *weights, *study.vary])
             ]
+        found += [f"{label}: {problem}" for problem in _vary_problems(study, recipes.values())]
     if found:
         raise RecipeError("\n".join(found))
+
+
+def _vary_problems(study: Study, recipes: Collection[Recipe]) -> list[str]:
+    """Names in `vary` that are of nothing in any recipe."""
+    known = {name for recipe in recipes for name in leaves(recipe)}
+    sections = {name.rpartition(".")[0] for name in known} - {""}
+    return [
+        f"vary: there is no {name!r} in a recipe; {problems.nearest(name, [*sections, *known])}"
+        for name in study.vary
+        if not any(is_under(one, [name]) for one in known)
+    ]
 
 
 def _aim_problems(evaluation: StudyEvaluation, recipe: Recipe) -> list[str]:

@@ -19,7 +19,7 @@ import pytest
 
 BASE = {"assets", "types", "config", "seeding", "protocols", "sheets", "records", "quiet"}
 BASE |= {"images", "fingerprints", "imports", "hub", "tensors", "printable", "terminal"}
-BASE |= {"pretrained", "cores", "devices"}
+BASE |= {"pretrained", "cores", "devices", "sharding"}
 PLUG_INS = {"policies", "rewards", "data"}
 MATHS = {"algorithm"}
 PAPERS = {"assets", "types", "config", "sheets", "records", "printable"}  # read without torch
@@ -46,6 +46,8 @@ LAYERS: dict[str, set[str]] = {
     "terminal": {"printable"},
     "tensors": set(),
     "pretrained": {"tensors", "quiet", "hub"},
+    # One model over several processes; what it is a model of, it does not know.
+    "sharding": {"tensors"},
     "records": {"config", "printable"},
     # What numbers in files and arrays say: intervals, tests, fronts, diagnostics.
     "analysis": PAPERS,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from likewise.trainer.launch import is_launched, launch
 from likewise.trainer.launchers import refuse_unsupported
 from likewise.trainer.loop import train as train_loop
 from likewise.trainer.origin import changes_since, refuse
-from likewise.trainer.processes import COLLECTIVE_TIMEOUT, Processes
+from likewise.trainer.processes import Processes
 from likewise.trainer.progress import Progress
 from likewise.trainer.recorder import Recorder
 from likewise.trainer.session import Session
@@ -185,7 +185,7 @@ def _broadcast_path(path: Path, recipe: Recipe) -> Path:
     """The first process's path, where a launcher started several: default names hold the time."""
     if not is_launched():
         return path
-    PartialState(cpu=recipe.run.device == "cpu", timeout=COLLECTIVE_TIMEOUT)
+    PartialState(cpu=recipe.run.device == "cpu", timeout=timedelta(seconds=recipe.run.timeout))
     (name,) = broadcast_object_list([str(path)])
     return Path(name)
 
@@ -213,7 +213,7 @@ def _train_process(job: _Job) -> int:
     accelerator = Accelerator(
         cpu=recipe.run.device == "cpu",
         log_with=list(recipe.run.trackers) or None,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT)],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=recipe.run.timeout))],
         project_config=ProjectConfiguration(logging_dir=str(job.path / "trackers")),
     )
     processes = Processes(accelerator)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -28,6 +30,7 @@ from likewise.records.checkpoints import CheckpointStore
 from likewise.records.run_directory import RECIPE, RunDirectory
 from likewise.rollout.sampler import Sampler
 from likewise.seeding import derive_seed
+from likewise.sharding.mesh import make_mesh, shards_of_a_copy
 from likewise.trainer.state import adapter_folder
 
 # Policies by `kind`. A new one is a file in policies/ and a line here.
@@ -44,19 +47,39 @@ def build_policy(recipe: Recipe, device: torch.device, trainable: bool = True) -
     """The recipe's generator; if `trainable` with a fresh adapter, or the one to start from."""
     policy = _policy(recipe.policy, device)
     if trainable:
-        add_adapter(recipe, policy)
+        size = copy_size(recipe)
+        add_adapter(recipe, policy, wait=size > 1)
         _start_adapter(recipe.adapter, policy)
+        if size > 1:
+            assert isinstance(recipe.run.processes, int)  # settled
+            mesh = make_mesh(device.type, recipe.run.processes, size)
+            policy.shard(mesh, timedelta(seconds=recipe.run.timeout))
     return policy
 
 
-def add_adapter(recipe: Recipe, policy: PipelinePolicy) -> None:
-    """Make trainable what the recipe says: a fresh LoRA, or all."""
+def copy_size(recipe: Recipe) -> int:
+    """Over how many processes one copy of the denoiser is spread; 1: every process has all of it.
+
+    Raises:
+        ValueError: copies do not fit the number of processes.
+    """
+    run = recipe.run
+    assert isinstance(run.processes, int)  # settled
+    return shards_of_a_copy(run.sharding, run.processes, run.shard_size, os.environ)
+
+
+def add_adapter(recipe: Recipe, policy: PipelinePolicy, wait: bool = False) -> None:
+    """Make trainable what the recipe says: a fresh LoRA, or all.
+
+    Args:
+        wait: With all, until the policy is spread over processes.
+    """
     adapter = recipe.adapter
     if isinstance(adapter, Lora):
         seed = derive_seed("adapter", recipe.seed)
         policy.add_lora(adapter.rank, adapter.alpha, adapter.targets, seed)
     else:
-        policy.train_all(keep_reference=recipe.objective.needs_reference)
+        policy.train_all(keep_reference=recipe.objective.needs_reference, wait=wait)
 
 
 def long_prompts(policy: Policy, prompts: Sequence[str]) -> list[str]:

@@ -37,6 +37,19 @@ class Run(Section):
     threads: Annotated[PositiveInt, Field(le=4096)] | Literal["auto"] = Field(
         "auto", description="per process on a CPU; a resumed run keeps them, as sums depend on them"
     )
+    sharding: Literal["none", "fsdp2", "hybrid"] = Field(
+        "none",
+        description="none: every process holds the whole denoiser; fsdp2: weights, gradients and "
+        "optimiser are spread over all processes; hybrid: over those of a machine",
+    )
+    shard_size: PositiveInt | None = Field(
+        None, description="processes that share a copy with hybrid; null: those of a machine"
+    )
+    timeout: PositiveInt = Field(
+        3600,
+        ge=60,
+        description="seconds that one process waits for the others before the run ends",
+    )
     deterministic: bool = Field(
         False,
         description="use deterministic algorithms on a GPU, more slowly, so that equal runs are "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from likewise.config.learning import Optimizer as OptimizerSettings
 from likewise.config.objectives import Average, OnPolicy
+from likewise.sharding.shards import Shards
 from likewise.trainer.old import OldWeights
+from likewise.trainer.reducing import AddUp, sum_gradients
 from likewise.trainer.reward_gradients import Combination, RewardGradients
 
 SCALE_GROWTH = 100  # steps after which a float16 loss scale doubles; torch has 2000, a whole run
@@ -29,6 +31,7 @@ class Learner:
         total_updates: Optimiser steps of the whole run, for schedules that end.
         half: The forward computes in float16, whose range gradients leave: :meth:`scaled` losses.
         old: Keep old weights too, as `objective.old` says.
+        shards: Where the parameters are this process's shards of a policy's.
 
     Raises:
         ValueError: nothing is trainable.
@@ -41,11 +44,12 @@ class Learner:
         total_updates: int,
         half: bool = False,
         old: OnPolicy | Average | None = None,
+        shards: Shards | None = None,
     ) -> None:
         if not parameters:
             raise ValueError("the policy has nothing to train: give it an adapter")
         self.parameters = parameters
-        self.settings, self.total_updates = settings, total_updates
+        self.settings, self.total_updates, self.shards = settings, total_updates, shards
         self.optimizer = torch.optim.AdamW(
             parameters,
             lr=settings.learning_rate,
@@ -65,7 +69,8 @@ class Learner:
         self.ema: EMAModel | None = None
         if settings.ema_decay is not None:
             self.ema = EMAModel(parameters, decay=settings.ema_decay)
-        self.old = None if old is None else OldWeights(parameters, old)
+        lockstep = None if shards is None else shards.lockstep
+        self.old = None if old is None else OldWeights(parameters, old, lockstep)
         self.combination = Combination(settings.gradients)
 
     def _follow_settings(self) -> None:
@@ -96,12 +101,26 @@ class Learner:
         return not math.isfinite(norm) and self.scaler.is_enabled() and self.scaler.get_scale() >= 1
 
     def is_finite(self) -> bool:
-        """Whether every trained number is."""
-        return bool(torch.stack([one.isfinite().all() for one in self.parameters]).all())
+        """Whether every trained number is; a collective call where they are in shards."""
+        own = bool(torch.stack([one.isfinite().all() for one in self.parameters]).all())
+        return own if self.shards is None else self.shards.all(own)
 
     def forget_gradients(self) -> None:
         """Drop what has been added up since the last step."""
         self.optimizer.zero_grad()
+        if self.shards is not None:
+            self.shards.forget_gradients()
+
+    def sum_gradients(self, add_up: AddUp | None) -> None:
+        """Give every parameter the sum of its gradients over processes; before :meth:`step`.
+
+        Args:
+            add_up: Replaces a tensor by its sum over processes; None: there is only this process.
+        """
+        if self.shards is None:
+            sum_gradients(self.parameters, add_up)
+        else:
+            self.shards.take_gradients()
 
     def combine(self, apart: RewardGradients) -> dict[str, float | None]:
         """See `Combination.apply`; before :meth:`step`."""
@@ -115,7 +134,7 @@ class Learner:
         """
         self.scaler.unscale_(self.optimizer)
         self.scaler.update()
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm))
+        norm = self._clip()
         if 0 < norm < float("inf"):  # false for NaN too
             self.optimizer.step()
             self.scheduler.step()
@@ -126,6 +145,14 @@ class Learner:
             self.combination.keep()
         self.forget_gradients()
         return norm
+
+    def _clip(self) -> float:
+        limit = self.settings.max_grad_norm
+        if self.shards is None:
+            return float(nn.utils.clip_grad_norm_(self.parameters, limit))
+        norm = self.shards.norm([one.grad for one in self.parameters if one.grad is not None])
+        nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
+        return float(norm)
 
     def end_iteration(self) -> None:
         """After an iteration's last step."""
@@ -178,6 +205,18 @@ class Learner:
             if not self.old.is_current:
                 tensors |= {f"old.{i}": value for i, value in enumerate(self.old.weights)}
         return tensors, json.dumps(rest)
+
+    @torch.no_grad()
+    def load_parameters(self, values: Sequence[Tensor]) -> None:
+        """Give the parameters these values, in their order.
+
+        Raises:
+            ValueError: there are more or fewer, or one has another shape.
+        """
+        if [one.shape for one in values] != [one.shape for one in self.parameters]:
+            raise ValueError("the checkpoint holds another adapter than this run trains")
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.copy_(value)
 
     def load_state(self, tensors: Mapping[str, Tensor], rest: str) -> None:
         """Restore what :meth:`state` returned, for the same parameters.

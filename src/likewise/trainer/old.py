@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from likewise.config.objectives import Average, OnPolicy
+from likewise.sharding.lockstep import Lockstep
 
 
 class OldWeights:
@@ -21,8 +22,16 @@ class OldWeights:
             would only repeat the one with it.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], settings: OnPolicy | Average) -> None:
-        self.parameters, self.settings = parameters, settings
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        settings: OnPolicy | Average,
+        lockstep: Lockstep | None = None,
+    ) -> None:
+        """`lockstep`: Where the parameters are shards."""
+        self.parameters, self.settings, self.lockstep = parameters, settings, lockstep
+        if lockstep is not None:
+            lockstep.contexts["old"] = self.applied
         self.weights: list[Tensor] = [one.detach().clone() for one in parameters]
         self.iterations = 0
         self.is_current = True
@@ -41,7 +50,10 @@ class OldWeights:
         own = [one.detach().clone() for one in self.parameters]
         _copy(self.weights, self.parameters)
         try:
-            yield
+            with ExitStack() as stack:
+                if self.lockstep is not None:
+                    stack.enter_context(self.lockstep.holding("old"))
+                yield
         finally:
             _copy(own, self.parameters)
 

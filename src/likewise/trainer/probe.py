@@ -15,6 +15,7 @@ from likewise.config.recipe import Recipe
 from likewise.protocols import AnyReward
 from likewise.rollout.scoring import score_images, to_pil
 from likewise.rollout.trajectories import StoredStep, Trajectory
+from likewise.sharding.shards import shards_of
 from likewise.trainer.clock import peak_memory_mb
 from likewise.trainer.plan import Plan, Work
 from likewise.trainer.plugins import Parts
@@ -111,6 +112,7 @@ class _Bench:
 
     def __init__(self, recipe: Recipe, parts: Parts, processes: Processes) -> None:
         self.recipe, self.parts, self.processes = recipe, parts, processes
+        processes.share(shards_of(parts.policy))
         self.sampler, settings = parts.sampler, recipe.rollout
         per_process = math.ceil(settings.tasks * settings.group_size / processes.count)
         count = min(settings.micro_batch, per_process)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+
+from likewise.sharding.shards import Shards
+from likewise.trainer.reducing import AddUp
 
 T = TypeVar("T")
-
-# How long one process waits for the others: more than anything takes that only one of them does.
-# Slow rewards take 540 s at most; the main process writes and hashes checkpoints alone. (torch's
-# own limit is 10 minutes with NCCL.) A process that died is noticed without it.
-COLLECTIVE_TIMEOUT = timedelta(hours=1)
 
 
 class Processes:
@@ -27,6 +24,12 @@ class Processes:
         self.count: int = accelerator.num_processes
         self.index: int = accelerator.process_index
         self.is_main: bool = accelerator.is_main_process
+        self._finish: Callable[[], None] = lambda: None
+
+    def share(self, shards: Shards | None) -> None:
+        """Where a policy is in shards: before each exchange, finish its forwards together."""
+        if shards is not None:
+            self._finish = shards.lockstep.finish
 
     @property
     def device(self) -> torch.device:
@@ -34,11 +37,22 @@ class Processes:
 
     def gather(self, items: Sequence[T]) -> list[T]:
         """The items of all processes, in the order of processes."""
+        self._finish()
         return list(gather_object(list(items)))
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum over processes of a tensor of one shape."""
+        self._finish()
         return self.accelerator.reduce(tensor, "sum")
+
+    @property
+    def add_up(self) -> AddUp | None:
+        """Replaces a tensor by its sum over processes, in place; None: there is only this one."""
+        return None if self.count == 1 else self._add_up
+
+    def _add_up(self, tensor: Tensor) -> None:
+        self._finish()
+        distributed.all_reduce(tensor)
 
     def any(self, flag: bool) -> bool:
         """Whether it is true in some process. All have to ask."""
@@ -46,8 +60,10 @@ class Processes:
 
     def same_start(self, parameters: Sequence[nn.Parameter]) -> None:
         """Give every process the main one's parameters."""
+        self._finish()
         for parameter in parameters:
             parameter.data = broadcast(parameter.data)
 
     def wait(self) -> None:
+        self._finish()
         self.accelerator.wait_for_everyone()

@@ -94,17 +94,34 @@ class Checkpoints:
         Args:
             score: The higher, the better: see `CheckpointStore.save`.
         """
-        if self.processes.is_main:
+        if self.learner.shards is not None:
+            self._save_together(iteration, score)
+        elif self.processes.is_main:
             self.store.save(iteration, self._write, score)
         self.processes.wait()
 
     def save_if_missing(self, iteration: int) -> None:
         """After an interrupt: make sure that the last finished iteration is in a checkpoint."""
+        missing = False
         if self.processes.is_main and iteration:
             newest = self.store.newest()
-            if newest is None or newest.iteration != iteration:
-                self.store.save(iteration, self._write)
-        self.processes.wait()
+            missing = newest is None or newest.iteration != iteration
+        if self.processes.any(missing):
+            self.save(iteration)
+
+    def _save_together(self, iteration: int, score: float | None) -> None:
+        """Every process writes its shards into a folder that the main one makes, and seals."""
+
+        def announce(folder: Path) -> None:
+            self.processes.gather([str(folder)])
+            self._write(folder)
+
+        if self.processes.is_main:
+            self.store.save(iteration, announce, score)
+        else:
+            state.write_state(
+                Path(self.processes.gather([""])[0]), self.parts.policy, self.learner
+            )
 
     def _write(self, folder: Path) -> None:
         state.write_state(folder, self.parts.policy, self.learner)

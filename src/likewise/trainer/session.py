@@ -7,6 +7,7 @@ from likewise.config.objectives import Average, Forward, Grpo
 from likewise.config.recipe import Recipe
 from likewise.records.run_directory import RunDirectory
 from likewise.rollout.steps import StepPlan, plan_steps
+from likewise.sharding.shards import shards_of
 from likewise.trainer.checks import Patience, check_ratio
 from likewise.trainer.evaluation_set import EvaluationSet
 from likewise.trainer.floors import Floors
@@ -37,7 +38,10 @@ class Session:
         self, recipe: Recipe, run: RunDirectory, parts: Parts, processes: Processes
     ) -> None:
         self.recipe, self.parts, self.processes = recipe, parts, processes
-        processes.same_start(parts.policy.trainable_parameters())
+        shards = shards_of(parts.policy)
+        processes.share(shards)
+        if shards is None:  # else all have read the same files, and drawn the same LoRA
+            processes.same_start(parts.policy.trainable_parameters())
         self.learner = _learner(recipe, parts)
         trained = _trained(recipe, parts, self.learner)
         self.update = Update(trained, self.learner.scaled, processes.gather)
@@ -95,8 +99,10 @@ def _learner(recipe: Recipe, parts: Parts) -> Learner:
     # In the only update of an iteration the old policy is the new one, unless it is an average.
     if isinstance(objective, Forward) and (updates > 1 or isinstance(objective.old, Average)):
         old = objective.old
-    parameters, half = parts.policy.trainable_parameters(), recipe.policy.dtype == "float16"
-    return Learner(parameters, recipe.optimizer, recipe.run.iterations * updates, half, old)
+    shards, half = shards_of(parts.policy), recipe.policy.dtype == "float16"
+    parameters = parts.policy.trainable_parameters() if shards is None else shards.plain
+    total = recipe.run.iterations * updates
+    return Learner(parameters, recipe.optimizer, total, half, old, shards)
 
 
 def _trained(recipe: Recipe, parts: Parts, learner: Learner) -> Trained:

@@ -6,6 +6,7 @@ Random numbers need no state: each iteration starts from seeds of its own (:func
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +14,34 @@ import torch
 
 from likewise import tensors as files
 from likewise.protocols import Policy
+from likewise.records.checkpoints import CheckpointStore
 from likewise.seeding import derive_seed
+from likewise.sharding.state import own_part, read_tensors, write_tensors
 from likewise.trainer.checks import TrainingError
 from likewise.trainer.learner import Learner
+from likewise.trainer.processes import Processes
 
 ADAPTER = "adapter"  # what is trained
 AVERAGE = "average"  # its moving average, if there is one: what to generate with
 TENSORS = "learner.safetensors"
+SHARDS = "learner"  # folder in place of that file, where the policy is in shards
 REST = "learner.json"
+PARAMETER = "parameter"  # what is trained itself, among the tensors in shards
 
 
 def write_state(folder: Path, policy: Policy, learner: Learner) -> None:
     """Write adapter, average, optimiser and schedule to `folder`, bit for bit.
 
+    Where the policy is in shards, all processes write at once: a collective call.
+
     Raises:
         TrainingError: a number is not finite, so that nobody could go on from here.
+        OSError: a file could not be written.
     """
     tensors, rest = learner.state()
-    if not learner.is_finite() or not all(bool(one.isfinite().all()) for one in tensors.values()):
+    shards = learner.shards
+    finite = all(bool(one.isfinite().all()) for one in tensors.values())
+    if not learner.is_finite() or not (finite if shards is None else shards.all(finite)):
         raise TrainingError(
             "weights or the optimiser's moments are not finite: no checkpoint of them was saved"
         )
@@ -38,18 +49,59 @@ def write_state(folder: Path, policy: Policy, learner: Learner) -> None:
     if learner.ema is not None:
         with learner.averaged():
             policy.save_adapter(folder / AVERAGE)
-    files.save({name: one.cpu().contiguous() for name, one in tensors.items()}, folder / TENSORS)
-    (folder / REST).write_text(rest + "\n", encoding="utf-8")
+    if shards is None:
+        content = {name: one.cpu().contiguous() for name, one in tensors.items()}
+        files.save(content, folder / TENSORS)
+    else:
+        own = {f"{PARAMETER}.{i}": one.detach() for i, one in enumerate(learner.parameters)}
+        write_tensors({**tensors, **own}, folder / SHARDS, shards)
+    if shards is None or shards.is_main:
+        (folder / REST).write_text(rest + "\n", encoding="utf-8")
 
 
 def read_state(folder: Path, policy: Policy, learner: Learner) -> None:
     """Restore what :func:`write_state` wrote, into parts of the same shape.
 
+    In shards or not, over however many processes: what was written either way can be read either
+    way.
+
     Raises:
         ValueError: the adapter is of another shape, or a number is not finite.
     """
-    policy.load_adapter(folder / ADAPTER)
-    learner.load_state(files.load(folder / TENSORS), (folder / REST).read_text(encoding="utf-8"))
+    shards = learner.shards
+    if (folder / SHARDS).is_dir():
+        tensors = read_tensors(folder / SHARDS, shards)
+        own = {name: one for name, one in tensors.items() if name.startswith(f"{PARAMETER}.")}
+        learner.load_parameters([own[f"{PARAMETER}.{i}"] for i in range(len(own))])
+        tensors = {name: one for name, one in tensors.items() if name not in own}
+    else:
+        policy.load_adapter(folder / ADAPTER)
+        tensors = files.load(folder / TENSORS)
+        if shards is not None:
+            tensors = own_part(tensors, shards)
+    learner.load_state(tensors, (folder / REST).read_text(encoding="utf-8"))
+
+
+def write_together(
+    store: CheckpointStore,
+    processes: Processes,
+    iteration: int,
+    write: Callable[[Path], None],
+    score: float | None,
+) -> None:
+    """As `CheckpointStore.save`, where every process writes a part; a collective call.
+
+    The main process makes the folder, and seals it once all have written.
+    """
+
+    def announce(folder: Path) -> None:
+        processes.gather([str(folder)])
+        write(folder)
+
+    if processes.is_main:
+        store.save(iteration, announce, score)
+    else:
+        write(Path(processes.gather([""])[0]))
 
 
 def adapter_folder(checkpoint: Path) -> Path:

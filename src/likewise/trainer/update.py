@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from likewise.rollout.trajectories import Trajectory
+from likewise.sharding.shards import shards_of
 from likewise.trainer.image_objectives import Gather
 from likewise.trainer.objectives import OBJECTIVES, Objective
 from likewise.trainer.reward_gradients import RewardGradients
@@ -91,6 +92,7 @@ class Update:
                 each; what is added to the parameters' stays the same in every bit.
         """
         sums, trained, objective = UpdateSums(), self.trained, self.objective
+        shards = shards_of(trained.policy)
         if objective.prepare is not None:
             advantages = objective.prepare(trained, trajectories, advantages, self.gather)
         for trajectory in objective.batches(trajectories):
@@ -99,7 +101,11 @@ class Update:
             indices = torch.tensor(trajectory.indices)
             for term in objective.terms(trained, trajectory, advantages[indices]):
                 share = len(indices) / total_terms
-                self.scaled(term.loss * share).backward(retain_graph=apart is not None)
+                loss = self.scaled(term.loss * share)
+                if shards is not None:  # and `apart` is None: recipes see to it
+                    shards.lockstep.backward(loss)
+                else:
+                    loss.backward(retain_graph=apart is not None)
                 if apart is not None:
                     apart.add(term, indices, share)
                 sums.add(term, len(indices))
@@ -117,16 +123,3 @@ class Update:
         for parameter in self.trained.policy.trainable_parameters():
             parameter.grad = None
         return sums.most.get("ratio_deviation", 0.0)
-
-
-Reduce = Callable[[Tensor], Tensor]
-
-
-def sum_gradients(parameters: Sequence[torch.nn.Parameter], reduce: Reduce) -> None:
-    """Add up the gradients of all processes, in one message; missing ones count as 0."""
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = reduce(torch.cat([gradient.flatten() for gradient in gradients]))
-    for parameter, part in zip(
-        parameters, flat.split([p.numel() for p in parameters]), strict=True
-    ):
-        parameter.grad = part.view_as(parameter)

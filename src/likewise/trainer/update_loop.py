@@ -15,7 +15,7 @@ from likewise.trainer.interrupts import Stop, never
 from likewise.trainer.learner import Learner
 from likewise.trainer.processes import Processes
 from likewise.trainer.reward_gradients import RewardGradients, is_measured
-from likewise.trainer.update import Update, UpdateSums, sum_gradients
+from likewise.trainer.update import Update, UpdateSums
 
 
 class UpdateLoop:
@@ -87,7 +87,7 @@ class UpdateLoop:
             if self.processes.any(stop()):
                 self.learner.forget_gradients()
                 return None
-            sum_gradients(self.learner.parameters, self.processes.sum)
+            self.learner.sum_gradients(self.processes.add_up)
             said: metrics.Numbers = {}
             if apart is not None:
                 apart.sum(self.processes.sum)

@@ -7,7 +7,7 @@ smaller than a bfloat16 rounding.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from likewise.policies.common.stored_lora import METADATA_KEY, read_lora
+from likewise.sharding.shards import Shards, shard_module
 from likewise.tensors import save, writing
 
 NAME = "default"
@@ -55,6 +57,16 @@ class Lora:
         for parameter in self.parameters:
             parameter.data = parameter.data.float()
         self._reference: list[Tensor] | None = None
+        self.shards: Shards | None = None
+
+    def shard(self, mesh: DeviceMesh, dtype: torch.dtype, make: Callable[[], Shards]) -> None:
+        """Spread base and LoRA over processes; see `TrainablePolicy.shard`."""
+        shard_module(self.denoiser, mesh, dtype)
+        self.shards = shards = make()
+        self.parameters = list(shards.parameters)
+        if self._reference is not None:
+            parts = [shards.own(number, one).clone() for number, one in enumerate(self._reference)]
+            self._reference = parts
 
     def save(self, folder: Path, pipeline_class: Any) -> None:
         """Write diffusers' LoRA format, alpha included, for stock ``load_lora_weights``.
@@ -67,10 +79,13 @@ class Lora:
             for key, value in self._config.to_dict().items()
         }
         header = {METADATA_KEY: json.dumps(settings, indent=2, sort_keys=True)}
+        weights = self._weights()
+        if self.shards is not None and not self.shards.is_main:
+            return
         with writing(folder):
             pipeline_class.save_lora_weights(
                 folder,
-                **{f"{self.name}_lora_layers": self._weights()},
+                **{f"{self.name}_lora_layers": weights},
                 save_function=lambda weights, file: save(weights, Path(file), header),
             )
 
@@ -81,7 +96,7 @@ class Lora:
             ValueError: as `read_lora`, or the adapter there has another shape or scale.
         """
         weights, metadata = read_lora(folder, self.name)
-        own = self._weights()
+        own = self._weights(whole=False)
         if {key: own[key].shape for key in own} != {key: weights[key].shape for key in weights}:
             odd = sorted(own.keys() ^ weights.keys()) or [
                 key for key in own if own[key].shape != weights[key].shape
@@ -94,7 +109,10 @@ class Lora:
             raise ValueError(
                 f"{folder} has alpha {metadata['lora_alpha']}, not {self._config.lora_alpha}"
             )
-        set_peft_model_state_dict(self.denoiser, weights, adapter_name=NAME)
+        if self.shards is None:
+            set_peft_model_state_dict(self.denoiser, weights, adapter_name=NAME)
+        else:
+            self.shards.fill({name: weights[_key(name)] for name in self.shards.names})
 
     @property
     def modules(self) -> list[str]:
@@ -151,7 +169,11 @@ class Lora:
         A backward pass has to wait until the context is left.
         """
         if self._reference is not None:
-            with swapped(self.parameters, self._reference):
+            if self.shards is not None:
+                others = self.shards.holding("reference", self._reference)
+            else:
+                others = swapped(self.parameters, self._reference)
+            with others:
                 yield
             return
         self.denoiser.disable_adapters()
@@ -164,8 +186,17 @@ class Lora:
     def _config(self) -> LoraConfig:
         return self.denoiser.peft_config[NAME]
 
-    def _weights(self) -> dict[str, Tensor]:
-        return get_peft_model_state_dict(self.denoiser, adapter_name=NAME)
+    def _weights(self, whole: bool = True) -> dict[str, Tensor]:
+        """By PEFT's keys. `whole`: put together from shards, if they are in any; see `Shards`."""
+        state = None
+        if whole and self.shards is not None:
+            state = dict(self.shards.whole(self.shards.plain))
+        return get_peft_model_state_dict(self.denoiser, state, adapter_name=NAME)
+
+
+def _key(name: str) -> str:
+    """PEFT's key of a parameter."""
+    return name.replace(f".{NAME}.", ".")
 
 
 @contextmanager

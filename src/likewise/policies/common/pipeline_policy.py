@@ -18,7 +18,7 @@ from likewise.policies.common.encoded import EncodedBatch, EncodedTask, Tensors,
 from likewise.policies.common.loading import load_pipeline
 from likewise.policies.common.running import narrow_queries, on_device, set_up
 from likewise.policies.common.trainable import TrainablePolicy
-from likewise.policies.common.trial import try_out
+from likewise.policies.common.trial import SMALLEST, try_out
 from likewise.pretrained.first_use import first_use
 from likewise.types import Task
 
@@ -233,6 +233,13 @@ class PipelinePolicy(TrainablePolicy):
     def zeros(self, *shape: int) -> Tensor:
         """As embeddings are: in the policy's dtype, on its device."""
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+    def take_part(self) -> Tensor:
+        """See :class:`TrainablePolicy`."""
+        task = self.blank_task([(SMALLEST, SMALLEST)])
+        x, sigma = self.zeros(1, *self.latent_shape), torch.ones(1, device=self.device)
+        with self.autocast():
+            return self.predict(x, sigma, [task.text], [task.references])
 
     def negative_references(self, references: tuple[Tensors, ...]) -> tuple[Tensors, ...]:
         """What v⁻ sees of the references: all, unless a model was trained otherwise."""

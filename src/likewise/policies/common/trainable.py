@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from likewise.policies.common.full_tuning import FullTuning
 from likewise.policies.common.lora import Lora, lora_config
 from likewise.policies.common.stored_lora import read_lora, stored_config
+from likewise.sharding.shards import Shards
 
 
 class TrainablePolicy:
@@ -77,17 +81,45 @@ class TrainablePolicy:
         config = lora_config(rank, alpha, target_modules, self.lora_presets)
         self.adapter = Lora(self.denoiser, self.denoiser_name, config, seed)
 
-    def train_all(self, keep_reference: bool = True) -> None:
+    def train_all(self, keep_reference: bool = True, wait: bool = False) -> None:
         """Make the whole denoiser trainable, in float32 (autocast to the policy's dtype).
 
         Args:
             keep_reference: Keep a copy of the weights for :meth:`adapter_disabled`.
+            wait: Until :meth:`shard`, which has to be next.
 
         Raises:
             ValueError: something is trainable already.
         """
         self._require_untouched()
-        self.adapter = FullTuning(self.denoiser, self.denoiser_name, keep_reference)
+        self.adapter = FullTuning(self.denoiser, self.denoiser_name, keep_reference, wait)
+
+    def shard(self, mesh: DeviceMesh, timeout: timedelta) -> None:
+        """Spread the denoiser and what is trained of it over processes; a collective call.
+
+        From here on all processes have to make the same forwards and backward passes, which
+        :attr:`shards` sees to; :meth:`save_adapter` is a collective call too.
+
+        Args:
+            mesh: Of `sharding.mesh.make_mesh`.
+            timeout: How long one process may wait for another.
+
+        Raises:
+            ValueError: nothing is trainable.
+        """
+        if self.adapter is None:
+            raise ValueError("nothing to train in shards: call add_lora or train_all first")
+        make = partial(Shards, self.denoiser, mesh, self.take_part, timeout)
+        self.adapter.shard(mesh, self.dtype, make)
+
+    @property
+    def shards(self) -> Shards | None:
+        """What is trained, if it is in shards."""
+        return None if self.adapter is None else self.adapter.shards
+
+    def take_part(self) -> Tensor:
+        """One forward of the denoiser on an input of zeros; its output."""
+        raise NotImplementedError
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         return [] if self.adapter is None else list(self.adapter.parameters)

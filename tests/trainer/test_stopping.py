@@ -21,7 +21,6 @@ from likewise.records.checkpoints import CheckpointStore
 from likewise.trainer.checks import TrainingError
 from likewise.trainer.interrupts import Interrupts, never, unless_stopped
 from likewise.trainer.learner import Learner
-from likewise.trainer.processes import COLLECTIVE_TIMEOUT
 
 CALLS: list[int] = []  # images per call of `counted`
 
@@ -117,15 +116,15 @@ def test_what_is_waited_for_arrives_whole() -> None:
 def test_other_processes_wait_longer_than_any_reward(
     stop_at: Any, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert timedelta(seconds=2 * MOST_SECONDS) < COLLECTIVE_TIMEOUT
+    assert recipe(tiny_model).run.timeout > 2 * MOST_SECONDS
     made: list[dict[str, Any]] = []
     make = likewise.api.training.Accelerator
     monkeypatch.setattr(
         likewise.api.training, "Accelerator", lambda **own: made.append(own) or make(**own)
     )
     stop_at(1)
-    train(recipe(tiny_model), tmp_path / "run", quiet=True)
-    assert [one.timeout for one in made[0]["kwargs_handlers"]] == [COLLECTIVE_TIMEOUT]
+    train(recipe(tiny_model, timeout=99), tmp_path / "run", quiet=True)
+    assert [one.timeout for one in made[0]["kwargs_handlers"]] == [timedelta(seconds=99)]
 
 
 def test_weights_that_are_not_finite_are_never_saved(

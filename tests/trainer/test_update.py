@@ -18,7 +18,7 @@ from likewise.policies.flux_kontext import FluxKontextPolicy
 from likewise.rollout.trajectories import Trajectory
 from likewise.trainer.checks import TrainingError, check_ratio
 from likewise.trainer.terms import Trained
-from likewise.trainer.update import Update, UpdateSums, sum_gradients
+from likewise.trainer.update import Update, UpdateSums
 
 EXACT = torch.float64
 CLIP = 0.002  # some ratios of `moved` are outside, some inside
@@ -197,21 +197,6 @@ def test_micro_batches_of_a_transformer(kind: str) -> None:
     assert scale > 1e-3
     for a, b in zip(*answers, strict=True):
         assert (a - b).abs().max() < 1e-5 * scale
-
-
-def test_gradients_of_processes_are_summed_in_one_message() -> None:
-    first, second, third = (torch.nn.Parameter(torch.ones(shape)) for shape in [(2, 2), (3,), ()])
-    first.grad, third.grad = torch.arange(4.0).reshape(2, 2), torch.tensor(5.0)
-    seen: list[Tensor] = []
-
-    def double(flat: Tensor) -> Tensor:
-        seen.append(flat)
-        return 2 * flat
-
-    sum_gradients([first, second, third], double)
-    assert [one.tolist() for one in seen] == [[0, 1, 2, 3, 0, 0, 0, 5]]
-    assert first.grad.tolist() == [[0, 2], [4, 6]]
-    assert second.grad.tolist() == [0, 0, 0] and third.grad.tolist() == 10
 
 
 # ── the ratio before the first update ──

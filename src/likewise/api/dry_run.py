@@ -25,11 +25,15 @@ from likewise.footprint.meta import add_ip_adapter, weightless_encoder, weightle
 from likewise.footprint.peaks import Size
 from likewise.footprint.phases import CUDA_BYTES, Needs, stored_latents
 from likewise.footprint.remedies import Change
+from likewise.footprint.spread import Spread, spread_of
 from likewise.footprint.traced import Traced
 from likewise.footprint.weights import module_bytes, parts, saved_by, working_copy
 from likewise.pretrained.first_use import first_use
+from likewise.sharding.mesh import shards_of_a_copy
 from likewise.trainer.plan import plan_of, trained_at_fork, trained_steps
+from likewise.trainer.reducing import BUCKET_BYTES
 
+GPUS_OF_A_MACHINE = 8  # for run.sharding hybrid where run.shard_size does not say
 PHOTO: Size = (1024, 1024)  # of a reference whose size is not known; policies resize it
 # Settings of a policy that nothing traced depends on; and what its class does not take.
 ASIDE = {"gradient_checkpointing", "compile", "attention", "offload", "cache", "quantization"}
@@ -112,6 +116,8 @@ class Planner:
             update=checkpointed if settings.gradient_checkpointing else plain,
             offload=settings.offload and self.gpu,
             extra=CUDA_BYTES if self.gpu else 0,
+            bucket=0 if recipe.run.processes == 1 else BUCKET_BYTES,
+            spread=_spread(recipe, traced.policy),
         )
         unknown = tuple(name for name, size in rewards.items() if size is None)
         return Memory(needs, batch, plain, checkpointed, *_count_parameters(traced.policy), unknown)
@@ -130,7 +136,8 @@ class Planner:
     def _trace(self, recipe: Recipe) -> Traced:
         settings, references = recipe.policy.model_dump(exclude=ASIDE), reference_sizes(recipe)
         against_reference = recipe.objective.needs_reference
-        key = repr((settings, recipe.adapter, references, against_reference))
+        gathered = _copy_size(recipe) > 1
+        key = repr((settings, recipe.adapter, references, against_reference, gathered))
         known = self._traced.get(key)
         if known is None or known.batch < micro_batch(recipe):
             self._traced[key] = Traced(
@@ -140,6 +147,7 @@ class Planner:
                 micro_batch(recipe),
                 against_reference,
                 self.gpu,
+                gathered,
             )
         return self._traced[key]
 
@@ -244,6 +252,20 @@ def weightless_policy(recipe: Recipe) -> Any:
         return kind(pipeline, dtype=dtype, **options)
 
 
+def _spread(recipe: Recipe, policy: Any) -> Spread | None:
+    """How the denoiser is spread over processes; None where each has all of it."""
+    size = _copy_size(recipe)
+    return None if size == 1 else spread_of(policy.denoiser, size, policy.dtype)
+
+
+def _copy_size(recipe: Recipe) -> int:
+    """Over how many processes one copy of the denoiser is spread."""
+    run = recipe.run
+    assert isinstance(run.processes, int)
+    machine = {"LOCAL_WORLD_SIZE": str(min(run.processes, GPUS_OF_A_MACHINE))}
+    return shards_of_a_copy(run.sharding, run.processes, run.shard_size, machine)
+
+
 def _kept(recipe: Recipe) -> int:
     """Latents that the busiest process keeps for its updates."""
     work, settings = plan_of(recipe).busiest, recipe.rollout
@@ -268,7 +290,9 @@ def _count_parameters(policy: Any) -> tuple[dict[str, int], int]:
 
 def _choices(recipe: Recipe) -> list[list[Change]]:
     """Remedies that are still open to a recipe, the cheapest first."""
-    policy, choices = recipe.policy, []
+    policy, run, choices = recipe.policy, recipe.run, []
+    if run.sharding == "none" and isinstance(run.processes, int) and run.processes > 1:
+        choices.append([remedies.SPREAD])
     if not policy.gradient_checkpointing:
         choices.append([remedies.CHECKPOINTING])
     choices.append(remedies.micro_batches(micro_batch(recipe)))

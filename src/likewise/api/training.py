@@ -20,6 +20,7 @@ from accelerate.utils import (
 )
 
 from likewise.builders.parts import build_parts
+from likewise.builders.policies import copy_size
 from likewise.config.comparing import leaves
 from likewise.config.loading import load_recipe
 from likewise.config.paths import with_absolute_paths
@@ -34,6 +35,7 @@ from likewise.trainer.kernels import deterministic, no_cudnn_attention
 from likewise.trainer.launch import is_launched, launch
 from likewise.trainer.launchers import refuse_unsupported
 from likewise.trainer.loop import train as train_loop
+from likewise.trainer.lost import naming_lost_processes
 from likewise.trainer.origin import changes_since, refuse
 from likewise.trainer.processes import Processes
 from likewise.trainer.progress import Progress
@@ -153,6 +155,7 @@ def _refuse_unsupported(recipe: Recipe) -> None:
         device=recipe.run.device,
         compiles=recipe.policy.compile,
     )
+    copy_size(recipe)  # raises where copies do not fit the number of processes
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
@@ -196,12 +199,16 @@ def _run(job: _Job) -> Outcome:
     if count == 1 or is_launched():
         received = _train_process(job)
     else:
-        remedy = f"go on after the newest checkpoint with: likewise train --resume {job.path}"
-        received = launch(count, _train_process, job, remedy=remedy)
+        received = launch(count, _train_process, job, remedy=_remedy(job))
     run = RunDirectory(job.path)
     newest = CheckpointStore(run.checkpoints, 1).newest()
     iteration = 0 if newest is None else newest.iteration
     return Outcome(run, iteration, iteration >= iterations, received)
+
+
+def _remedy(job: _Job) -> str:
+    """What to do after a process was lost."""
+    return f"go on after the newest checkpoint with: likewise train --resume {job.path}"
 
 
 def _train_process(job: _Job) -> int:
@@ -221,7 +228,8 @@ def _train_process(job: _Job) -> int:
     torch.set_num_threads(recipe.run.threads)
     console = SafeConsole(quiet=not processes.is_main)
     progress = Progress(list(recipe.rewards), recipe.run.iterations, console, job.quiet)
-    with progress.heeding("likewise.data"), ExitStack() as stack:
+    lost = naming_lost_processes(processes.index, processes.count, _remedy(job))
+    with lost, progress.heeding("likewise.data"), ExitStack() as stack:
         if job.environment is None and processes.is_main:
             stack.enter_context(RunDirectory.open(job.path).lock())
         parts = build_parts(recipe, processes.device)

@@ -16,6 +16,7 @@ PHASES = {
     "decode": "decoding images",
     "update": "the update",
     "step": "adding up gradients",
+    "load": "loading, before it is spread",
 }
 
 
@@ -66,18 +67,29 @@ def _parts_table(recipe: Recipe, memory: Memory) -> Table:
     def row(name: str, size: int, note: str = "") -> None:
         table.add_row(name, _gb(size), note)
 
-    row("weights: denoiser", needs.denoiser, "float32" if recipe.adapter.kind == "full" else stored)
+    spread, own = needs.spread, needs.own
+
+    def shared(name: str, size: int, note: str = "") -> None:
+        part = "" if spread is None else f"1/{spread.size} of {_gb(size)} GB"
+        row(name, own(size), ", ".join(filter(None, [part, note])))
+
+    kind = "float32" if recipe.adapter.kind == "full" else stored
+    if needs.denoiser or spread is None:
+        shared("weights: denoiser", needs.denoiser, kind)
     if needs.reference:
-        row("frozen copy of them", needs.reference, "for the KL")
+        shared("frozen copy of them", needs.reference, "for the KL")
     for name, size in needs.encoders.items():
         row(f"weights: {name}", size, where)
     for name, size in needs.rewards.items():
         row(name if name.startswith("evaluator ") else f"reward model: {name}", size)
-    row("trained: " + recipe.adapter.kind, needs.trained, "float32, as the next three")
-    row("its gradients", needs.trained)
-    row("optimiser", 2 * needs.trained, "two moments")
+    shared("trained: " + recipe.adapter.kind, needs.trained, "float32, as the next three")
+    shared("its gradients", needs.trained)
+    shared("optimiser", 2 * needs.trained, "two moments")
     if needs.averaged:
-        row("moving average", needs.trained)
+        shared("moving average", needs.trained)
+    if spread is not None:
+        row("weights put together", spread.gathered, "block by block, for each forward")
+        row("gradients before their sum", spread.gradients, "of a block")
     row("encoded tasks", needs.conditions)
     row("stored trajectories", needs.trajectories)
     on = policy.gradient_checkpointing

@@ -24,6 +24,7 @@ from likewise.config.rewards import InGroupDiversity, Reward
 from likewise.config.rollout import TRANSITIONS, Rollout
 from likewise.config.run import Run
 from likewise.config.section import Section
+from likewise.config.sharding import check_sharding, check_waits
 from likewise.config.silent import silent_settings
 
 DETERMINISTIC_ATTENTION = (None, "native", "_native_math")  # backends whose gradients are
@@ -205,6 +206,12 @@ class Recipe(Section):
                 f"run.deterministic does not go with policy.attention {attention!r}, whose "
                 "backward pass is not deterministic: leave it out, or use native"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _processes_can_work_together(self) -> Recipe:
+        check_sharding(self)
+        check_waits(self)
         return self
 
     @model_validator(mode="after")

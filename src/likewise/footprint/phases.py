@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from likewise.footprint.spread import Spread
+
 GB = 2**30
 # CUDA's context, kernels and workspaces, and what lies between blocks of the allocator.
 CUDA_BYTES = GB
@@ -27,6 +29,9 @@ class Needs:
             reference for `encode`).
         offload: Whether encoders and VAE wait on the CPU.
         extra: Of the device itself.
+        bucket: Of gradients that share a message to other processes; 0: there are none.
+        spread: Where the denoiser and what is trained of it is in shards. All sizes are of the
+            whole, as without.
     """
 
     denoiser: int
@@ -43,32 +48,53 @@ class Needs:
     update: int
     offload: bool
     extra: int = CUDA_BYTES
+    bucket: int = 0
+    spread: Spread | None = None
 
     @property
     def phases(self) -> dict[str, int]:
         """Peak of each phase of an iteration after the first, when all states exist."""
         stored = self._always + self.trajectories
-        # All gradients of the processes add up in one message: theirs, joined, and the sum's.
-        step = 3 * self.trained
+        gathered = 0 if self.spread is None else self.spread.gathered
+        reduced = 0 if self.spread is None else self.spread.gradients
+        gradients = self.own(self.trained)
         encoders = max(self._awake("text_encoder"), self._awake("vae", "image_encoder"))
         return {
             "encode": self._always + encoders + self.encode,
-            "rollout": stored + self.rollout,
+            "rollout": stored + gathered + self.rollout,
             "decode": stored + self._awake("vae") + self.decode,
-            "update": stored + self.trained + self.update,
-            "step": stored + step,
+            "update": stored + gradients + gathered + reduced + self.update,
+            "step": stored + gradients + min(self.bucket, gradients),
+            **self._loading,
         }
 
     @property
     def peak(self) -> int:
         return max(self.phases.values())
 
+    def own(self, size: int) -> int:
+        """Of the denoiser's bytes, those that one process holds."""
+        return size if self.spread is None else self.spread.share(size)
+
+    @property
+    def _loading(self) -> dict[str, int]:
+        """Every process loads the whole denoiser before it keeps a part."""
+        if self.spread is None:
+            return {}
+        kept = self.own(self.denoiser) + self.own(self.trained)
+        return {"load": self._beside + self.spread.whole + kept}
+
     @property
     def _always(self) -> int:
         states = self.trained * (1 + 2 + self.averaged)  # themselves, AdamW's moments, average
-        own = self.denoiser + self.reference + sum(self.rewards.values())
+        spread = self.own(self.denoiser) + self.own(self.reference) + self.own(states)
+        return spread + self.conditions + self._beside
+
+    @property
+    def _beside(self) -> int:
+        """Whatever is there from start to end, and in no shards."""
         waiting = 0 if self.offload else sum(self.encoders.values())
-        return own + states + self.conditions + waiting + self.extra
+        return sum(self.rewards.values()) + waiting + self.extra
 
     def _awake(self, *names: str) -> int:
         """Offloaded parts whose names start like this: they are on the device together."""

@@ -8,6 +8,7 @@ from itertools import combinations
 Change = tuple[str, ...]  # overrides that belong together
 CHECKPOINTING: Change = ("policy.gradient_checkpointing=true",)
 OFFLOAD: Change = ("policy.offload=true", "policy.cache=embeddings")
+SPREAD: Change = ("run.sharding=fsdp2",)
 NARROW: Change = ("policy.dtype=bfloat16",)
 
 

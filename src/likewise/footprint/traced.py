@@ -24,6 +24,8 @@ class Traced:
         batch: Images of the largest micro-batch that will be asked about.
         against_reference: Whether an update compares with the frozen model (KL).
         like_cuda: See :class:`Weightless`.
+        gathered: Weights reach the forward in the policy's dtype, as they do from shards: autocast
+            makes no copies of them.
 
     Attributes:
         trained: Of the trained parameters.
@@ -40,6 +42,7 @@ class Traced:
         batch: int,
         against_reference: bool,
         like_cuda: bool,
+        gathered: bool = False,
     ) -> None:
         self.batch = batch
         world = Weightless(like_cuda)
@@ -50,6 +53,9 @@ class Traced:
             parameters = self.policy.trainable_parameters()
         self.trained = storage_bytes(parameters)
         self.reference = tracker.live - self.trained
+        if gathered:
+            with world:
+                self.policy.denoiser.to(self.policy.dtype)
         self.peaks = Peaks(self.policy, references, against_reference, world)
         self.condition = _condition_bytes(self.peaks.condition.tasks[0])
         self.latents = 4

@@ -92,7 +92,7 @@ class SdIpAdapterPolicy(PipelinePolicy):
         levels = variance_preserving_sigma(pipeline.scheduler.alphas_cumprod)
         self.levels = levels.float().to(self.device)  # σ of each timestep
 
-    def train_all(self, keep_reference: bool = True) -> None:
+    def train_all(self, keep_reference: bool = True, wait: bool = False) -> None:
         """Raises ValueError: diffusers cannot read a UNet back that has an IP-Adapter in it."""
         raise ValueError("a UNet with an IP-Adapter cannot be trained in full: use a LoRA")
 

@@ -1,1 +1,1 @@
-"""One denoiser spread over processes (FSDP2): parameters, gradients and optimiser state in shards."""
+"""One denoiser spread over processes by FSDP2: weights, gradients and optimiser in shards."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh

@@ -37,7 +37,7 @@ def shard_module(
         # Inputs stay as they are: autocast narrows them where that is right, and positions and
         # times are float32 without sharding too.
         policy = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)
-    for part in [*_blocks(module), module]:
+    for part in [*blocks_of(module), module]:
         if trained is not None:
             _widen(part, trained)
         # The root too, so that weights put in place between two forwards are always seen.
@@ -54,8 +54,8 @@ def _widen(module: nn.Module, dtype: torch.dtype) -> None:
             one.data = one.data.to(dtype)
 
 
-def _blocks(module: nn.Module) -> list[nn.Module]:
-    """Those that repeat, inner ones first."""
+def blocks_of(module: nn.Module) -> list[nn.Module]:
+    """The blocks that repeat, inner ones first."""
     names = set(getattr(module, "_no_split_modules", None) or ())
     names |= set(getattr(module, "_repeated_blocks", None) or ())
     found = [part for part in module.modules() if type(part).__name__ in names]
@@ -94,6 +94,11 @@ class Shards:
         self._words = _group_of_words(mesh, timeout)
         self.lockstep = Lockstep(self._smallest, take_part)
         module.register_forward_pre_hook(self.lockstep.before_forward, prepend=True)
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters, as what they are too."""
+        return list(self.parameters)  # type: ignore[arg-type]
 
     def take_gradients(self) -> None:
         """Move the model's gradients, which are sums over processes, to the plain parameters.

@@ -32,9 +32,9 @@ def refuse_unsupported(
     for variable, option in SHARDING.items():
         if _is_true(environment.get(variable, "")):
             raise ValueError(
-                f"{option} ({variable}) is not supported: every process holds the whole model. "
-                "Launch without it; policy.gradient_checkpointing, policy.offload and "
-                "policy.quantization save memory"
+                f"{option} ({variable}) is not supported: launch without it. run.sharding=fsdp2 "
+                "spreads the model over processes; policy.gradient_checkpointing, policy.offload "
+                "and policy.quantization save memory too"
             )
     precision = environment.get(PRECISION, "no").lower()
     if precision not in ("", "no", "none") and DTYPES.get(precision) != dtype:

@@ -24,8 +24,10 @@ FREE = (
     ),  # datasets may move: fingerprints tell
 )
 # Fields that change the last bits of its numbers, by the order of sums.
-MACHINE = ("run.device", "run.processes", "run.threads", "run.deterministic")
-MACHINE += ("run.sharding", "run.shard_size")
+MACHINE = (
+    *("run.device", "run.processes", "run.threads", "run.deterministic"),
+    *("run.sharding", "run.shard_size"),
+)
 
 
 @dataclass(frozen=True)

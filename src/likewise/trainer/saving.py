@@ -119,9 +119,7 @@ class Checkpoints:
         if self.processes.is_main:
             self.store.save(iteration, announce, score)
         else:
-            state.write_state(
-                Path(self.processes.gather([""])[0]), self.parts.policy, self.learner
-            )
+            state.write_state(Path(self.processes.gather([""])[0]), self.parts.policy, self.learner)
 
     def _write(self, folder: Path) -> None:
         state.write_state(folder, self.parts.policy, self.learner)

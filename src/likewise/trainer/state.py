@@ -6,7 +6,6 @@ Random numbers need no state: each iteration starts from seeds of its own (:func
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,10 @@ import torch
 
 from likewise import tensors as files
 from likewise.protocols import Policy
-from likewise.records.checkpoints import CheckpointStore
 from likewise.seeding import derive_seed
 from likewise.sharding.state import own_part, read_tensors, write_tensors
 from likewise.trainer.checks import TrainingError
 from likewise.trainer.learner import Learner
-from likewise.trainer.processes import Processes
 
 ADAPTER = "adapter"  # what is trained
 AVERAGE = "average"  # its moving average, if there is one: what to generate with
@@ -80,28 +77,6 @@ def read_state(folder: Path, policy: Policy, learner: Learner) -> None:
         if shards is not None:
             tensors = own_part(tensors, shards)
     learner.load_state(tensors, (folder / REST).read_text(encoding="utf-8"))
-
-
-def write_together(
-    store: CheckpointStore,
-    processes: Processes,
-    iteration: int,
-    write: Callable[[Path], None],
-    score: float | None,
-) -> None:
-    """As `CheckpointStore.save`, where every process writes a part; a collective call.
-
-    The main process makes the folder, and seals it once all have written.
-    """
-
-    def announce(folder: Path) -> None:
-        processes.gather([str(folder)])
-        write(folder)
-
-    if processes.is_main:
-        store.save(iteration, announce, score)
-    else:
-        write(Path(processes.gather([""])[0]))
 
 
 def adapter_folder(checkpoint: Path) -> Path:

@@ -44,7 +44,7 @@ class FullTuning:
         shard_module(self.denoiser, mesh, dtype, torch.float32)
         self.shards = make()
         self._take(self.shards.plain)
-        self.parameters = list(self.shards.parameters)
+        self.parameters = self.shards.trained
 
     def save(self, folder: Path, pipeline_class: Any) -> None:
         """Write the denoiser as diffusers does (safetensors), into a sub-folder."""

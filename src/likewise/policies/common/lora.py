@@ -63,7 +63,7 @@ class Lora:
         """Spread base and LoRA over processes; see `TrainablePolicy.shard`."""
         shard_module(self.denoiser, mesh, dtype)
         self.shards = shards = make()
-        self.parameters = list(shards.parameters)
+        self.parameters = shards.trained
         if self._reference is not None:
             parts = [shards.own(number, one).clone() for number, one in enumerate(self._reference)]
             self._reference = parts

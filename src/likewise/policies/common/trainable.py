@@ -111,6 +111,8 @@ class TrainablePolicy:
             raise ValueError("nothing to train in shards: call add_lora or train_all first")
         make = partial(Shards, self.denoiser, mesh, self.take_part, timeout)
         self.adapter.shard(mesh, self.dtype, make)
+        assert self.shards is not None
+        self.shards.lockstep.contexts["reference"] = self.adapter.disabled
 
     @property
     def shards(self) -> Shards | None:

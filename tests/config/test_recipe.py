@@ -147,6 +147,7 @@ def test_value_out_of_range_is_refused_where_it_stands(override: str) -> None:
     assert str(caught.value).startswith(f"override {override}: {path}")
 
 
+REMOTE = "{kind: remote, url: 'http://a', side: prompt, deadline: 40}"
 CONSTANT = "credit.time_weights.kind=constant"
 MEASURED = "credit.time_weights={{kind: measured, prompt: {}, identity: {}}}"
 SD = ["policy.kind=sd-ip-adapter", "rollout.transition=ddim", "rollout.noise_level=1"]
@@ -157,6 +158,22 @@ WINDOW = "rollout.trained.kind=window"
     ("overrides", "fragment"),
     [
         (["rollout.deterministic_tail=10"], "must leave at least one of num_steps"),
+        (["run.shard_size=2"], "run.shard_size has no effect with run.sharding none"),
+        (["run.sharding=fsdp2", "run.shard_size=2"], "no effect with run.sharding fsdp2"),
+        *(
+            (["run.sharding=fsdp2", *override], f"{name} does not go with run.sharding fsdp2")
+            for name, *override in [
+                ("policy.quantization", "policy.quantization=torchao-int8"),
+                ("policy.compile", "policy.compile=true", "objective.ratio_tolerance=1e-6"),
+                ("policy.dtype float16", "policy.dtype=float16"),
+                ("optimizer.gradients.kind", "optimizer.gradients.kind=pcgrad"),
+                ("optimizer.gradients.measure_every", "optimizer.gradients.measure_every=1"),
+            ]
+        ),
+        (
+            ["run.timeout=60", f"rewards.other={REMOTE}"],
+            "run.timeout is 60 s, and rewards.other.deadline lets one process wait 40 s",
+        ),
         (
             ["rollout.transition=cps", "rollout.deterministic_tail=0"],
             "set deterministic_tail to 1 or more",

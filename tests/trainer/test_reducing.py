@@ -50,5 +50,9 @@ def test_one_process_sends_nothing() -> None:
 def test_a_gradient_that_is_no_block_of_memory_is_summed() -> None:
     (one,) = [nn.Parameter(torch.ones(2, 3))]
     one.grad = torch.arange(6.0).reshape(3, 2).T
-    sum_gradients([one], lambda tensor: tensor.add_(1) and None, bucket=1)
+
+    def add_one(tensor: Tensor) -> None:
+        tensor.add_(1)
+
+    sum_gradients([one], add_one, bucket=1)
     assert one.grad.tolist() == [[1, 3, 5], [2, 4, 6]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -94,6 +95,9 @@ class Shards:
         self._words = _group_of_words(mesh, timeout)
         self.lockstep = Lockstep(self._smallest, take_part)
         module.register_forward_pre_hook(self.lockstep.before_forward, prepend=True)
+        # Of its last layer's output, which policies never write on.
+        name = type(module).__name__
+        warnings.filterwarnings("ignore", rf"FSDP2-wrapped module \({name}\) returned a view")
 
     @property
     def trained(self) -> list[nn.Parameter]:

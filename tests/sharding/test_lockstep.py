@@ -1,11 +1,12 @@
-"""Processes with different work make the same passes: here they are threads, and the model a list."""
+"""Processes with different work make the same passes; here they are threads, the model a weight."""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +85,12 @@ def learned(process: Process, shapes: int, compares: bool) -> None:
     process.backward(loss)
 
 
+def trained(terms: Sequence[tuple[int, int, bool]], process: Process) -> None:
+    for count, shapes, compares in terms:
+        drawn(process, count)
+        learned(process, shapes, compares)
+
+
 def together(programs: list[Callable[[Process], None]]) -> list[Process]:
     """Every program in a thread of its own, as one phase of a run."""
     peers = Peers(len(programs))
@@ -132,18 +139,9 @@ def test_whoever_has_nothing_to_learn_goes_backward_too() -> None:
 
 
 def test_any_work_ends_with_the_same_forwards() -> None:
-    """Weights in place are the same everywhere in every forward, whatever each process has to do."""
+    """Weights in place are the same everywhere in every forward, whatever each has to do."""
     for seed in range(20):
         chance = random.Random(seed)
-
-        def program(terms: list[tuple[int, int, bool]]) -> Callable[[Process], None]:
-            def run(process: Process) -> None:
-                for count, shapes, compares in terms:
-                    drawn(process, count)
-                    learned(process, shapes, compares)
-
-            return run
-
         work = [
             [
                 (chance.randrange(3), chance.randrange(1, 4), chance.random() < 0.5)
@@ -151,7 +149,7 @@ def test_any_work_ends_with_the_same_forwards() -> None:
             ]
             for _ in range(3)
         ]
-        found = together([program(terms) for terms in work])
+        found = together([partial(trained, terms) for terms in work])
         assert forwards(found[0]) == forwards(found[1]) == forwards(found[2])
         for process, terms in zip(found, work, strict=True):
             own = sum(shapes for _, shapes, _ in terms)

@@ -19,6 +19,7 @@ from likewise.records.run_directory import RunDirectory
 
 pytestmark = pytest.mark.slow  # imports torch eight times
 ITERATIONS = 12
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 
 
 class Node:
@@ -32,8 +33,7 @@ class Node:
         paths = os.pathsep.join(filter(None, [str(runs.HERE), *sys.path]))
         with self.log.open("wb") as log:
             self.process = psutil.Popen(
-                [sys.executable, "-m", "torch.distributed.run", *rendezvous, "-m", "likewise"]
-                + ["train", *command],
+                [*TORCHRUN, *rendezvous, "-m", "likewise", "train", *command],
                 env={**os.environ, "HOME": str(home), "PYTHONPATH": paths},
                 cwd=home,
                 stdout=log,

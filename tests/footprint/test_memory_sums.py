@@ -10,6 +10,7 @@ from torch import nn
 
 from likewise.footprint.phases import Needs, stored_latents
 from likewise.footprint.remedies import fitting, micro_batches
+from likewise.footprint.spread import Spread, spread_of
 from likewise.footprint.weights import saved_by, storage_bytes, working_copy
 
 NEEDS = Needs(
@@ -38,11 +39,38 @@ def test_every_phase_is_what_lives_in_it() -> None:
         "rollout": held + 6 + 12,
         "decode": held + 6 + 13,
         "update": held + 6 + 20 + 300,
-        "step": held + 6 + 3 * 20,
+        "step": held + 6 + 20,
     }
+    assert replace(NEEDS, bucket=15).phases["step"] == held + 6 + 20 + 15
+    assert replace(NEEDS, bucket=64).phases["step"] == held + 6 + 20 + 20  # one message for all
+    assert replace(NEEDS, bucket=15, at_once=True).phases["step"] == held + 6 + 20 + 20
     assert NEEDS.peak == held + 326
     assert replace(NEEDS, averaged=True).peak == NEEDS.peak + 20
     assert replace(NEEDS, reference=70).peak == NEEDS.peak + 70
+
+
+def test_shards_are_a_part_and_come_together_by_blocks() -> None:
+    spread = Spread(size=4, whole=600, block=30, rest=8, gradients=50)
+    needs = replace(NEEDS, reference=400, spread=spread)
+    kept = 250 + 100 + 15 + 10 + 5 + 1 + 390
+    assert needs.phases == {
+        "encode": kept + 11,
+        "rollout": kept + 6 + 3 * 30 + 8 + 12,
+        "decode": kept + 6 + 13,
+        "update": kept + 6 + 5 + 3 * 30 + 8 + 50 + 300,
+        "step": kept + 6 + 5,
+        "load": 10 + 390 + 1 + 600 + 250 + 5,
+    }
+
+
+def test_blocks_are_those_that_the_model_names() -> None:
+    """Half of two linear layers of 6 numbers is trained; gradients are bfloat16 and float32."""
+    model = nn.Sequential(nn.Sequential(nn.Linear(2, 2)), nn.Linear(2, 2), nn.Linear(3, 3))
+    model._no_split_modules = ["Sequential"]
+    model[1].requires_grad_(False)
+    model[2].requires_grad_(False)
+    inner = spread_of(model, 2, torch.bfloat16)
+    assert inner == Spread(2, whole=2 * 24, block=2 * 6, rest=2 * 18, gradients=6 * 6)
 
 
 def test_offloaded_parts_visit_for_their_phase() -> None:

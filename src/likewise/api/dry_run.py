@@ -117,6 +117,7 @@ class Planner:
             offload=settings.offload and self.gpu,
             extra=CUDA_BYTES if self.gpu else 0,
             bucket=0 if recipe.run.processes == 1 else BUCKET_BYTES,
+            at_once=self.gpu,
             spread=_spread(recipe, traced.policy),
         )
         unknown = tuple(name for name, size in rewards.items() if size is None)

@@ -15,7 +15,7 @@ PHASES = {
     "rollout": "the rollout",
     "decode": "decoding images",
     "update": "the update",
-    "step": "adding up gradients",
+    "step": "the optimiser's step",
     "load": "loading, before it is spread",
 }
 

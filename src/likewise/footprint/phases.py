@@ -30,6 +30,8 @@ class Needs:
         offload: Whether encoders and VAE wait on the CPU.
         extra: Of the device itself.
         bucket: Of gradients that share a message to other processes; 0: there are none.
+        at_once: Whether AdamW steps all parameters together, as on a GPU: that takes their roots of
+            second moments once more.
         spread: Where the denoiser and what is trained of it is in shards. All sizes are of the
             whole, as without.
     """
@@ -49,6 +51,7 @@ class Needs:
     offload: bool
     extra: int = CUDA_BYTES
     bucket: int = 0
+    at_once: bool = False
     spread: Spread | None = None
 
     @property
@@ -58,13 +61,14 @@ class Needs:
         gathered = 0 if self.spread is None else self.spread.gathered
         reduced = 0 if self.spread is None else self.spread.gradients
         gradients = self.own(self.trained)
+        message = min(self.bucket, gradients) if self.spread is None else 0  # as FSDP reduces them
         encoders = max(self._awake("text_encoder"), self._awake("vae", "image_encoder"))
         return {
             "encode": self._always + encoders + self.encode,
             "rollout": stored + gathered + self.rollout,
             "decode": stored + self._awake("vae") + self.decode,
             "update": stored + gradients + gathered + reduced + self.update,
-            "step": stored + gradients + min(self.bucket, gradients),
+            "step": stored + gradients + max(message, gradients * self.at_once),
             **self._loading,
         }
 

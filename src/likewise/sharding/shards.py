@@ -59,7 +59,7 @@ def blocks_of(module: nn.Module) -> list[nn.Module]:
     """The blocks that repeat, inner ones first."""
     names = set(getattr(module, "_no_split_modules", None) or ())
     names |= set(getattr(module, "_repeated_blocks", None) or ())
-    found = [part for part in module.modules() if type(part).__name__ in names]
+    found = [one for one in module.modules() if type(one).__name__ in names and one is not module]
     return found[::-1]
 
 

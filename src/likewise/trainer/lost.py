@@ -11,7 +11,7 @@ from likewise.trainer.checks import TrainingError
 
 # Of gloo, whose errors have no type of their own.
 GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed")
-LATE = ("Timed out waiting", "timed out")
+LATE = ("Timed out waiting", "Watchdog caught collective operation timeout")
 
 
 @contextmanager
@@ -28,7 +28,8 @@ def naming_lost_processes(index: int, count: int, remedy: str) -> Iterator[None]
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, TrainingError) or (what := _lost(error)) is None:
+        what = None if count == 1 or isinstance(error, TrainingError) else _lost(error)
+        if what is None:
             raise
         raise TrainingError(
             f"process {index} of {count} {what}; the others' messages say why; {remedy}"

@@ -1,0 +1,51 @@
+"""What a plan says of a denoiser in shards, against what each of two processes really takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "policies"))
+
+from measuring import measured_peak
+from shapes import SHAPES, recipe_of
+
+from likewise.api.dry_run import Planner
+from likewise.config import Recipe
+from likewise.trainer.launch import launch
+from likewise.trainer.processes import Processes
+
+FULL = ["adapter={kind: full}"]
+
+
+def measure(text: str, folder: str) -> None:
+    """One process, which leaves its peak in `folder`."""
+    from accelerate import Accelerator
+
+    processes = Processes(Accelerator(cpu=True))
+    recipe = Recipe.model_validate_json(text)
+    peak = measured_peak(recipe, Path(folder) / f"run-{processes.index}")
+    (Path(folder) / f"{processes.index}.json").write_text(json.dumps(peak))
+
+
+@pytest.mark.slow  # starts two interpreters
+@pytest.mark.parametrize("adapter", [[], FULL], ids=["lora", "full"])
+def test_planned_memory_in_shards_is_what_training_takes(
+    adapter: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "FLUX.1 Kontext"
+    assert name in SHAPES
+    changes = ["run.processes=2", "run.sharding=fsdp2", "rollout.group_size=4", *adapter]
+    recipe = recipe_of(name, tmp_path, *changes)
+    planned = Planner(gpu=False).memory(recipe).needs
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    launch(2, measure, recipe.model_dump_json(), str(tmp_path))
+    for process in range(2):
+        measured = json.loads((tmp_path / f"{process}.json").read_text())
+        print(f"\n{process}: planned {planned.peak / 1e6:.1f} MB, measured {measured / 1e6:.1f} MB")
+        print({phase: round(size / 1e6, 1) for phase, size in planned.phases.items()})
+        assert planned.peak == pytest.approx(measured, rel=0.2)

@@ -16,12 +16,8 @@ ORIGIN = "origin.json"
 # Fields that change no number of a run.
 FREE = (
     *("name", "description", "data.workers", "policy.cache", "run.checkpoints", "run.patience"),
-    *(
-        "run.trackers",
-        "run.timeout",
-        "data.path",
-        "data.evaluation",
-    ),  # datasets may move: fingerprints tell
+    *("run.trackers", "run.timeout"),
+    *("data.path", "data.evaluation"),  # datasets may move: fingerprints tell
 )
 # Fields that change the last bits of its numbers, by the order of sums.
 MACHINE = (

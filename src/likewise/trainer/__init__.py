@@ -2,7 +2,7 @@
 
 - `session`: the parts of a run in progress, put together from its `plugins`.
 - `rollouts`: draw the images of an iteration, and score them.
-- `assignment`, `floors`: the recipe's credit rule: rewards of all groups → advantages.
+- `assignment`, `floors`, `timing`: the recipe's credit rule: rewards of all groups → advantages.
 - `update_loop`, `update`: replay the trained steps with gradient, one optimiser step after another.
 - `objectives`, `image_objectives`, `terms`: what an update minimises.
 - `reward_gradients`: the gradient of each reward apart, measured and combined.
@@ -11,7 +11,7 @@
 - `evaluation_set`: a fixed set of tasks, drawn and scored every so often.
 - `metrics`, `clock`, `recorder`, `trackers`, `progress`: what an iteration says, and who is told.
 - `saving`, `state`, `origin`: checkpoints: everything that a resumed run needs, and made with what.
-- `processes`, `launch`, `interrupts`: several processes that act as one, and signals.
+- `processes`, `reducing`, `launch`, `interrupts`: several processes that act as one, and signals.
 - `launchers`: options of other launchers that a run has to refuse.
 - `kernels`: equal runs are equal bit for bit, where it is asked for.
 - `plan`, `probe`: what a run will cost, by arithmetic and by measuring.

@@ -246,8 +246,8 @@ class Learner:
             self.scaler.load_state_dict(stored["loss_scale"])
         if self.ema is not None:
             self.ema.optimization_step = stored["ema_steps"]
-            for place, shadow in enumerate(self.ema.shadow_params):
-                shadow.copy_(averages[place])
+            for i, shadow in enumerate(self.ema.shadow_params):
+                shadow.copy_(averages[i])
         if "gradients" in stored:
             self.combination.load_state(stored["gradients"])
         if self.old is not None:

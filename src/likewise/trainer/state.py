@@ -21,7 +21,7 @@ from likewise.trainer.learner import Learner
 ADAPTER = "adapter"  # what is trained
 AVERAGE = "average"  # its moving average, if there is one: what to generate with
 TENSORS = "learner.safetensors"
-SHARDS = "learner"  # folder in place of that file, where the policy is in shards
+SHARDS = "learner"  # folder instead of that file, where the policy is in shards
 REST = "learner.json"
 PARAMETER = "parameter"  # what is trained itself, among the tensors in shards
 

@@ -192,7 +192,7 @@ WINDOW = "rollout.trained.kind=window"
             "adapter.reference start is for objective.kl, which is 0",
         ),
         ([WINDOW, "rollout.trained.size=11"], "a window of 11 in 9 stochastic steps"),
-        ([WINDOW, "rollout.trained.first=8"], "not at 8 to 7"),
+        ([WINDOW, "rollout.trained.first=8"], "not at 8 to 3"),
         ([MEASURED.format("[1, 2]", "[1, 2]")], "2 of identity, but rollout.num_steps is 10"),
         ([MEASURED.format([1] * 6, [1] * 5)], "has 6 shares of prompt and 5 of identity"),
         (["credit.shaping.kind=minimum"], "set time_weights.kind to constant"),
@@ -250,7 +250,7 @@ WINDOW = "rollout.trained.kind=window"
         ),
         (
             ["optimizer.updates_per_iteration=3"],
-            "(3) must divide rollout.tasks (16) where optimizer.split is tasks",
+            "(3) must divide rollout.tasks (8) where optimizer.split is tasks",
         ),
         (
             ["optimizer.updates_per_iteration=8", "optimizer.split=samples"],

@@ -63,7 +63,9 @@ class WindowSteps(Section):
     kind: Literal["window"] = "window"
     size: PositiveInt = Field(4, description="steps")
     first: int = Field(0, ge=0, description="earliest start of the window")
-    last: int | None = Field(None, ge=0, description="latest start; default: as far as it goes")
+    last: int | None = Field(
+        None, ge=0, description="latest start, where there are so many steps; null: as far as it goes"
+    )
     order: Literal["forward", "random"] = Field(
         "random", description="how the start moves: one step at a time, or at random"
     )
@@ -71,8 +73,8 @@ class WindowSteps(Section):
 
     def starts(self, stochastic: int) -> range:
         """Where the window may begin, in so many stochastic steps."""
-        last = stochastic - self.size if self.last is None else self.last
-        return range(self.first, last + 1)
+        latest = stochastic - self.size
+        return range(self.first, 1 + (latest if self.last is None else min(self.last, latest)))
 
 
 TrainedSteps = Annotated[AllSteps | RandomSteps | WindowSteps, Field(discriminator="kind")]
@@ -136,11 +138,11 @@ class Rollout(Section):
         if stochastic < 1:
             raise ValueError("deterministic_tail must leave at least one of num_steps")
         if isinstance(self.trained, WindowSteps):
-            latest = stochastic - self.trained.size
-            last = latest if self.trained.last is None else self.trained.last
-            if not 0 <= self.trained.first <= last <= latest:
+            window, latest = self.trained, stochastic - self.trained.size
+            if not window.starts(stochastic):
+                last = latest if window.last is None else window.last
                 raise ValueError(
-                    f"trained: a window of {self.trained.size} in {stochastic} stochastic steps "
-                    f"can start at 0 to {latest}, not at {self.trained.first} to {last}"
+                    f"trained: a window of {window.size} in {stochastic} stochastic steps can "
+                    f"start at 0 to {latest}, not at {window.first} to {last}"
                 )
         return self

@@ -140,8 +140,7 @@ def _trainable(rollout: Rollout) -> range:
     window = rollout.trained
     if not isinstance(window, WindowSteps):
         return range(stochastic)
-    last = stochastic - window.size if window.last is None else window.last
-    return range(window.first, last + window.size)
+    return range(window.first, window.starts(stochastic)[-1] + window.size)
 
 
 def _trained_at_once(rollout: Rollout) -> int:

@@ -124,13 +124,11 @@ def mean_fork(settings: Rollout, iterations: int) -> float:
     if not isinstance(settings.trained, WindowSteps):
         return 0.0
     window = settings.trained
-    latest = settings.num_steps - settings.deterministic_tail - window.size
-    last = latest if window.last is None else window.last
+    starts = window.starts(settings.num_steps - settings.deterministic_tail)
     if window.order == "random":
-        return (window.first + last) / 2
-    positions = last - window.first + 1
-    moves = (iteration // window.every % positions for iteration in range(iterations))
-    return window.first + sum(moves) / iterations
+        return sum(starts) / len(starts)
+    passed = (starts[iteration // window.every % len(starts)] for iteration in range(iterations))
+    return sum(passed) / iterations
 
 
 def finishes(settings: Rollout, iterations: int) -> tuple[float, float, float, float]:

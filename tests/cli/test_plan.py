@@ -100,12 +100,12 @@ def test_a_plan_says_what_gains_cost() -> None:
         load_recipe(name, ["run.processes=1"]) for name in ("stickers", "stickers-gains")
     )
     one, other = plan_of(plain), plan_of(dear)
-    assert (one.iteration.rollout, other.iteration.rollout) == (1128, 2288)
+    assert (one.iteration.rollout, other.iteration.rollout) == (740, 1528)
     told = dict((text, name) for name, text in _work_rows(dear, other))
-    assert "208 more images are finished and scored, for gains" in told
+    assert "104 more images are finished and scored, for gains" in told
     assert not any("for gains" in text for _, text in _work_rows(plain, one))
     speed = Speed(encode=0, rollout=1, score=1, evaluator=0, update=0, parameters=1, memory_mb=1)
-    assert speed.of_iteration(other) - speed.of_iteration(one) == 1160 + 208
+    assert speed.of_iteration(other) - speed.of_iteration(one) == 788 + 104
 
 
 def test_guidance_and_kl_cost_forwards() -> None:

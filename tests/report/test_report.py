@@ -171,7 +171,7 @@ def test_runs_are_reported_beside_each_other(tmp_path: Path) -> None:
     page = Page(report(*runs, out=tmp_path / "runs.html"))
     assert len(page.ids) == len(set(page.ids))
     for words in (
-        "a/seed-0 (stickers, seed 0): 3 iterations of 64",
+        "a/seed-0 (stickers, seed 0): 3 iterations of 24",
         "same subject (evaluator) 0.500 → 0.800",
         "a/seed-0: bench",
         "b/seed-0 has not been evaluated",

@@ -158,14 +158,14 @@ def _interval(
         statistic,
         paired=True,
         n_resamples=resamples,
-        confidence_level=_widened(len(columns[0])),
+        confidence_level=percentile_level(len(columns[0])),
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
     return float(drawn.low), float(drawn.high)
 
 
-def _widened(clusters: int) -> float:
+def percentile_level(clusters: int) -> float:
     """Level at which a percentile interval over so many clusters covers 95 %."""
     student = stats.t.ppf((1 + CONFIDENCE) / 2, clusters - 1)
     normal = math.sqrt(clusters / (clusters - 1)) * student

@@ -70,24 +70,26 @@ LAYERS: dict[str, set[str]] = {
     "evaluation": BASE | MATHS | {"rollout", "analysis"},
     "study": PAPERS | {"analysis"},
     "report": PAPERS | {"analysis", "images"},
+    # Human studies: their files, their votes, and what came out.
+    "people": PAPERS | {"analysis", "images", "seeding", "report"},
     "pretrain": BASE | MATHS | PLUG_INS,
     # The only package that puts concrete plug-ins together by name.
     "builders": BASE | MATHS | PLUG_INS | {"rollout", "analysis"} | SIBLINGS,
     # Entry points. They ask `builders` for parts; the web app only reads run directories.
-    "api": BASE | MATHS | {"rollout", "analysis"} | SIBLINGS | {"builders", "footprint"},
-    "app": BASE | {"analysis", "report"},
+    "api": BASE | MATHS | {"rollout", "analysis"} | SIBLINGS | {"builders", "footprint", "people"},
+    "app": PAPERS | {"analysis", "images", "report", "serve", "people", "terminal"},
     "cli": BASE
     | MATHS
     | {"rollout", "analysis"}
     | SIBLINGS
-    | {"builders", "footprint", "serve", "api", "app"},
+    | {"builders", "footprint", "serve", "people", "api", "app"},
     "__main__": {"cli"},
 }
 
 # These never import torch or what stands on it, so that commands and tools start at once.
 TORCH_FREE = {"__init__", "assets", "config", "images", "records", "sheets", "types"}
 TORCH_FREE |= {"fingerprints", "printable", "terminal", "cores"}
-TORCH_FREE |= {"analysis", "study", "report", "serve"}
+TORCH_FREE |= {"analysis", "study", "report", "serve", "seeding", "people", "app"}
 TORCH = {"torch", "accelerate", "diffusers", "peft", "transformers"}
 TORCH_LATER = {"quiet", "cli", "api", "api.data"}  # import it inside functions at most
 

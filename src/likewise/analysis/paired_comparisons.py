@@ -67,7 +67,8 @@ def wilson(wins: float, n: float, confidence: float = CONFIDENCE) -> Estimate:
     share = wins / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Estimate(share, max(0.0, centre - reach), min(1.0, centre + reach), round(n))
+    low, high = max(0.0, float(centre - reach)), min(1.0, float(centre + reach))
+    return Estimate(float(share), low, high, round(n))
 
 
 def sign_test(net: np.ndarray) -> float:

@@ -24,7 +24,9 @@ from likewise.cli import (
     recipes,
     report,
     serve,
+    study_people,
     train,
+    web_app,
 )
 from likewise.quiet import hush_imports
 
@@ -41,8 +43,10 @@ app.command(rich_help_panel=RESULTS)(generate.generate)
 app.command(rich_help_panel=RESULTS)(evaluate.evaluate)
 app.command(rich_help_panel=RESULTS)(attribute.attribute)
 app.command(rich_help_panel=RESULTS)(report.report)
+app.add_typer(study_people.app, name="study-people", rich_help_panel=RESULTS)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.command(rich_help_panel=SERVE)(serve.serve_reward)
+app.command("app", rich_help_panel=SERVE)(web_app.serve_app)
 app.command(rich_help_panel=MODELS)(export.export)
 app.add_typer(pretrain.app, name="pretrain", rich_help_panel=MODELS)
 

@@ -1,0 +1,48 @@
+"""`likewise app`: runs, images and human studies in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from likewise.cli.messages import USAGE, fail, readable_errors
+from likewise.terminal import say
+
+
+def serve_app(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FOLDER]...",
+            help="Folders to look into for human studies; nothing outside them is served.",
+            show_default="runs",
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port to listen at.")] = 7860,
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen at. Other machines can reach 0.0.0.0, with a token."),
+    ] = "127.0.0.1",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="Secret that visitors other than raters need: 16 letters and digits or more.",
+            show_default="LIKEWISE_APP_TOKEN of the environment; on this machine none",
+        ),
+    ] = None,
+) -> None:
+    """Serve human studies: the page for raters, and their reports. More: docs/human-study.md."""
+    with readable_errors():
+        try:
+            from likewise.app.server import find_token, run
+        except ImportError as error:
+            fail(f"{error}: pip install 'likewise[app]', or the packages it names", USAGE)
+        named = folders or [Path("runs")]
+        missing = [str(folder) for folder in named if not folder.is_dir()]
+        if missing and folders:
+            fail(f"there is no folder {', '.join(missing)}", USAGE)
+        found = find_token(host, token)
+        say(f"http://{host}:{port}/{'' if found is None else f'?token={found}'}")
+        run(named, host, port, found)

@@ -2,6 +2,7 @@
 
 Plain pages by Starlette and Jinja2, with small scripts of our own. The app reads folders and never
 imports the trainer; only what lies in the folders that it was given is served. Modules: `catalogue`
-knows what is there, `access` who may see it, `rating` is the page that raters see, `studies` the
-pages about human studies, `server` puts them together.
+knows what is there, `access` who may see it, `runs` and `telemetry` show what training does,
+`rating` is the page that raters see, `studies` the pages about human studies, `server` puts them
+together.
 """

@@ -72,6 +72,11 @@ def inside(file: Path, root: Path) -> bool:
     return real.is_file() and real.is_relative_to(root)
 
 
+def leads_out(file: Path, root: Path) -> bool:
+    """Whether there is something at `file`, and it is not in `root`."""
+    return os.path.lexists(file) and not inside(file, root)
+
+
 def _folders(root: Path) -> Iterator[Path]:
     """`root` and the folders below it; what a run or a study holds is not searched."""
     for parent, names, files in os.walk(root):  # does not follow links

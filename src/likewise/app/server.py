@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from likewise.app import rating, studies
+from likewise.app import rating, runs, studies
 from likewise.app.access import Access
 from likewise.app.catalogue import Catalogue
 from likewise.app.pages import render, static_file
@@ -44,6 +44,8 @@ def create_app(folders: Sequence[Path], token: str | None = None) -> Starlette:
         open_studies.close()
 
     async def start(request: Request) -> Response:
+        if catalogue.runs():
+            return RedirectResponse("/runs", 303)
         if catalogue.studies():
             return RedirectResponse("/studies", 303)
         folders = [str(root) for root in catalogue.roots]
@@ -53,6 +55,7 @@ def create_app(folders: Sequence[Path], token: str | None = None) -> Starlette:
         routes=[
             Route("/", start),
             Route("/static/{name}", _static),
+            *runs.routes(catalogue),
             *studies.routes(catalogue, open_studies),
             *rating.routes(open_studies),
         ],

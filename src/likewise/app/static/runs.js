@@ -1,0 +1,87 @@
+// The page of runs: asks for the chosen runs every two seconds, and draws what has changed.
+"use strict";
+
+const choice = document.getElementById("choice");
+const EVERY = 2000; // milliseconds
+let last = "";
+
+const chosen = () => [...choice.querySelectorAll("input:checked")].map((one) => one.value);
+
+function time(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+function describe(run, box) {
+  const section = html("section", box, undefined, "card");
+  html("h2", section, run.label);
+  if (run.problem) {
+    html("p", section, run.problem, "problem");
+    return;
+  }
+  const bar = html("progress", section);
+  bar.max = run.total;
+  bar.value = run.done;
+  bar.setAttribute("aria-label", "iterations");
+  let said = `${run.done} of ${run.total} iterations`;
+  if (run.eta) said += `, about ${time(run.eta)} left`;
+  if (run.quiet !== null && run.done < run.total) said += `; newest row ${time(run.quiet)} ago`;
+  html("p", section, said, "said");
+  for (const warning of run.warnings) html("p", section, `⚠ ${warning}`, "problem");
+}
+
+function draw(runs) {
+  const states = document.getElementById("states"), charts = document.getElementById("charts");
+  states.replaceChildren();
+  for (const run of runs) describe(run, states);
+  const titles = [...new Set(runs.flatMap((run) => run.charts.map((one) => one.title)))];
+  charts.replaceChildren(...titles.map((title) => {
+    const lines = [];
+    let found;
+    runs.forEach((run, place) => {
+      const own = run.charts.find((one) => one.title === title);
+      found = found || own;
+      for (const [name, points] of Object.entries(own ? own.lines : {})) {
+        const label = runs.length > 1 ? `${name} · ${run.label}` : name;
+        lines.push({ name, label, dash: DASHES[place], points });
+      }
+    });
+    return chart(title, found.x, found.note, lines);
+  }));
+}
+
+async function look() {
+  try {
+    const query = chosen().map((one) => `run=${one}`).join("&");
+    const answer = await fetch(`/runs/data?${query}`, { cache: "no-store" });
+    if (answer.ok) {
+      const { runs } = await answer.json();
+      const text = JSON.stringify(runs.map((run) => ({ ...run, quiet: run.quiet && Math.round(run.quiet / 10) })));
+      if (text !== last) draw(runs);
+      last = text;
+    }
+  } catch (error) {
+    // the server is away: the charts stay, and the next look may find it
+  }
+}
+
+async function watch() {
+  for (;;) {
+    if (!document.hidden) await look();
+    await new Promise((done) => setTimeout(done, EVERY));
+  }
+}
+
+if (choice) {
+  const limit = () => {
+    const full = chosen().length >= Number(choice.dataset.most);
+    for (const box of choice.querySelectorAll("input")) box.disabled = full && !box.checked;
+  };
+  choice.addEventListener("change", () => {
+    history.replaceState(null, "", `?${chosen().map((one) => `run=${one}`).join("&")}`);
+    limit();
+    look();
+  });
+  limit();
+  watch();
+}

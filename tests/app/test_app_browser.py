@@ -1,0 +1,143 @@
+"""The app in a real browser: on a desktop by keyboard, on a phone by touch, and through a kill."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsing import SIZES, Watched, chromium
+from serving import free_port, served
+from test_app_rating import serve
+from voting import make_study
+
+from likewise.app.server import create_app
+from likewise.people.store import read_votes
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+def begin(watched: Watched, url: str, key: str) -> None:
+    watched.page.goto(f"{url}/rate/{key}/")
+    watched.page.locator("#begin").click()
+    ready(watched)
+
+
+def ready(watched: Watched, after: str | None = None) -> str | None:
+    """Wait for a pair other than `after`, or for the end; which pair and question it is."""
+    watched.page.wait_for_function(
+        "old => !document.getElementById('end').hidden || (document.body.dataset.showing"
+        " && document.body.dataset.showing !== old)",
+        arg=after,
+    )
+    return watched.page.evaluate("document.body.dataset.showing || null")
+
+
+def answer(watched: Watched, number: int) -> None:
+    """By keyboard on a desktop, by touch on a phone."""
+    now = watched.page.evaluate("document.body.dataset.showing")
+    if watched.page.evaluate("matchMedia('(pointer: coarse)').matches"):
+        watched.page.locator(("#left", "#right", "#tie")[number % 3]).tap()
+    else:
+        watched.page.keyboard.press(("ArrowLeft", "ArrowRight", "ArrowDown")[number % 3])
+    ready(watched, now)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_twenty_pairs_are_voted_through(size: str, browser: Any, tmp_path: Path) -> None:
+    study = make_study(tmp_path / "s", tasks=20, raters_per_pair=1, checks=0)
+    with served(create_app([tmp_path])) as url:
+        watched = Watched(browser, size)
+        begin(watched, url, study.settings.key)
+        assert watched.fits()
+        assert watched.page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+        for number in range(20):
+            answer(watched, number)
+        assert "All done" in watched.page.locator("#end-text").inner_text()
+        watched.context.close()
+    votes = read_votes(study.votes)
+    assert Counter(row[4] for row in votes) == {"left": 7, "right": 7, "tie": 6}
+    assert Counter(row[1] for row in votes) == dict.fromkeys(range(20), 1)
+    assert all(row[5] is not None and row[5] >= 0 for row in votes)
+    assert watched.complaints == []
+
+
+def test_a_reload_and_an_undo_lose_nothing(browser: Any, tmp_path: Path) -> None:
+    study = make_study(tmp_path / "s", questions="identity,overall")
+    with served(create_app([tmp_path])) as url:
+        watched = Watched(browser, "desktop")
+        begin(watched, url, study.settings.key)
+        for number in range(3):
+            answer(watched, number)
+        here = ready(watched)
+        watched.page.reload()
+        assert ready(watched) == here
+        watched.page.keyboard.press("u")
+        assert ready(watched, here) != here
+        assert watched.page.locator("#count").inner_text() == "3 of 28"
+        watched.context.close()
+    assert [row[7] for row in read_votes(study.votes)] == [None, None, "undone"]
+
+
+def test_text_of_others_does_not_run(browser: Any, tmp_path: Path) -> None:
+    study = make_study(tmp_path / "s")  # whose prompts hold a script
+    with served(create_app([tmp_path])) as url:
+        watched = Watched(browser, "desktop")
+        watched.page.on("dialog", lambda dialog: watched.complaints.append("a script ran"))
+        begin(watched, url, study.settings.key)
+        assert "<script>" in watched.page.locator("#prompt").inner_text()
+        for path in ("/studies", f"/studies/{study.settings.key}/report"):
+            watched.page.goto(url + path)
+        watched.context.close()
+    assert watched.complaints == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_server_is_killed_between_votes(size: str, browser: Any, tmp_path: Path) -> None:
+    study, port = make_study(tmp_path / "s", tasks=8, raters_per_pair=1, checks=0), free_port()
+    process = serve(tmp_path, port)
+    watched = Watched(browser, size)
+    try:
+        begin(watched, f"http://127.0.0.1:{port}", study.settings.key)
+        for number in range(3):
+            answer(watched, number)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        now = watched.page.evaluate("document.body.dataset.showing")
+        watched.page.keyboard.press("ArrowLeft")
+        watched.page.locator("#trouble").wait_for(state="visible")
+        watched.page.keyboard.press("ArrowRight")  # is not an answer: one is on its way
+        process = serve(tmp_path, port)
+        ready(watched, now)
+        watched.page.locator("#trouble").wait_for(state="hidden")
+        for number in range(4):
+            answer(watched, number)
+        assert "All done: 8" in watched.page.locator("#end-text").inner_text()
+    finally:
+        watched.context.close()
+        process.kill()
+        process.wait()
+    votes = read_votes(study.votes)
+    assert [row[4] for row in votes] == ["left", "right", "tie", "left"] * 2
+    assert Counter(row[1] for row in votes) == dict.fromkeys(range(8), 1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pages_fit_and_the_console_is_quiet(size: str, browser: Any, tmp_path: Path) -> None:
+    study = make_study(tmp_path / "s")
+    (tmp_path / "empty").mkdir()
+    with served(create_app([tmp_path])) as url, served(create_app([tmp_path / "empty"])) as empty:
+        watched = Watched(browser, size)
+        report = f"{url}/studies/{study.settings.key}/report"
+        for address in (f"{url}/", f"{url}/studies", report, f"{empty}/"):
+            watched.page.goto(address)
+            assert watched.fits(), address
+        watched.context.close()
+    assert watched.complaints == []

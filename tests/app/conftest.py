@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-for folder in ("people", "serve"):  # for `voting` and `serving`
+for folder in ("people", "serve", "report"):  # for `voting`, `serving` and `made_up`
     sys.path.append(str(Path(__file__).parents[1] / folder))
 
 

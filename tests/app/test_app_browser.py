@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from browsing import SIZES, Watched, chromium
+from made_up import make_images, make_run, references
 from serving import free_port, served
 from test_app_rating import serve
 from voting import make_study
@@ -127,6 +128,60 @@ def test_a_server_is_killed_between_votes(size: str, browser: Any, tmp_path: Pat
     votes = read_votes(study.votes)
     assert [row[4] for row in votes] == ["left", "right", "tie", "left"] * 2
     assert Counter(row[1] for row in votes) == dict.fromkeys(range(8), 1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_curve_grows_while_the_page_is_open(size: str, browser: Any, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "one")
+    make_run(tmp_path / "two", "stickers-naive")
+    with served(create_app([tmp_path])) as url:
+        watched = Watched(browser, size)
+        watched.page.goto(f"{url}/runs")
+        curve = watched.page.locator("figure", has_text="Held-out evaluators")
+        curve.wait_for()
+        before = int(curve.get_attribute("data-points") or 0)
+        run.append_metrics({"iteration": 4, "eval/evaluator/identity": 0.95, "quadrant/++": 0.3})
+        watched.page.wait_for_function(
+            "old => Number(document.querySelector('#charts figure').dataset.points) > old",
+            arg=before,
+        )
+        assert "4 of" in watched.page.locator("#states").inner_text()
+        watched.page.locator("#choice label").nth(1).click()  # the other run, in the same charts
+        watched.page.locator(".legend", has_text="two").first.wait_for()
+        assert watched.fits() and "run=" in watched.page.url
+        watched.context.close()
+    assert watched.complaints == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_gallery_filters_sorts_and_links(size: str, browser: Any, tmp_path: Path) -> None:
+    make_images(tmp_path / "e" / "before", 0.4, 1.0)
+    make_images(tmp_path / "e" / "after", 0.6, 0.0)
+    (tmp_path / "e" / "settings.json").write_text('{"benchmark": "made-up"}')
+    with served(create_app([tmp_path], references=references)) as url:
+        watched = Watched(browser, size)
+        page = watched.page
+        page.goto(f"{url}/gallery")
+        page.locator(".task-row").first.wait_for()
+        assert page.locator(".task-row").count() == 4 and watched.fits()
+        assert "<script>" in page.locator(".task-row b").first.inner_text()
+        page.locator("select[name=kind]").select_option("scene")
+        assert page.locator(".task-row").count() == 2
+        page.locator("select[name=quadrant]").select_option("identity down, prompt up")
+        assert page.locator(".task-row").count() == 2  # after is listed first
+        page.locator("select[name=quadrant]").select_option("both up")
+        assert page.locator(".task-row").count() == 0
+        page.locator("select[name=quadrant]").select_option("")
+        page.reload()
+        page.locator(".task-row").first.wait_for()
+        assert page.locator(".task-row").count() == 2  # the filter is in the address
+        page.locator(".task-row a").first.click()
+        page.locator("#said", has_text="One sample").wait_for()
+        assert page.locator(".task-row").count() == 1
+        shown = "[...document.images].every(one => one.complete && one.naturalWidth)"
+        page.wait_for_function(shown)
+        watched.context.close()
+    assert watched.complaints == []
 
 
 @pytest.mark.parametrize("size", SIZES)

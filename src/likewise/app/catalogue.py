@@ -16,8 +16,9 @@ from likewise.images import is_litter
 from likewise.people.files import STUDY
 from likewise.records.run_directory import RECIPE
 
-DEPTH = 5  # folders below one that was named
-INSIDE = {"images", "checkpoints", "samples", "rewards", "evaluation", "report"}  # not searched
+DEPTH = 7  # folders below one that was named
+SCORES = "scores.parquet"
+INSIDE = {"images", "checkpoints", "samples", "rewards", "report", "parts"}  # not searched
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ class Catalogue:
     def studies(self) -> list[Found]:
         return list(self._holding(STUDY))
 
-    def run(self, run_id: str) -> Found | None:
-        return next((one for one in self.runs() if one.id == run_id), None)
+    def evaluations(self) -> list[Found]:
+        """Folders of a system's images with their scores: of runs, and by themselves."""
+        return list(self._holding(SCORES))
 
     def _holding(self, name: str) -> Iterator[Found]:
         """Folders that hold a file of this name, in order of their paths."""
@@ -83,5 +85,5 @@ def _folders(root: Path) -> Iterator[Path]:
         folder = Path(parent)
         yield folder
         depth = len(folder.relative_to(root).parts)
-        stop = depth >= DEPTH or RECIPE in files or STUDY in files
+        stop = depth >= DEPTH or STUDY in files or SCORES in files
         names[:] = [] if stop else sorted(n for n in names if not is_litter(n) and n not in INSIDE)

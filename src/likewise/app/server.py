@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from likewise.app import rating, runs, studies
+from likewise.app import gallery, rating, runs, studies
 from likewise.app.access import Access
 from likewise.app.catalogue import Catalogue
 from likewise.app.pages import render, static_file
@@ -28,10 +28,15 @@ SHORTEST = 16  # characters
 LIMITS = Limits(request_bytes=16 * 2**20, connections=512)
 
 
-def create_app(folders: Sequence[Path], token: str | None = None) -> Starlette:
+def create_app(
+    folders: Sequence[Path],
+    token: str | None = None,
+    references: gallery.References = lambda benchmark: {},
+) -> Starlette:
     """The app about what lies in `folders`; nothing else is served.
 
     Args:
+        references: Benchmark → task → the image that conditioned the generator.
         token: What visitors other than raters have to show; None: nothing, and then only requests
             to this machine by its own name are answered.
     """
@@ -46,6 +51,8 @@ def create_app(folders: Sequence[Path], token: str | None = None) -> Starlette:
     async def start(request: Request) -> Response:
         if catalogue.runs():
             return RedirectResponse("/runs", 303)
+        if catalogue.evaluations():
+            return RedirectResponse("/gallery", 303)
         if catalogue.studies():
             return RedirectResponse("/studies", 303)
         folders = [str(root) for root in catalogue.roots]
@@ -56,6 +63,7 @@ def create_app(folders: Sequence[Path], token: str | None = None) -> Starlette:
             Route("/", start),
             Route("/static/{name}", _static),
             *runs.routes(catalogue),
+            *gallery.routes(gallery.Gallery(catalogue, references)),
             *studies.routes(catalogue, open_studies),
             *rating.routes(open_studies),
         ],
@@ -98,7 +106,7 @@ def find_token(host: str, given: str | None) -> str | None:
     return token
 
 
-def run(folders: Sequence[Path], host: str, port: int, token: str | None) -> None:
+def run(app: Starlette, host: str, port: int) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     ensure_descriptors(LIMITS.connections)
-    make_server(create_app(folders, token), host, port, LIMITS).run()
+    make_server(app, host, port, LIMITS).run()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from likewise.cli.messages import USAGE, fail, readable_errors
 from likewise.terminal import say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from PIL import Image
 
 
 def serve_app(
@@ -16,7 +21,7 @@ def serve_app(
         list[Path] | None,
         typer.Argument(
             metavar="[FOLDER]...",
-            help="Folders to look into for human studies; nothing outside them is served.",
+            help="Folders with runs, evaluations and human studies; nothing else is served.",
             show_default="runs",
         ),
     ] = None,
@@ -33,10 +38,10 @@ def serve_app(
         ),
     ] = None,
 ) -> None:
-    """Serve human studies: the page for raters, and their reports. More: docs/human-study.md."""
+    """Show runs, images and human studies in a browser. More: docs/app.md."""
     with readable_errors():
         try:
-            from likewise.app.server import find_token, run
+            from likewise.app.server import create_app, find_token, run
         except ImportError as error:
             fail(f"{error}: pip install 'likewise[app]', or the packages it names", USAGE)
         named = folders or [Path("runs")]
@@ -45,4 +50,13 @@ def serve_app(
             fail(f"there is no folder {', '.join(missing)}", USAGE)
         found = find_token(host, token)
         say(f"http://{host}:{port}/{'' if found is None else f'?token={found}'}")
-        run(named, host, port, found)
+        run(create_app(named, found, _references), host, port)
+
+
+def _references(benchmark: str) -> Mapping[str, Image.Image]:
+    """Task → reference of the benchmark that ships; another may lie outside the named folders."""
+    from likewise.builders.benchmarks import STICKER_BENCH, load_benchmark
+
+    if benchmark != STICKER_BENCH:
+        return {}
+    return {task.id: task.reference for task in load_benchmark(benchmark)}

@@ -30,7 +30,7 @@ def choose_tasks(subjects: Sequence[Hashable], count: int, rng: np.random.Genera
         subjects: Of each task.
     """
     turns: dict[Hashable, int] = {}
-    ranked = []
+    ranked: list[tuple[int, int, int]] = []
     for place in rng.permutation(len(subjects)):
         turn = turns.get(subjects[place], 0)
         turns[subjects[place]] = turn + 1

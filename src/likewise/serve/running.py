@@ -8,6 +8,7 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from likewise.serve.connections import BACKLOG, ensure_descriptors, protocol
 from likewise.serve.limits import Limits
@@ -54,7 +55,7 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def make_server(app: FastAPI, host: str, port: int, limits: Limits) -> Server:
+def make_server(app: ASGIApp, host: str, port: int, limits: Limits) -> Server:
     """The server of an application, with bounded connections and a log that stays short."""
     config = uvicorn.Config(
         app,

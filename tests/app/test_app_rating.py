@@ -75,7 +75,7 @@ def test_undo_goes_back_one_answer(tmp_path: Path) -> None:
         assert rater.post("undo", {"vote": 10**9}).json() == first
 
 
-def test_a_repeated_request_counts_once_and_another_tab_is_put_right(tmp_path: Path) -> None:
+def test_a_repeat_counts_once_and_another_tab_is_put_right(tmp_path: Path) -> None:
     study = make_study(tmp_path / "s")
     with served(create_app([tmp_path])) as url:
         rater = Rater(url, study)

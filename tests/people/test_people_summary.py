@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from voting import drawn, honest, make_study, make_task, opened, vote_through
 
+from likewise.api.people import linear_preference
 from likewise.people.exporting import export_preferences
 from likewise.people.files import PeopleStudy, open_study
 from likewise.people.metrics import Judged
@@ -125,6 +127,25 @@ def test_preferences_are_exported(voted: PeopleStudy, tmp_path: Path) -> None:
     assert found.preference.weights["reward/a"] > 0 and (found.preference.agreement or 0) > 0.75
     with pytest.raises(ValueError, match="no question"):
         export_preferences(voted, "beauty", tmp_path / "none")
+
+
+def test_a_fitted_preference_is_a_reward(tmp_path: Path) -> None:
+    settings = {"kind": "function", "side": "prompt", "weight": 1.0}
+    content = {
+        "weights": {"bright": 2.0, "wide": -1.0},
+        "rewards": {
+            "bright": {**settings, "target": "voting:brightness"},
+            "wide": {**settings, "target": "voting:width"},
+        },
+    }
+    file = tmp_path / "preference.json"
+    file.write_text(json.dumps(content))
+    images = [Image.new("RGB", (3, 4), shade) for shade in ("white", "black")]
+    found = linear_preference(file)(images, [make_task(0), make_task(1)])
+    assert found == [pytest.approx(2 - 3), None]  # brightness says nothing of black images
+    file.write_text('{"weights": {"bright": 1}}')
+    with pytest.raises(ValueError, match=r"preference.json is damaged"):
+        linear_preference(file)
 
 
 def test_known_weights_are_recovered(voted: PeopleStudy) -> None:

@@ -116,3 +116,13 @@ def honest(chance: float, seed: int = 0) -> Rule:
         return float(likes_good == (pair.first.system == "good"))
 
     return rule
+
+
+def brightness(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float | None]:
+    """A reward: 0 to 1; missing for black images."""
+    return [(np.asarray(image).mean() / 255) or None for image in images]
+
+
+def width(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:
+    """A reward: pixels."""
+    return [image.width for image in images]

@@ -16,16 +16,17 @@ from likewise.records.atomic import write_atomically
 
 PAIRS, FITTED, MODULE = "preferences.jsonl", "preference.json", "preference.py"
 REWARD = "reward/"  # held-out evaluators are no rewards
-SOURCE = '''"""What people preferred in a study, as a reward: `target: preference:score`.
+FUNCTION = "linear_preference"  # of likewise.api.people
+SOURCE = f'''"""What people preferred in a study, as a reward: `target: preference:score`.
 
 It weighs the rewards named in preference.json, and knows nothing else of what people see.
 """
 
 from pathlib import Path
 
-from likewise.api.people import linear_preference
+from likewise.api.people import {FUNCTION}
 
-score = linear_preference(Path(__file__).with_name("preference.json"))
+score = {FUNCTION}(Path(__file__).with_name("preference.json"))
 '''
 
 

@@ -79,7 +79,8 @@ class Gallery:
 
     def content(self, chosen: Sequence[str]) -> dict[str, Any]:
         """Everything about some systems; one that cannot be read says why."""
-        systems, tasks = [], {}
+        systems: list[dict[str, Any]] = []
+        tasks: dict[str, dict[str, Any]] = {}
         known = {one.found.id: one for one in self.systems()}
         for place, one in enumerate(known[name] for name in chosen if name in known):
             try:

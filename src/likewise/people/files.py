@@ -119,10 +119,6 @@ class PeopleStudy:
         return self.folder / IMAGES / f"{name}{SUFFIX}"
 
 
-def is_people_study(folder: Path) -> bool:
-    return (folder / STUDY).is_file()
-
-
 def open_study(folder: Path) -> PeopleStudy:
     """The study in `folder`; nothing is changed there.
 

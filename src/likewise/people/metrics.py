@@ -76,14 +76,14 @@ def metric_names(pairs: Sequence[Pair]) -> list[str]:
 def agreement(judged: Sequence[Judged], metric: str) -> Agreement:
     """How a score agrees with the votes on these pairs; a higher score is better."""
     both = [(one.net, gap) for one in judged if (gap := one.gap(metric)) is not None]
-    net, gap = np.array(both).reshape(-1, 2).T
-    decided = (net != 0) & (gap != 0)
-    alike = int((np.sign(net) == np.sign(gap))[decided].sum())
+    net, gaps = np.array(both).reshape(-1, 2).T
+    decided = (net != 0) & (gaps != 0)
+    alike = int((np.sign(net) == np.sign(gaps))[decided].sum())
     share = wilson(alike, int(decided.sum()))
     # A pair's order is arbitrary: in both orders, so that τ does not depend on it.
     tau = float("nan")
     if len(both):
-        both_orders = np.concatenate([net, -net]), np.concatenate([gap, -gap])
+        both_orders = np.concatenate([net, -net]), np.concatenate([gaps, -gaps])
         tau = float(stats.kendalltau(*both_orders).statistic)
     return Agreement(
         share.mean,

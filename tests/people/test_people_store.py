@@ -8,12 +8,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
-from voting import cast, honest, joined, make_study, opened, side, vote_through
+from voting import cast, honest, joined, make_study, opened, vote_through
 
 from likewise.people.store import Vote, VoteRefusedError, read_votes
 
@@ -117,32 +115,6 @@ def test_what_a_rater_leaves_goes_to_another(tmp_path: Path) -> None:
     kept = Counter(row[1] for row in read_votes(study.votes) if row[7] is None)
     assert kept == dict.fromkeys(range(12), 2)
     assert [row[7] for row in read_votes(study.votes)].count("moved") == 1
-
-
-def test_twenty_raters_at_once_are_balanced_and_quick(tmp_path: Path) -> None:
-    """2,000 votes; the store's share of a request, at the 95th percentile."""
-    study = make_study(tmp_path / "s", tasks=200, raters_per_pair=10, pairs_per_rater=100, checks=0)
-    store = opened(study)
-    seconds: list[float] = []
-
-    def rate(seed: int) -> None:
-        rule = honest(0.7, seed)
-        rater = joined(store)
-        place = store.place(rater)
-        while place.pair is not None:
-            choice = side(rule(study.pairs[place.pair], 0), place.flipped)
-            begin = time.perf_counter()
-            place = cast(store, rater, place, choice)
-            seconds.append(time.perf_counter() - begin)
-
-    with ThreadPoolExecutor(20) as pool:
-        list(pool.map(rate, range(20)))
-    votes = read_votes(study.votes)
-    assert len(votes) == len(seconds) == 2000
-    assert Counter(Counter(row[1] for row in votes).values()) == {10: 200}
-    assert len({(row[0], row[1]) for row in votes}) == 2000
-    # 300 ms is asked for on an idle machine; a busy one may take longer.
-    print(f"p95 {1000 * float(np.quantile(seconds, 0.95)):.1f} ms")
 
 
 def test_a_kill_loses_no_vote_that_was_answered(tmp_path: Path) -> None:

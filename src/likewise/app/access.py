@@ -45,7 +45,8 @@ class Access:
         if refusal is not None:
             await refusal(scope, receive, _protected(send))
             return
-        scope.setdefault("state", {})[AUTHORISED] = True
+        if not scope["path"].startswith(OPEN):  # else a stranger's connection may make room
+            scope.setdefault("state", {})[AUTHORISED] = True
         await self.app(scope, receive, _protected(send))
 
     def _refusal(self, scope: Scope) -> Response | None:

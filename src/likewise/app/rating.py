@@ -6,6 +6,7 @@ when its request is answered.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import threading
@@ -29,6 +30,7 @@ YEAR = 365 * 24 * 3600  # seconds
 NAME = re.compile(r"[0-9a-f]{20}")  # of an image
 SECRET = re.compile(r"[\w-]{24,64}")
 BODY = 4096  # bytes of a request, at most
+PATIENCE = 20  # seconds that a request may take to arrive
 
 
 class _Body(BaseModel):
@@ -212,12 +214,16 @@ def _sides(study: PeopleStudy, pair: int, flipped: bool) -> dict[str, str]:
 
 
 async def _body(request: Request, kind: type[BodyT]) -> BodyT:
-    """Raises HTTPException 413 and 422."""
+    """Raises HTTPException 408, 413 and 422."""
     content = b""
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > BODY:
-            raise HTTPException(413, f"a request may have {BODY} bytes at most")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > BODY:
+                    raise HTTPException(413, f"a request may have {BODY} bytes at most")
+    except TimeoutError:
+        raise HTTPException(408, "the request took too long to arrive") from None
     try:
         return kind.model_validate_json(content)
     except ValidationError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,7 @@ class Gallery:
         self.catalogue, self.references = catalogue, references
         self._tables: dict[tuple[Path, float], list[dict[str, Any]]] = {}
         self._references: dict[str, Mapping[str, Image.Image]] = {}
+        self._lock = threading.Lock()  # a benchmark is read once, whoever asks first
 
     def systems(self) -> list[Drawn]:
         """All that was evaluated, in order of their paths."""
@@ -123,8 +125,9 @@ class Gallery:
         """
         if benchmark not in {one.benchmark() for one in self.systems()}:
             raise HTTPException(404, "there is no such benchmark")
-        if benchmark not in self._references:
-            self._references[benchmark] = self.references(benchmark)
+        with self._lock:
+            if benchmark not in self._references:
+                self._references[benchmark] = self.references(benchmark)
         image = self._references[benchmark].get(task)
         if image is None:
             raise HTTPException(404, "there is no such reference")

@@ -21,6 +21,15 @@ function html(name, parent, text, className) {
   return one;
 }
 
+// Paths without the folders that all of them share, in front and behind.
+function brief(paths) {
+  const parts = paths.map((path) => path.split("/"));
+  const shared = (at) => parts.length > 1 && parts.every((one) => one.length > 1 && one.at(at) === parts[0].at(at));
+  while (shared(0)) parts.forEach((one) => one.shift());
+  while (shared(-1)) parts.forEach((one) => one.pop());
+  return parts.map((one) => one.join("/"));
+}
+
 const short = (value) => {
   if (value === 0) return "0";
   const size = Math.abs(value);
@@ -48,13 +57,15 @@ function chart(title, xName, note, lines) {
   [y0, y1] = [y0 - room, y1 + room];
   const x = (at) => LEFT + (at - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT);
   const y = (at) => HEIGHT - BOTTOM - (at - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM);
+  const first = ["prompt", "identity"]; // have the same colours in all charts
   const names = [...new Set(lines.map((line) => line.name))];
+  names.sort((one, other) => first.includes(other) - first.includes(one) || first.indexOf(one) - first.indexOf(other));
   const colour = (line) => COLOURS[names.indexOf(line.name) % COLOURS.length];
   const ends = lines.map((line) => `${line.label || line.name} ${short(line.points.at(-1)[1])}`);
   const root = svg("svg", {
     viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}. Newest: ${ends.join(", ")}`,
   }, figure);
-  for (const at of ticks(y0, y1, 4)) {
+  for (const at of ticks(y0, y1, 6)) {
     svg("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(at), y2: y(at), class: "grid" }, root);
     svg("text", { x: LEFT - 6, y: y(at) + 4, "text-anchor": "end" }, root).textContent = short(at);
   }

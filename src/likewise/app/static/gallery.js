@@ -9,14 +9,6 @@ const QUADRANTS = {
 };
 let content = { systems: [], tasks: [] };
 
-function html(name, parent, text, className) {
-  const one = document.createElement(name);
-  if (text !== undefined) one.textContent = text;
-  if (className) one.className = className;
-  parent.append(one);
-  return one;
-}
-
 const parameters = () => new URLSearchParams(location.search);
 const chosen = () => [...choice.querySelectorAll("input:checked")].map((one) => one.value);
 const score = (task, place, name) => (task.images[place] ? task.images[place].scores[name] : undefined);
@@ -120,7 +112,7 @@ function row(task) {
     const scores = Object.entries(own.scores);
     const shown = scores.filter(([name]) => name.startsWith("evaluator/"));
     const note = (shown.length ? shown : scores.slice(0, 2)).map(([name, value]) => `${name.replace("evaluator/", "")} ${value.toFixed(2)}`);
-    picture(images, `/gallery/image/${system.id}/${own.index}`, system.label, task.prompt, note.join(", "));
+    picture(images, `/gallery/image/${system.id}/${own.index}`, system.brief, task.prompt, note.join(", "));
     images.lastElementChild.title = scores.map(([name, value]) => `${name} ${value}`).join("\n");
   });
   return section;
@@ -148,6 +140,8 @@ async function load() {
   const answer = await fetch(`/gallery/data?${query}`);
   if (!answer.ok) return;
   content = await answer.json();
+  const labels = brief(content.systems.map((one) => one.label));
+  content.systems.forEach((one, place) => { one.brief = labels[place]; });
   filters();
   draw();
 }

@@ -34,6 +34,7 @@ function draw(runs) {
   const states = document.getElementById("states"), charts = document.getElementById("charts");
   states.replaceChildren();
   for (const run of runs) describe(run, states);
+  const labels = brief(runs.map((run) => run.label));
   const titles = [...new Set(runs.flatMap((run) => run.charts.map((one) => one.title)))];
   charts.replaceChildren(...titles.map((title) => {
     const lines = [];
@@ -42,7 +43,7 @@ function draw(runs) {
       const own = run.charts.find((one) => one.title === title);
       found = found || own;
       for (const [name, points] of Object.entries(own ? own.lines : {})) {
-        const label = runs.length > 1 ? `${name} · ${run.label}` : name;
+        const label = runs.length > 1 ? `${name} · ${labels[place]}` : name;
         lines.push({ name, label, dash: DASHES[place], points });
       }
     });

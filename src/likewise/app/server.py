@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from likewise.app import gallery, rating, runs, studies
+from likewise.app import gallery, playground, rating, runs, studies
 from likewise.app.access import Access
 from likewise.app.catalogue import Catalogue
 from likewise.app.pages import render, static_file
@@ -32,11 +32,13 @@ def create_app(
     folders: Sequence[Path],
     token: str | None = None,
     references: gallery.References = lambda benchmark: {},
+    painter: playground.Painter | None = None,
 ) -> Starlette:
     """The app about what lies in `folders`; nothing else is served.
 
     Args:
         references: Benchmark → task → the image that conditioned the generator.
+        painter: Who draws in the playground; None: there is none.
         token: What visitors other than raters have to show; None: nothing, and then only requests
             to this machine by its own name are answered.
     """
@@ -64,6 +66,7 @@ def create_app(
             Route("/static/{name}", _static),
             *runs.routes(catalogue),
             *gallery.routes(gallery.Gallery(catalogue, references)),
+            *(playground.routes(catalogue, painter) if painter else []),
             *studies.routes(catalogue, open_studies),
             *rating.routes(open_studies),
         ],

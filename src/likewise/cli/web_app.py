@@ -41,6 +41,7 @@ def serve_app(
     """Show runs, images and human studies in a browser. More: docs/app.md."""
     with readable_errors():
         try:
+            from likewise.api.painting import Painter
             from likewise.app.server import create_app, find_token, run
         except ImportError as error:
             fail(f"{error}: pip install 'likewise[app]', or the packages it names", USAGE)
@@ -50,7 +51,7 @@ def serve_app(
             fail(f"there is no folder {', '.join(missing)}", USAGE)
         found = find_token(host, token)
         say(f"http://{host}:{port}/{'' if found is None else f'?token={found}'}")
-        run(create_app(named, found, _references), host, port)
+        run(create_app(named, found, _references, Painter()), host, port)
 
 
 def _references(benchmark: str) -> Mapping[str, Image.Image]:

@@ -41,7 +41,7 @@ lint: setup ## check style, formatting and types
 docs: setup ## build the documentation as a site, in build/docs; a warning is an error
 	$(BIN)/zensical build --strict --clean
 
-demo: setup ## train the nano generator for about ten minutes, and show what changed
+demo: setup ## train the nano generator for a few minutes, and show what changed
 	@if [ -f $(RUN)/recipe.yaml ]; then $(BIN)/likewise train --resume $(RUN); \
 	else $(BIN)/likewise train stickers --run-dir $(RUN); fi
 	$(BIN)/likewise evaluate $(RUN)

@@ -22,7 +22,7 @@ def compare(
     study: Annotated[
         str,
         typer.Argument(
-            help="YAML file of a study, or a shipped one: stickers-demo or stickers-ablation.",
+            help="YAML file of a study, or a shipped one: stickers-objectives or stickers-ablation.",
             autocompletion=study_names,
         ),
     ],

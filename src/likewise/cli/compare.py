@@ -22,7 +22,7 @@ def compare(
     study: Annotated[
         str,
         typer.Argument(
-            help="YAML file of a study, or a shipped one: stickers-objectives or stickers-ablation.",
+            help="A study: a YAML file, or stickers-objectives or stickers-ablation, which are shipped.",
             autocompletion=study_names,
         ),
     ],

@@ -64,7 +64,9 @@ class WindowSteps(Section):
     size: PositiveInt = Field(4, description="steps")
     first: int = Field(0, ge=0, description="earliest start of the window")
     last: int | None = Field(
-        None, ge=0, description="latest start, where there are so many steps; null: as far as it goes"
+        None,
+        ge=0,
+        description="latest start, where there are so many steps; null: as far as it goes",
     )
     order: Literal["forward", "random"] = Field(
         "random", description="how the start moves: one step at a time, or at random"

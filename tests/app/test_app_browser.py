@@ -178,7 +178,7 @@ def test_the_gallery_filters_sorts_and_links(size: str, browser: Any, tmp_path: 
         page.locator(".task-row a").first.click()
         page.locator("#said", has_text="One sample").wait_for()
         assert page.locator(".task-row").count() == 1
-        shown = "[...document.images].every(one => one.complete && one.naturalWidth)"
+        shown = "() => [...document.images].every(one => one.complete && one.naturalWidth)"
         page.wait_for_function(shown)
         watched.context.close()
     assert watched.complaints == []

@@ -39,7 +39,12 @@ class Stub:
         return [make_task(number) for number in range(3)]
 
     def draw(
-        self, run: Path | None, task: Task, seed: int, step: Callable[[int, int], None]
+        self,
+        run: Path | None,
+        task: Task,
+        seed: int,
+        strength: float,
+        step: Callable[[int, int], None],
     ) -> tuple[Image.Image, dict[str, float]]:
         self.asked.append((run, task, seed))
         for done in range(STEPS):
@@ -140,7 +145,13 @@ def test_uploads_are_read_within_bounds(tmp_path: Path) -> None:
         assert upload(encoded(good)[:60]) == 422  # cut off
         for wrong in ({"example": "nothing"}, {"systems": ["nothing"]}):
             assert post(url, "draw", order(**wrong)).status_code == 404
-        for wrong in ({"upload": encoded(good)}, {"systems": []}, {"prompt": ""}, {"seed": -1}):
+        for wrong in (
+            {"upload": encoded(good)},
+            {"systems": []},
+            {"prompt": ""},
+            {"seed": -1},
+            {"strength": 9.0},
+        ):
             assert post(url, "draw", order(**wrong)).status_code == 422
 
 
@@ -153,7 +164,7 @@ def test_an_image_appears_in_the_browser(
     with served(create_app([tmp_path], painter=Stub())) as url:
         watched = Watched(browser, size)
         watched.page.goto(f"{url}/playground")
-        watched.page.wait_for_function("document.getElementById('reference').naturalWidth > 0")
+        watched.page.wait_for_function("() => document.getElementById('reference').naturalWidth")
         watched.page.locator("#draw").click()
         watched.page.locator("#drawn img").wait_for()
         watched.page.locator("#said", has_text="Done").wait_for()
@@ -165,9 +176,11 @@ def test_an_image_appears_in_the_browser(
 def test_the_nano_draws_and_is_scored() -> None:
     painter, steps = Painter("cpu"), []
     task = painter.examples()[0]
-    image, scores = painter.draw(None, task, 0, lambda done, total: steps.append((done, total)))
-    again, _ = painter.draw(None, task, 0, lambda done, total: None)
-    other, _ = painter.draw(None, task, 1, lambda done, total: None)
+    image, scores = painter.draw(
+        None, task, 0, 1.0, lambda done, total: steps.append((done, total))
+    )
+    again, _ = painter.draw(None, task, 0, 1.0, lambda done, total: None)
+    other, _ = painter.draw(None, task, 1, 1.0, lambda done, total: None)
     assert image.size == (64, 64) and image.tobytes() == again.tobytes() != other.tobytes()
     assert {"prompt", "identity", "evaluator/prompt", "evaluator/identity"} <= scores.keys()
     assert steps[0][0] == 0 and steps[-1][0] == steps[-1][1] == len(steps) - 1
@@ -181,4 +194,4 @@ def test_the_nano_draws_and_is_scored() -> None:
             raise StopError
 
     with pytest.raises(StopError):
-        painter.draw(None, task, 0, stop)
+        painter.draw(None, task, 0, 1.0, stop)

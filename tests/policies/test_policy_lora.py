@@ -40,6 +40,30 @@ def test_lora_round_trip_is_exact(make_policy, train, velocity, dtype, tmp_path:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_the_strength_scales_what_a_lora_changes(make_policy, train, velocity) -> None:
+    policy = make_policy(torch.float32)
+    policy.add_lora(4, 10, "all")
+    train(policy)
+    trained = velocity(policy)
+    with policy.adapter_disabled():
+        untrained = velocity(policy)
+    policy.set_strength(0)
+    assert torch.equal(velocity(policy), untrained)
+    policy.set_strength(1)
+    assert torch.equal(velocity(policy), trained)
+    policy.set_strength(0.5)
+    half = velocity(policy)
+    assert not torch.equal(half, trained) and not torch.equal(half, untrained)
+
+
+def test_all_weights_have_no_strength(make_policy) -> None:
+    policy = make_policy(torch.float32)
+    policy.train_all()
+    policy.set_strength(1)
+    with pytest.raises(ValueError, match="only a LoRA"):
+        policy.set_strength(0.5)
+
+
 def test_the_file_says_alpha_and_lists_targets_in_order(make_policy, tmp_path: Path) -> None:
     policy = make_policy()
     policy.add_lora(2, 6, ["to_v", "proj_mlp", "to_k", "to_out.0", "to_q"])

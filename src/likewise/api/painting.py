@@ -48,7 +48,12 @@ class Painter:
         return self._examples
 
     def draw(
-        self, run: Path | None, task: Task, seed: int, step: Callable[[int, int], None]
+        self,
+        run: Path | None,
+        task: Task,
+        seed: int,
+        strength: float,
+        step: Callable[[int, int], None],
     ) -> tuple[Image.Image, dict[str, float]]:
         """The image and its known scores by name.
 
@@ -58,6 +63,8 @@ class Painter:
             task: Reference and prompt; a task of sticker bench is scored by its held-out
                 evaluators too, which need to know what was asked for.
             seed: The same seed starts from the same noise, whatever draws.
+            strength: Factor of what the run's adapter changes: 0 is the untrained model, 1 as
+                trained; of a LoRA only.
             step: Called with steps done and steps in all; what it raises ends the drawing.
 
         Raises:
@@ -71,6 +78,7 @@ class Painter:
 
         with self._lock:
             model = self._model(run)
+            _set_strength(model.policy, strength)
             sampler = build_sampler(model.recipe, model.policy)
             step(0, sampler.num_steps)
             policy: Any = _Counting(model.policy, sampler.num_steps, step)
@@ -125,6 +133,15 @@ def _loaded(run: Path | None, device: str | None) -> _Model:
         build_rewards(recipe, chosen), build_evaluators(recipe, chosen, stickers)
     )
     return _Model(recipe, policy, scorers)
+
+
+def _set_strength(policy: Policy, factor: float) -> None:
+    from likewise.policies.common.pipeline_policy import PipelinePolicy
+
+    if isinstance(policy, PipelinePolicy):
+        policy.set_strength(factor)
+    elif factor != 1:
+        raise ValueError("a custom policy has no strength to be set")
 
 
 def _scores(scorers: Mapping[str, Reward], image: Image.Image, task: Task) -> dict[str, float]:

@@ -43,7 +43,12 @@ class Painter(Protocol):
     def examples(self) -> Sequence[Task]: ...
 
     def draw(
-        self, run: Path | None, task: Task, seed: int, step: Callable[[int, int], None]
+        self,
+        run: Path | None,
+        task: Task,
+        seed: int,
+        strength: float,
+        step: Callable[[int, int], None],
     ) -> tuple[Image.Image, dict[str, float]]: ...
 
 
@@ -59,6 +64,7 @@ class Order(BaseModel):
     prompt: str = Field(min_length=1, max_length=2000)
     systems: list[str] = Field(min_length=1, max_length=4)
     seed: int = Field(0, ge=0, lt=2**31)
+    strength: float = Field(1.0, ge=0, le=2)
     example: str | None = None
     upload: str | None = None
 
@@ -76,6 +82,7 @@ class Job:
     id: str
     task: Task
     seed: int
+    strength: float
     systems: list[tuple[str, Path | None]]
     state: str = "waiting"
     problem: str = ""
@@ -143,7 +150,7 @@ class Workshop:
             for _, run in job.systems:
                 step(0, 0)
                 job.state = "drawing"
-                image, scores = self.painter.draw(run, job.task, job.seed, step)
+                image, scores = self.painter.draw(run, job.task, job.seed, job.strength, step)
                 content = io.BytesIO()
                 image.save(content, "PNG")
                 job.drawn.append((content.getvalue(), scores))
@@ -233,7 +240,7 @@ def _job(order: Order, catalogue: Catalogue, painter: Painter) -> Job:
             systems.append(known[name])
         else:
             raise HTTPException(404, "there is no such run")
-    return Job(secrets.token_hex(8), _task(order, painter), order.seed, systems)
+    return Job(secrets.token_hex(8), _task(order, painter), order.seed, order.strength, systems)
 
 
 def _task(order: Order, painter: Painter) -> Task:

@@ -81,7 +81,7 @@ async function watch(own) {
 
 part("order").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const order = { prompt: part("prompt").value, systems: chosen(), seed: Number(part("seed").value) };
+  const order = { prompt: part("prompt").value, systems: chosen(), seed: Number(part("seed").value), strength: Number(part("strength").value) };
   if (!order.systems.length) return say("Choose what is to draw.");
   if (upload === null) order.example = part("example").value;
   else order.upload = upload;
@@ -93,6 +93,7 @@ part("order").addEventListener("submit", async (event) => {
   part("cancel").disabled = false;
   watch(job);
 });
+part("strength").addEventListener("input", () => { part("strength-said").textContent = part("strength").value; });
 part("cancel").addEventListener("click", () => {
   if (job) fetch(`/playground/jobs/${job}/cancel`, { method: "POST", headers: { "content-type": "application/json" }, body: "{}" });
 });

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
@@ -157,6 +158,15 @@ class Lora:
             filled_B[:, :rank] = part.up.float() * (part.scale / scale)
             own |= {f"{module}.lora_A.weight": filled_A, f"{module}.lora_B.weight": filled_B}
         set_peft_model_state_dict(self.denoiser, own, adapter_name=NAME)
+
+    def set_strength(self, factor: float) -> None:
+        """Make what it changes `factor` times as large, until the next call; 1 is as trained.
+
+        Meant for drawing: what is saved does not have it.
+        """
+        for module in self.denoiser.modules():
+            if isinstance(module, LoraLayer):
+                module.set_scale(NAME, factor)
 
     def keep_reference(self) -> None:
         """Make the weights as they are now what :meth:`disabled` shows, instead of no adapter."""

@@ -142,6 +142,17 @@ class TrainablePolicy:
             self.adapter = stored_adapter(self.denoiser, self.denoiser_name, Path(folder))
         self.adapter.load(Path(folder))
 
+    def set_strength(self, factor: float) -> None:
+        """Draw with the adapter's change `factor` times as large; 1 is as trained.
+
+        Raises:
+            ValueError: all weights were trained, so that there is no adapter to be scaled.
+        """
+        if isinstance(self.adapter, Lora):
+            self.adapter.set_strength(factor)
+        elif self.adapter is not None and factor != 1:
+            raise ValueError("only a LoRA has a strength, and this run trained all weights")
+
     @contextmanager
     def adapter_disabled(self) -> Iterator[None]:
         """Without an adapter the policy is its own reference. Contexts may be nested."""

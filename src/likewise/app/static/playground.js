@@ -90,6 +90,7 @@ part("order").addEventListener("submit", async (event) => {
   }).catch(() => null);
   if (!answer || !answer.ok) return say(answer ? await answer.text() : "No connection.");
   job = (await answer.json()).id;
+  say("Waiting…");
   part("cancel").disabled = false;
   watch(job);
 });

@@ -22,7 +22,7 @@ def compare(
     study: Annotated[
         str,
         typer.Argument(
-            help="A study: a YAML file, or stickers-objectives or stickers-ablation, which are shipped.",
+            help="A study: a YAML file, or a shipped one: stickers-objectives, stickers-ablation.",
             autocompletion=study_names,
         ),
     ],

@@ -50,14 +50,14 @@ def test_every_phase_is_what_lives_in_it() -> None:
 
 
 def test_shards_are_a_part_and_come_together_by_blocks() -> None:
-    spread = Spread(size=4, whole=600, block=30, rest=8, gradients=50)
+    spread = Spread(size=4, whole=600, gathered=98, gradients=50)
     needs = replace(NEEDS, reference=400, spread=spread)
     kept = 250 + 100 + 15 + 10 + 5 + 1 + 390
     assert needs.phases == {
         "encode": kept + 11,
-        "rollout": kept + 6 + 3 * 30 + 8 + 12,
+        "rollout": kept + 6 + 98 + 12,
         "decode": kept + 6 + 13,
-        "update": kept + 6 + 5 + 3 * 30 + 8 + 50 + 300,
+        "update": kept + 6 + 5 + 98 + 50 + 300,
         "step": kept + 6 + 5,
         "load": 10 + 390 + 1 + 600 + 250 + 5,
     }
@@ -69,8 +69,10 @@ def test_blocks_are_those_that_the_model_names() -> None:
     model._no_split_modules = ["Sequential"]
     model[1].requires_grad_(False)
     model[2].requires_grad_(False)
-    inner = spread_of(model, 2, torch.bfloat16)
-    assert inner == Spread(2, whole=2 * 24, block=2 * 6, rest=2 * 18, gradients=6 * 6)
+    gpu = spread_of(model, 2, torch.bfloat16, gpu=True, activations=16)
+    assert gpu == Spread(2, whole=2 * 24, gathered=2 * (18 + 3 * 6), gradients=6 * 6)
+    cpu = spread_of(model, 2, torch.bfloat16, gpu=False, activations=16)
+    assert cpu == Spread(2, whole=2 * 24, gathered=2 * (18 + 6), gradients=6 * 6 - 16)
 
 
 def test_offloaded_parts_visit_for_their_phase() -> None:

@@ -118,7 +118,7 @@ class Planner:
             extra=CUDA_BYTES if self.gpu else 0,
             bucket=0 if recipe.run.processes == 1 else BUCKET_BYTES,
             at_once=self.gpu,
-            spread=_spread(recipe, traced.policy),
+            spread=self._spread(recipe, traced.policy, plain),
         )
         unknown = tuple(name for name, size in rewards.items() if size is None)
         return Memory(needs, batch, plain, checkpointed, *_count_parameters(traced.policy), unknown)
@@ -133,6 +133,13 @@ class Planner:
                 return limit + 1  # not possible with this recipe
 
         return remedies.fitting(_choices(recipe), needed, limit)
+
+    def _spread(self, recipe: Recipe, policy: Any, activations: int) -> Spread | None:
+        """How the denoiser is spread over processes; None where each has all of it."""
+        size = _copy_size(recipe)
+        if size == 1:
+            return None
+        return spread_of(policy.denoiser, size, policy.dtype, self.gpu, activations)
 
     def _trace(self, recipe: Recipe) -> Traced:
         settings, references = recipe.policy.model_dump(exclude=ASIDE), reference_sizes(recipe)
@@ -251,12 +258,6 @@ def weightless_policy(recipe: Recipe) -> Any:
         options |= settings.options
     with first_use(settings.model, pipeline.components, "scheduler", (ValueError, OSError)):
         return kind(pipeline, dtype=dtype, **options)
-
-
-def _spread(recipe: Recipe, policy: Any) -> Spread | None:
-    """How the denoiser is spread over processes; None where each has all of it."""
-    size = _copy_size(recipe)
-    return None if size == 1 else spread_of(policy.denoiser, size, policy.dtype)
 
 
 def _copy_size(recipe: Recipe) -> int:

@@ -9,9 +9,9 @@ import torch
 
 from likewise.sharding.shards import blocks_of
 
-# Blocks that are whole at a time: the one that is computed, and the next one twice, as it arrives
-# in one message and is copied to its parameters.
-AT_ONCE = 3
+# Blocks that are whole at a time. A GPU is ahead of itself: beside the block that it computes, the
+# next one arrives in one message, and is copied to its parameters.
+ON_GPU, ON_CPU = 3, 1
 
 
 @dataclass(frozen=True)
@@ -21,47 +21,45 @@ class Spread:
     Attributes:
         size: Processes that share a copy.
         whole: Of the denoiser as it is loaded, before it is spread.
-        block: Of the largest block's weights, put together for a forward.
-        rest: Of the weights in no block, which are together for all of a forward.
-        gradients: Of the largest block's gradients, before they are added up.
+        gathered: Of weights that are together at a time, for a forward: blocks, and for all of it
+            what is in no block.
+        gradients: Of a block's gradients, before they are added up, beyond the block's activations
+            that are gone by then.
     """
 
     size: int
     whole: int
-    block: int
-    rest: int
+    gathered: int
     gradients: int
-
-    @property
-    def gathered(self) -> int:
-        """Weights that are put together at a time."""
-        return AT_ONCE * self.block + self.rest
 
     def share(self, size: int) -> int:
         """Bytes of each process, of so many."""
         return -(-size // self.size)
 
 
-def spread_of(denoiser: Any, size: int, dtype: torch.dtype) -> Spread:
+def spread_of(
+    denoiser: Any, size: int, dtype: torch.dtype, gpu: bool, activations: int = 0
+) -> Spread:
     """How a denoiser is spread over `size` processes.
 
     Args:
         dtype: What it computes in, and is loaded in.
+        activations: Bytes that all blocks together keep for the backward pass. A GPU may still
+            hold a block's when its gradients are there.
     """
     blocks = blocks_of(denoiser)
     inside = {id(one) for block in blocks for one in block.parameters()}
     rest = [one for one in denoiser.parameters() if id(one) not in inside]
-    width = dtype.itemsize
+    parts = [rest, *(list(block.parameters()) for block in blocks)]
+    sizes = [sum(one.numel() for one in part) for part in parts]
+    trained = [sum(one.numel() for one in part if one.requires_grad) for part in parts]
+    freed = 0 if gpu else activations // max(1, len(blocks))
     # Gradients are as narrow as the weights at first, and float32 in the message that adds them up.
-    trained = [
-        sum(one.numel() for one in part if one.requires_grad)
-        for part in (rest, *(list(block.parameters()) for block in blocks))
-    ]
+    gradients = max(trained) * (dtype.itemsize + torch.float32.itemsize)
+    together = sizes[0] + (ON_GPU if gpu else ON_CPU) * max(sizes[1:], default=0)
     return Spread(
         size,
-        sum(one.numel() for one in denoiser.parameters()) * width,
-        max((sum(one.numel() for one in block.parameters()) for block in blocks), default=0)
-        * width,
-        sum(one.numel() for one in rest) * width,
-        max(trained, default=0) * (width + 4),
+        whole=sum(sizes) * dtype.itemsize,
+        gathered=together * dtype.itemsize,
+        gradients=max(0, gradients - freed),
     )

@@ -55,7 +55,8 @@ class Traced:
         self.reference = tracker.live - self.trained
         if gathered:
             with world:
-                self.policy.denoiser.to(self.policy.dtype)
+                for one in self.policy.denoiser.parameters():
+                    one.data = one.data.to(self.policy.dtype)
         self.peaks = Peaks(self.policy, references, against_reference, world)
         self.condition = _condition_bytes(self.peaks.condition.tasks[0])
         self.latents = 4

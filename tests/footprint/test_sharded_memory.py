@@ -39,8 +39,8 @@ def test_planned_memory_in_shards_is_what_training_takes(
 ) -> None:
     name = "FLUX.1 Kontext"
     assert name in SHAPES
-    changes = ["run.processes=2", "run.sharding=fsdp2", "rollout.group_size=8", *adapter]
-    recipe = recipe_of(name, tmp_path, *changes)
+    changes = ["run.processes=2", "run.sharding=fsdp2", "rollout.num_steps=3"]
+    recipe = recipe_of(name, tmp_path, *changes, "rollout.group_size=4", *adapter)
     planned = Planner(gpu=False).memory(recipe).needs
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     launch(2, measure, recipe.model_dump_json(), str(tmp_path))

@@ -27,7 +27,7 @@ def measured_peak(recipe: Recipe, folder: Path) -> int:
     """Most bytes of tensors at a time, from loading the model to the second update."""
     run = RunDirectory.create(folder, recipe, {})
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        policy = build_policy(recipe, CPU)
+        policy = build_policy(recipe, CPU, spread=True)
         parts = Parts(
             policy,
             build_sampler(recipe, policy),

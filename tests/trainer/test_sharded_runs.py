@@ -17,8 +17,10 @@ import runs
 import torch
 from torch import Tensor
 
+from likewise.builders.policies import build_policy
 from likewise.config import Recipe
 from likewise.records.run_directory import RunDirectory
+from likewise.sharding.shards import shards_of
 from likewise.sharding.state import read_tensors
 
 Result = Callable[..., Path]
@@ -129,6 +131,12 @@ def test_processes_learn_what_one_learns(result: Result, how: dict[str, Any]) ->
 @pytest.mark.parametrize("objective", ["grpo", pytest.param("nft", marks=pytest.mark.slow)])
 def test_all_weights_learn_the_same_in_shards(result: Result, objective: str) -> None:
     assert_one(result("full", objective), result("full", objective, **SHARDED))
+
+
+def test_whoever_only_draws_has_all_of_it(tiny_model: Path) -> None:
+    """With a run's recipe, in a process that is alone."""
+    policy = build_policy(recipe(tiny_model, **SHARDED), torch.device("cpu"))
+    assert shards_of(policy) is None and policy.trainable_parameters()
 
 
 # --- checkpoints ----------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def build_parts(recipe: Recipe, device: torch.device) -> Parts:
     check_reachable("rewards", rewards)
     evaluators = build_evaluators(recipe, device, stickers) if evaluates else {}
     check_reachable("evaluators", evaluators)
-    policy = build_policy(recipe, device)
+    policy = build_policy(recipe, device, spread=True)
     log_notes(long_prompts(policy, prompts_of(datasets.stream)))
     return Parts(
         policy=policy,

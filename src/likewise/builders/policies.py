@@ -43,11 +43,18 @@ POLICIES: dict[str, type[PipelinePolicy]] = {
 }
 
 
-def build_policy(recipe: Recipe, device: torch.device, trainable: bool = True) -> Policy:
-    """The recipe's generator; if `trainable` with a fresh adapter, or the one to start from."""
+def build_policy(
+    recipe: Recipe, device: torch.device, trainable: bool = True, spread: bool = False
+) -> Policy:
+    """The recipe's generator; if `trainable` with a fresh adapter, or the one to start from.
+
+    Args:
+        spread: Over the processes of a run that is being trained, as `run.sharding` says; a
+            collective call. Whoever only draws has all of it.
+    """
     policy = _policy(recipe.policy, device)
     if trainable:
-        size = copy_size(recipe)
+        size = copy_size(recipe) if spread else 1
         add_adapter(recipe, policy, wait=size > 1)
         _start_adapter(recipe.adapter, policy)
         if size > 1:
@@ -64,8 +71,7 @@ def copy_size(recipe: Recipe) -> int:
         ValueError: copies do not fit the number of processes.
     """
     run = recipe.run
-    if run.processes == "auto":  # settled for training; else one process draws by itself
-        return 1
+    assert isinstance(run.processes, int)  # settled
     return shards_of_a_copy(run.sharding, run.processes, run.shard_size, os.environ)
 
 

@@ -69,10 +69,10 @@ def test_blocks_are_those_that_the_model_names() -> None:
     model._no_split_modules = ["Sequential"]
     model[1].requires_grad_(False)
     model[2].requires_grad_(False)
-    gpu = spread_of(model, 2, torch.bfloat16, gpu=True, activations=16)
-    assert gpu == Spread(2, whole=2 * 24, gathered=2 * (18 + 3 * 6), gradients=6 * 6)
-    cpu = spread_of(model, 2, torch.bfloat16, gpu=False, activations=16)
-    assert cpu == Spread(2, whole=2 * 24, gathered=2 * (18 + 6), gradients=6 * 6 - 16)
+    gpu = spread_of(model, 2, torch.bfloat16, gpu=True)
+    assert gpu == Spread(2, whole=2 * 24, gathered=2 * (18 + 3 * 6), gradients=6 * 10)
+    cpu = spread_of(model, 2, torch.bfloat16, gpu=False)
+    assert cpu == Spread(2, whole=2 * 24, gathered=2 * (18 + 6), gradients=6 * 10)
 
 
 def test_offloaded_parts_visit_for_their_phase() -> None:

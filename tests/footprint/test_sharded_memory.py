@@ -48,4 +48,5 @@ def test_planned_memory_in_shards_is_what_training_takes(
         measured = json.loads((tmp_path / f"{process}.json").read_text())
         print(f"\n{process}: planned {planned.peak / 1e6:.1f} MB, measured {measured / 1e6:.1f} MB")
         print({phase: round(size / 1e6, 1) for phase, size in planned.phases.items()})
-        assert planned.peak == pytest.approx(measured, rel=0.2)
+        # With all weights, it depends on the moment how many messages of gradients there are.
+        assert measured * 0.98 < planned.peak < measured * (1.25 if adapter else 1.05)

@@ -118,7 +118,7 @@ class Planner:
             extra=CUDA_BYTES if self.gpu else 0,
             bucket=0 if recipe.run.processes == 1 else BUCKET_BYTES,
             at_once=self.gpu,
-            spread=self._spread(recipe, traced.policy, plain),
+            spread=self._spread(recipe, traced.policy),
         )
         unknown = tuple(name for name, size in rewards.items() if size is None)
         return Memory(needs, batch, plain, checkpointed, *_count_parameters(traced.policy), unknown)
@@ -134,12 +134,10 @@ class Planner:
 
         return remedies.fitting(_choices(recipe), needed, limit)
 
-    def _spread(self, recipe: Recipe, policy: Any, activations: int) -> Spread | None:
+    def _spread(self, recipe: Recipe, policy: Any) -> Spread | None:
         """How the denoiser is spread over processes; None where each has all of it."""
         size = _copy_size(recipe)
-        if size == 1:
-            return None
-        return spread_of(policy.denoiser, size, policy.dtype, self.gpu, activations)
+        return None if size == 1 else spread_of(policy.denoiser, size, policy.dtype, self.gpu)
 
     def _trace(self, recipe: Recipe) -> Traced:
         settings, references = recipe.policy.model_dump(exclude=ASIDE), reference_sizes(recipe)

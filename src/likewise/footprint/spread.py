@@ -12,6 +12,8 @@ from likewise.sharding.shards import blocks_of
 # Blocks that are whole at a time. A GPU is ahead of itself: beside the block that it computes, the
 # next one arrives in one message, and is copied to its parameters.
 ON_GPU, ON_CPU = 3, 1
+# Of the largest block, one waits while the next one's gradients arrive.
+MESSAGES = 2
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,7 @@ class Spread:
         whole: Of the denoiser as it is loaded, before it is spread.
         gathered: Of weights that are together at a time, for a forward: blocks, and for all of it
             what is in no block.
-        gradients: Of a block's gradients, before they are added up, beyond the block's activations
-            that are gone by then.
+        gradients: Of a block's gradients, and of the messages that add such gradients up.
     """
 
     size: int
@@ -37,15 +38,11 @@ class Spread:
         return -(-size // self.size)
 
 
-def spread_of(
-    denoiser: Any, size: int, dtype: torch.dtype, gpu: bool, activations: int = 0
-) -> Spread:
+def spread_of(denoiser: Any, size: int, dtype: torch.dtype, gpu: bool) -> Spread:
     """How a denoiser is spread over `size` processes.
 
     Args:
         dtype: What it computes in, and is loaded in.
-        activations: Bytes that all blocks together keep for the backward pass. A GPU may still
-            hold a block's when its gradients are there.
     """
     blocks = blocks_of(denoiser)
     inside = {id(one) for block in blocks for one in block.parameters()}
@@ -53,13 +50,12 @@ def spread_of(
     parts = [rest, *(list(block.parameters()) for block in blocks)]
     sizes = [sum(one.numel() for one in part) for part in parts]
     trained = [sum(one.numel() for one in part if one.requires_grad) for part in parts]
-    freed = 0 if gpu else activations // max(1, len(blocks))
     # Gradients are as narrow as the weights at first, and float32 in the message that adds them up.
-    gradients = max(trained) * (dtype.itemsize + torch.float32.itemsize)
+    gradients = max(trained) * (dtype.itemsize + MESSAGES * torch.float32.itemsize)
     together = sizes[0] + (ON_GPU if gpu else ON_CPU) * max(sizes[1:], default=0)
     return Spread(
         size,
         whole=sum(sizes) * dtype.itemsize,
         gathered=together * dtype.itemsize,
-        gradients=max(0, gradients - freed),
+        gradients=gradients,
     )

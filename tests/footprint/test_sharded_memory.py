@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,22 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "policies"))
 from measuring import measured_peak
 from shapes import SHAPES, recipe_of
 
-from likewise.api.dry_run import Planner
-from likewise.config import Recipe
+from likewise.api.dry_run import Planner, for_gpus
+from likewise.config import Recipe, load_recipe
+from likewise.footprint.phases import GB
 from likewise.trainer.launch import launch
 from likewise.trainer.processes import Processes
 
 FULL = ["adapter={kind: full}"]
+
+
+@pytest.mark.slow  # 12 B parameters, traced for two kinds of update
+def test_all_of_kontext_is_trained_on_eight_gpus_in_shards() -> None:
+    changes = ["adapter.kind=full", "run.sharding=fsdp2"]
+    needs = Planner().memory(for_gpus(load_recipe("kontext", changes), 8)).needs
+    assert needs.peak < 80 * GB
+    whole = replace(needs, spread=None)
+    assert whole.peak > 160 * GB
 
 
 def measure(text: str, folder: str) -> None:

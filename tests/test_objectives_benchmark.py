@@ -22,7 +22,7 @@ arms:
   slow: {recipe: stickers}
   fast: {recipe: stickers-nft}
 baseline: slow
-vary: [objective, run.evaluation, run.iterations]
+vary: [objective, optimizer.learning_rate]
 """
 PROMPT, IDENTITY = "eval/evaluator/prompt", "eval/evaluator/identity"
 

@@ -192,7 +192,7 @@ def test_runs_of_something_else_are_refused(tmp_path: Path) -> None:
     for words in ([], ["--dry-run"]):
         result = run("compare", study, "--out", out, *words)
         assert result.exit_code == 2
-        message = "is another run than the study plans: run.iterations is 64, not 3: move it away"
+        message = "is another run than the study plans: run.iterations is 24, not 3: move it away"
         assert message in said(result)
 
 

@@ -145,11 +145,11 @@ def test_what_a_run_has_settled_is_of_this_study(
 
 
 def test_a_run_with_another_recipe_is_refused(plan: Plan) -> None:
-    run = make_run(plan, TRAIN, "rollout.tasks=8", "credit.clip=4")
+    run = make_run(plan, TRAIN, "rollout.tasks=4", "credit.clip=4")
     with pytest.raises(RunDirectoryError) as caught:
         check_folder(plan)
     assert str(caught.value).startswith(
-        f"{run} is another run than the study plans: rollout.tasks is 8, not 16; credit.clip is "
+        f"{run} is another run than the study plans: rollout.tasks is 4, not 8; credit.clip is "
         "4.0, not 5.0: move it away"
     )
 

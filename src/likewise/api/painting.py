@@ -71,14 +71,14 @@ class Painter:
             ValueError, OSError: the run has no checkpoint, or something does not fit.
         """
         from likewise.builders.data import fit_reference
-        from likewise.builders.policies import build_sampler
+        from likewise.builders.policies import build_sampler, set_strength
         from likewise.rollout.scoring import to_pil
         from likewise.rollout.trajectories import draw_images
         from likewise.seeding import derive_seed
 
         with self._lock:
             model = self._model(run)
-            _set_strength(model.policy, strength)
+            set_strength(model.policy, strength)
             sampler = build_sampler(model.recipe, model.policy)
             step(0, sampler.num_steps)
             policy: Any = _Counting(model.policy, sampler.num_steps, step)
@@ -133,15 +133,6 @@ def _loaded(run: Path | None, device: str | None) -> _Model:
         build_rewards(recipe, chosen), build_evaluators(recipe, chosen, stickers)
     )
     return _Model(recipe, policy, scorers)
-
-
-def _set_strength(policy: Policy, factor: float) -> None:
-    from likewise.policies.common.pipeline_policy import PipelinePolicy
-
-    if isinstance(policy, PipelinePolicy):
-        policy.set_strength(factor)
-    elif factor != 1:
-        raise ValueError("a custom policy has no strength to be set")
 
 
 def _scores(scorers: Mapping[str, Reward], image: Image.Image, task: Task) -> dict[str, float]:

@@ -43,6 +43,18 @@ POLICIES: dict[str, type[PipelinePolicy]] = {
 }
 
 
+def set_strength(policy: Policy, factor: float) -> None:
+    """Scale what the adapter of a policy changes; 1 as trained.
+
+    Raises:
+        ValueError: it is a custom policy, which has no strength, and `factor` is not 1.
+    """
+    if isinstance(policy, PipelinePolicy):
+        policy.set_strength(factor)
+    elif factor != 1:
+        raise ValueError("a custom policy has no strength to be set")
+
+
 def build_policy(
     recipe: Recipe, device: torch.device, trainable: bool = True, spread: bool = False
 ) -> Policy:

@@ -22,7 +22,7 @@ def compare(
     study: Annotated[
         str,
         typer.Argument(
-            help="A study: a YAML file, or a shipped one: stickers-objectives, stickers-ablation.",
+            help="Study: a YAML file, or a shipped one (stickers-objectives, stickers-ablation).",
             autocompletion=study_names,
         ),
     ],

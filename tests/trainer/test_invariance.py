@@ -104,7 +104,7 @@ def assert_same(one: Path, other: Path) -> None:
     weights, their_twins = flat(one, "lora_B.weight"), flat(other, "lora_B.weight")  # from 0 on
     assert weights.abs().max() > RATE
     assert (weights - their_twins).norm() < 3e-4 * weights.norm()
-    # Adam's first steps divide rounding errors of small gradients by those gradients: 5.3e-3 with awm.
+    # Adam's first steps divide rounding errors of small gradients by those gradients (awm: 5.3e-3).
     assert (weights - their_twins).abs().max() < 1e-2 * RATE
 
 

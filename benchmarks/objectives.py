@@ -23,6 +23,7 @@ from statistics import fmean, median
 from likewise.config import Study, load_study
 from likewise.config.study import unit_recipe
 from likewise.records import RunDirectory
+from likewise.trainer.metrics import evaluation_means
 
 NEVER = math.inf
 
@@ -67,12 +68,8 @@ def curve(folder: Path, images: int) -> list[Point]:
     }
     points = []
     for row in run.read_metrics():
-        number = row["iteration"]
-        values = {
-            key.removeprefix("eval/"): value
-            for key, value in row.items()
-            if key.startswith("eval/evaluator/") and not key.endswith("/std")
-        }
+        number, means = row["iteration"], evaluation_means(row)
+        values = {name: one for name, one in means.items() if name.startswith("evaluator/")}
         if values:
             spent = sum(one for iteration, one in seconds.items() if iteration <= number)
             points.append(Point(number, number * images, spent, values))

@@ -28,6 +28,7 @@ from likewise.records.run_directory import RECIPE
 from likewise.terminal import SafeConsole
 from likewise.trainer.interrupts import Interrupts
 from likewise.trainer.loop import train
+from likewise.trainer.metrics import evaluation_means
 from likewise.trainer.processes import Processes
 from likewise.trainer.progress import Progress
 from likewise.trainer.recorder import Recorder
@@ -66,12 +67,8 @@ def run_trial(folder: Path, name: str, overrides: Sequence[str]) -> None:
 def report(run: RunDirectory) -> None:
     """One line for each evaluation, as JSON."""
     for row in run.read_metrics():
-        found = {
-            key.removeprefix("eval/"): round(value, 4)
-            for key, value in row.items()
-            if key.startswith("eval/") and not key.endswith("/std") and value is not None
-        }
-        if found:
+        if means := evaluation_means(row):
+            found = {name: round(value, 4) for name, value in means.items()}
             print(json.dumps({"iteration": row["iteration"], **found}))
 
 

@@ -11,7 +11,7 @@ import torch
 
 from likewise.builders.data import build_stream
 from likewise.builders.models import model_path
-from likewise.builders.policies import add_adapter, policy_class
+from likewise.builders.policies import add_adapter, copy_size, policy_class
 from likewise.config.adapters import Lora
 from likewise.config.data import Stickers
 from likewise.config.layers import apply, parse_override
@@ -29,7 +29,6 @@ from likewise.footprint.spread import Spread, spread_of
 from likewise.footprint.traced import Traced
 from likewise.footprint.weights import module_bytes, parts, saved_by, working_copy
 from likewise.pretrained.first_use import first_use
-from likewise.sharding.mesh import shards_of_a_copy
 from likewise.trainer.plan import plan_of, trained_at_fork, trained_steps
 from likewise.trainer.reducing import BUCKET_BYTES
 
@@ -259,11 +258,10 @@ def weightless_policy(recipe: Recipe) -> Any:
 
 
 def _copy_size(recipe: Recipe) -> int:
-    """Over how many processes one copy of the denoiser is spread."""
-    run = recipe.run
-    assert isinstance(run.processes, int)
-    machine = {"LOCAL_WORLD_SIZE": str(min(run.processes, GPUS_OF_A_MACHINE))}
-    return shards_of_a_copy(run.sharding, run.processes, run.shard_size, machine)
+    """Over how many processes one copy of the denoiser is spread, on full machines."""
+    assert isinstance(recipe.run.processes, int)  # settled
+    of_a_machine = min(recipe.run.processes, GPUS_OF_A_MACHINE)
+    return copy_size(recipe, {"LOCAL_WORLD_SIZE": str(of_a_machine)})
 
 
 def _kept(recipe: Recipe) -> int:

@@ -12,7 +12,7 @@ Rows = Sequence[Mapping[str, Any]]
 Point = tuple[float, float, float | None, float | None]  # x, y, and an interval of y if known
 
 STEP = re.compile(r"weight/(.+)/step_(\d+)")
-COSINE = re.compile(r"gradient/cosine/step_(\d+)")
+COSINE = re.compile(r"gradient/(cosine)/step_(\d+)")
 RECENT = 5  # iterations that speed is judged by
 CLEAR = 0.01  # changes of a mean that are less are not worth a warning
 Z = 1.96
@@ -77,9 +77,9 @@ def telemetry(plan: Plan, metrics: Rows, timings: Rows) -> Telemetry:
         Chart("Quadrants", "iteration", _lines(metrics, {
               f"prompt {sign[0]}, identity {sign[1]}": f"quadrant/{sign}"
               for sign in ("++", "+-", "-+", "--")})),
-        Chart("Weights by step", "step", _by_step(metrics), "of the newest iterations"),
+        Chart("Weights by step", "step", _by_step(metrics, STEP), "of the newest iterations"),
         Chart("Length of gradients", "iteration", _gradients(metrics)),
-        Chart("Cosine of the gradients by step", "step", _cosines(metrics),
+        Chart("Cosine of the gradients by step", "step", _by_step(metrics, COSINE),
               "of the newest measurement; below 0 the rewards pull against each other"),
         Chart("Seconds", "iteration", _seconds(timings)),
     ]  # fmt: skip
@@ -162,29 +162,18 @@ def _lines(rows: Rows, keys: Mapping[str, str]) -> dict[str, list[Point]]:
     return found
 
 
-def _by_step(metrics: Rows) -> dict[str, list[Point]]:
-    """Weight of each reward at each step, where steps were last trained."""
+def _by_step(metrics: Rows, pattern: re.Pattern[str]) -> dict[str, list[Point]]:
+    """By name, what was last known of each step; `pattern` finds name and step in a key."""
     newest: dict[str, dict[int, float]] = {}
     for row in metrics:
         for key, value in row.items():
-            match = STEP.fullmatch(key)
+            match = pattern.fullmatch(key)
             if match and value is not None:
                 newest.setdefault(match[1], {})[int(match[2])] = value
     return {
         name: [(step, value, None, None) for step, value in sorted(steps.items())]
         for name, steps in newest.items()
     }
-
-
-def _cosines(metrics: Rows) -> dict[str, list[Point]]:
-    newest: dict[int, float] = {}
-    for row in metrics:
-        for key, value in row.items():
-            match = COSINE.fullmatch(key)
-            if match and value is not None:
-                newest[int(match[1])] = value
-    points: list[Point] = [(step, value, None, None) for step, value in sorted(newest.items())]
-    return {"cosine": points} if points else {}
 
 
 def _gradients(metrics: Rows) -> dict[str, list[Point]]:

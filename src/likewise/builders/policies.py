@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -76,15 +76,18 @@ def build_policy(
     return policy
 
 
-def copy_size(recipe: Recipe) -> int:
+def copy_size(recipe: Recipe, environment: Mapping[str, str] = os.environ) -> int:
     """Over how many processes one copy of the denoiser is spread; 1: every process has all of it.
+
+    Args:
+        environment: Of a process of the run, see `sharding.mesh`.
 
     Raises:
         ValueError: copies do not fit the number of processes.
     """
     run = recipe.run
     assert isinstance(run.processes, int)  # settled
-    return shards_of_a_copy(run.sharding, run.processes, run.shard_size, os.environ)
+    return shards_of_a_copy(run.sharding, run.processes, run.shard_size, environment)
 
 
 def add_adapter(recipe: Recipe, policy: PipelinePolicy, wait: bool = False) -> None:

@@ -16,6 +16,21 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
+SystemsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME=]FOLDER...",
+        help="Two systems or more: evaluated runs, or folders of images with manifest.jsonl.",
+    ),
+]
+ConsentOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Text file with what raters read before they begin.",
+        show_default="a short text that says what is stored",
+    ),
+]
+RatersOption = Annotated[int, typer.Option(min=1, help="Number of raters who see each pair.")]
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a human study.")]
 
 
@@ -29,13 +44,7 @@ def study_people() -> None:
 
 @app.command()
 def create(
-    systems: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[NAME=]FOLDER...",
-            help="Two systems or more: evaluated runs, or folders of images with manifest.jsonl.",
-        ),
-    ],
+    systems: SystemsArgument,
     out: Annotated[Path, typer.Option(help="Folder to make for the study.")] = Path("runs/people"),
     pairs: Annotated[
         int | None,
@@ -50,9 +59,7 @@ def create(
             "of your own as NAME=TEXT."
         ),
     ] = "identity,prompt,overall",
-    raters_per_pair: Annotated[
-        int, typer.Option(min=1, help="Number of raters who see each pair.")
-    ] = 3,
+    raters_per_pair: RatersOption = 3,
     pairs_per_rater: Annotated[
         int | None,
         typer.Option(min=1, help="Number of pairs that a rater sees.", show_default="all"),
@@ -71,13 +78,7 @@ def create(
     benchmark: Annotated[
         str, typer.Option(help="Benchmark that the systems drew: sticker-bench, or a folder.")
     ] = "sticker-bench",
-    consent: Annotated[
-        Path | None,
-        typer.Option(
-            help="Text file with what raters read before they begin.",
-            show_default="a short text that says what is stored",
-        ),
-    ] = None,
+    consent: ConsentOption = None,
 ) -> None:
     """Make a blinded study of pairs of images, in a new folder."""
     with readable_errors():
@@ -109,9 +110,7 @@ def plan(
     power: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Share of such studies that would see it.")
     ] = 0.8,
-    raters_per_pair: Annotated[
-        int, typer.Option(min=1, help="Number of raters who see each pair.")
-    ] = 3,
+    raters_per_pair: RatersOption = 3,
     likeness: Annotated[
         float,
         typer.Option(

@@ -48,7 +48,7 @@ class Weightless:
 
 
 def _forget(real: Tensor, fake: Tensor) -> None:
-    pass
+    """Remember no pair of tensors."""
 
 
 class _Blank(FakeTensorMode):

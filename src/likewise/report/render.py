@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from likewise.records.atomic import write_atomically
@@ -16,6 +13,9 @@ from likewise.report.gallery import References
 from likewise.report.reading import StudyFolder, read_paths
 from likewise.report.run_page import run_page
 from likewise.report.study_page import study_page
+from likewise.report.templating import environment, read_template
+
+PACKAGE = "likewise.report"
 
 
 def write_report(paths: Sequence[Path], out: Path, references: References) -> int:
@@ -46,27 +46,12 @@ def write_report(paths: Sequence[Path], out: Path, references: References) -> in
 def render(title: str, sections: Sequence[Section]) -> str:
     """The page; all text is escaped, plots are taken as they are."""
     return (
-        _environment()
+        environment(PACKAGE)
         .get_template("report.html.j2")
         .render(
             title=title,
             sections=sections,
-            style=Markup(_file("style.css")),
-            script=Markup(_file("script.js")),
+            style=Markup(read_template(PACKAGE, "style.css")),
+            script=Markup(read_template(PACKAGE, "script.js")),
         )
     )
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FunctionLoader(_file),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _file(name: str) -> str:
-    return (files("likewise.report") / "templates" / name).read_text(encoding="utf-8")

@@ -15,6 +15,15 @@ from likewise.trainer.update import UpdateSums
 Numbers = dict[str, float | None]
 
 
+def evaluation_means(row: Mapping[str, float | None]) -> dict[str, float]:
+    """What a row of metrics says of the evaluation set, by scorer: its means that are known."""
+    return {
+        key.removeprefix("eval/"): value
+        for key, value in row.items()
+        if key.startswith("eval/") and not key.endswith("/std") and value is not None
+    }
+
+
 def reward_numbers(
     names: Sequence[str], values: Tensor, valid: Tensor, group_size: int, floor: float
 ) -> Numbers:

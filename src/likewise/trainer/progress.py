@@ -13,7 +13,7 @@ from rich.text import Text
 
 from likewise.printable import printable
 from likewise.records.atomic import naming
-from likewise.trainer.metrics import Numbers
+from likewise.trainer.metrics import Numbers, evaluation_means
 
 
 class Progress:
@@ -63,12 +63,7 @@ class Progress:
             parts.append(f"{timings['seconds/total']:.1f} s")
             parts.append(f"[dim]{self._left(iteration)} left[/]")
         self._print("  ".join(parts))
-        seen = {
-            key.removeprefix("eval/"): value
-            for key, value in row.items()
-            if key.startswith("eval/") and not key.endswith("/std") and value is not None
-        }
-        if seen:
+        if seen := evaluation_means(row):
             text = "  ".join(f"{escape(name)} {value:.4f}" for name, value in seen.items())
             self._print(f"      [cyan]evaluation  {text}[/]")
 

@@ -23,10 +23,9 @@ from likewise.records import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "likewise"
-GUIDE, RULE_GUIDE = (
-    (ROOT / "docs" / "extending.md")
-    .read_text(encoding="utf-8")
-    .split("\n## Adding a credit rule\n")
+GUIDE, RULE_GUIDE, OBJECTIVE_GUIDE = re.split(
+    r"\n## Adding (?:a credit rule|an objective)\n",
+    (ROOT / "docs" / "extending.md").read_text(encoding="utf-8"),
 )
 FILE = re.compile(r"`([\w]+\.(?:py|yaml))`:\n\n```\w+\n(.*?)```", re.DOTALL)
 SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
@@ -106,20 +105,40 @@ def test_a_shipped_policy_passes_the_tests_of_all(shipped: dict[str, Any]) -> No
     assert ledger.cells["InstructPix2Pix", "ode"] == 0.0
 
 
-def edited(folder: Path) -> Path:
-    """`folder`, with a copy of the package that has the guide's credit rule, mostly links."""
+def copied(folder: Path, *parts: str) -> Path:
+    """The package in `folder`: copies of these parts, and links to all others."""
     package = folder / "likewise"
     package.mkdir(parents=True)
     for part in PACKAGE.iterdir():
-        if part.name in ("algorithm", "config"):
+        if part.name in parts:
             shutil.copytree(part, package / part.name)
         else:
             (package / part.name).symlink_to(part)
+    return package
+
+
+def with_rule(folder: Path) -> Path:
+    """`folder`, with a copy of the package that has the guide's credit rule."""
+    package = copied(folder, "algorithm", "config")
     function, row, name = PYTHON.findall(RULE_GUIDE)
     rules, recipes = package / "algorithm" / "rules.py", package / "config" / "credit.py"
     replace(rules, r"(?=^RULES: )", f"{function}\n\n")
     replace(rules, r"(?<=^RULES: dict\[str, Rule\] = \{\n)", row)
     replace(recipes, r"^    kind: Literal\[\"minimum\".*\n", name)
+    return folder
+
+
+def with_objective(folder: Path) -> Path:
+    """`folder`, with a copy of the package that has the guide's objective."""
+    package = copied(folder, "trainer", "config")
+    function, row, section, name = PYTHON.findall(OBJECTIVE_GUIDE)
+    losses, recipes = (
+        package / "trainer" / "image_objectives.py",
+        package / "config" / "objectives.py",
+    )
+    replace(losses, r"(?=^# Losses that are means)", f"{function}\n\n")
+    replace(losses, r"(?<=^IMAGE_LOSSES: dict\[str, ImageLoss\] = \{)", f"\n{row}")
+    replace(recipes, r"^AnyObjective = .*\n", f"{section}\n\n{name}")
     return folder
 
 
@@ -132,10 +151,21 @@ def replace(file: Path, place: str, text: str) -> None:
 
 def test_a_credit_rule_is_a_function_and_a_row(tmp_path: Path) -> None:
     (command,) = SHELL.findall(RULE_GUIDE)
-    run_commands(command, tmp_path, edited(tmp_path / "src"))
+    run_commands(command, tmp_path, with_rule(tmp_path / "src"))
     (metrics,) = RunDirectory.open(tmp_path / "runs" / "median").read_metrics()
     assert metrics["update/grad_norm"] > 0
     table = parquet.read_table(tmp_path / "runs" / "median" / "rewards" / "000001.parquet")
     z = np.array([table[f"z/{name}"] for name in ("prompt", "identity", "likeness")])
     assert np.array(table["total"]) == pytest.approx(np.sort(z, axis=0)[1], abs=1e-6)
     assert z.std(axis=1).min() > 0.5
+
+
+def test_an_objective_is_a_function_and_a_row(tmp_path: Path) -> None:
+    (command,) = SHELL.findall(OBJECTIVE_GUIDE)
+    source = with_objective(tmp_path / "src")
+    norms = []
+    for kind in ("matching", "awm"):  # whose gradient it has while the ratio is 1
+        run_commands(command.replace("matching", kind), tmp_path, source)
+        (metrics,) = RunDirectory.open(tmp_path / "runs" / kind).read_metrics()
+        norms.append(metrics["update/grad_norm"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4) and norms[0] > 0

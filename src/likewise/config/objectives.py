@@ -125,7 +125,5 @@ class Crd(Forward):
     beta: PositiveFloat = Field(1.0, le=1e6, description="scale of the change of the error")
 
 
-Objective = Annotated[
-    Annotated[Grpo | Nft | Awm | Dgpo | Crd, Field(discriminator="kind")],
-    usual_kind("grpo"),
-]
+AnyObjective = Grpo | Nft | Awm | Dgpo | Crd
+Objective = Annotated[Annotated[AnyObjective, Field(discriminator="kind")], usual_kind("grpo")]

@@ -93,6 +93,10 @@ def crd(found: Predicted, settings: Any) -> Term:
     )
 
 
+# Losses that are means over samples, by `kind`. A new one is a function and a row here.
+IMAGE_LOSSES: dict[str, ImageLoss] = {"nft": nft, "awm": awm, "crd": crd}
+
+
 def dgpo(found: Predicted, settings: Any) -> Term:
     """DGPO, with what `relative_to_group` makes of advantages: see `forward.group_preference`."""
     errors = forward.squared_error(found.v, found.noised.target)

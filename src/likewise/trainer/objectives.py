@@ -25,13 +25,11 @@ from likewise.algorithm.objective import (
 from likewise.algorithm.transitions import gaussian_log_prob
 from likewise.rollout.trajectories import StoredStep, Trajectory, replay_batches
 from likewise.trainer.image_objectives import (
+    IMAGE_LOSSES,
     Gather,
     ImageLoss,
-    awm,
-    crd,
     dgpo,
     image_terms,
-    nft,
     relative_to_group,
 )
 from likewise.trainer.terms import Term, Trained
@@ -108,8 +106,6 @@ def on_images(terms: ImageLoss, prepare: Any = None) -> Objective:
 
 OBJECTIVES: dict[str, Objective] = {
     "grpo": Objective(grpo, replay_batches, lambda _, trained_steps: trained_steps),
-    "nft": on_images(nft),
-    "awm": on_images(awm),
+    **{kind: on_images(loss) for kind, loss in IMAGE_LOSSES.items()},
     "dgpo": on_images(dgpo, relative_to_group),
-    "crd": on_images(crd),
 }

@@ -70,8 +70,7 @@ def build_policy(
         add_adapter(recipe, policy, wait=size > 1)
         _start_adapter(recipe.adapter, policy)
         if size > 1:
-            assert isinstance(recipe.run.processes, int)  # settled
-            mesh = make_mesh(device.type, recipe.run.processes, size)
+            mesh = make_mesh(device.type, _number_of_processes(recipe), size)
             policy.shard(mesh, timedelta(seconds=recipe.run.timeout))
     return policy
 
@@ -83,11 +82,19 @@ def copy_size(recipe: Recipe, environment: Mapping[str, str] = os.environ) -> in
         environment: Of a process of the run, see `sharding.mesh`.
 
     Raises:
-        ValueError: copies do not fit the number of processes.
+        ValueError: copies do not fit the number of processes, or that number is still ``auto``.
     """
     run = recipe.run
-    assert isinstance(run.processes, int)  # settled
-    return shards_of_a_copy(run.sharding, run.processes, run.shard_size, environment)
+    if run.sharding == "none":  # whatever the number of processes, which may still be open
+        return 1
+    processes = _number_of_processes(recipe)
+    return shards_of_a_copy(run.sharding, processes, run.shard_size, environment)
+
+
+def _number_of_processes(recipe: Recipe) -> int:
+    if isinstance(recipe.run.processes, int):
+        return recipe.run.processes
+    raise ValueError("run.processes is auto: settle the recipe first")
 
 
 def add_adapter(recipe: Recipe, policy: PipelinePolicy, wait: bool = False) -> None:

@@ -3,7 +3,7 @@
     python benchmarks/tuning.py runs/tuning/grpo-2e-3 stickers optimizer.learning_rate=2e-3
 
 Settings are chosen by such trials, and judged afterwards on the held-out subjects of sticker bench,
-which no trial has seen. The tasks are `training_task(i, seed=777)`, whose seed no run's data use;
+which no trial has seen. The tasks are the first of `sticker-tuning`, which no run trains on;
 where and how often they are drawn is the recipe's `run.evaluation`. The same command resumes.
 """
 
@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from likewise.api.training import settle
 from likewise.builders.parts import build_parts
 from likewise.config import load_recipe
-from likewise.data.stickers.world import training_task
+from likewise.data.stickers.world import tuning_tasks
 from likewise.records import RunDirectory
 from likewise.records.environment import collect_environment
 from likewise.records.run_directory import RECIPE
@@ -34,7 +34,6 @@ from likewise.trainer.progress import Progress
 from likewise.trainer.recorder import Recorder
 from likewise.trainer.session import Session
 
-TASKS_SEED = 777
 ALONE = ["run.processes=1", "run.threads=1", "run.trackers=[]", "run.evaluation.tasks=120"]
 
 
@@ -53,7 +52,7 @@ def run_trial(folder: Path, name: str, overrides: Sequence[str]) -> None:
     recipe = settle(load_recipe(name, [*ALONE, *overrides]))
     torch.set_num_threads(int(recipe.run.threads))
     processes = Processes(Accelerator(cpu=recipe.run.device == "cpu"))
-    tasks = [training_task(i, TASKS_SEED) for i in range(recipe.run.evaluation.tasks)]
+    tasks = tuning_tasks()[: recipe.run.evaluation.tasks]
     parts = replace(build_parts(recipe, processes.device), evaluation_tasks=tasks)
     if not (folder / RECIPE).is_file():
         RunDirectory.create(folder, recipe, collect_environment())

@@ -9,9 +9,10 @@ from PIL import Image
 
 from likewise.api.evaluation import _chosen_on
 from likewise.api.targets import Target
-from likewise.builders.benchmarks import STICKER_BENCH, load_benchmark, same_tasks
+from likewise.builders.benchmarks import load_benchmark, same_tasks
 from likewise.config import load_recipe
-from likewise.data.stickers.world import bench_subset
+from likewise.config.evaluation_settings import STICKER_BENCH
+from likewise.data.stickers.world import bench_subset, training_task
 
 RECIPE = load_recipe("stickers", ["run.evaluation.tasks=8"])
 
@@ -24,6 +25,13 @@ def test_tasks_are_the_same_by_prompt_and_reference() -> None:
     elsewhere = [replace(task, reference=white) for task in drawn]
     assert same_tasks(tasks, elsewhere, RECIPE.policy) == set()
     assert same_tasks(tasks, [replace(drawn[0], prompt="a cat")], RECIPE.policy) == set()
+
+
+def test_tuning_tasks_are_about_other_subjects_and_no_runs() -> None:
+    tuning, bench = load_benchmark("sticker-tuning"), load_benchmark(STICKER_BENCH)
+    assert not {task.subject for task in tuning} & {task.subject for task in bench}
+    trained = {training_task(index, seed).id for seed in (0, 20) for index in range(50)}
+    assert len({task.id for task in tuning} - trained) == 300
 
 
 def test_what_chose_the_best_checkpoint_does_not_measure_it() -> None:

@@ -63,6 +63,23 @@ def test_the_ablation_is_what_the_issue_asks_for() -> None:
     assert study.baseline == "naive" and len(study.seeds) >= 5
 
 
+def test_arms_of_one_name_share_what_the_name_says() -> None:
+    study = load_study("stickers-2")
+    recipes = {arm: unit_recipe(study, arm, 20) for arm in study.arms}
+    nft = [recipe for arm, recipe in recipes.items() if arm.startswith("nft-")]
+    assert len({recipe.objective.model_dump_json() for recipe in nft}) == 1
+    assert len({recipe.optimizer.learning_rate for recipe in nft}) == 1
+    for credit in ("naive", "sars-tdw", "measured-tdw"):
+        assert recipes[credit].credit == recipes[f"nft-{credit}"].credit
+
+
+def test_seeds_of_the_choice_are_not_those_of_the_comparison() -> None:
+    final, choice = load_study("stickers-2"), load_study("stickers-2-rivals")
+    assert len(final.seeds) >= 10 and not set(final.seeds) & {0, *choice.seeds}
+    benchmarks = (final.evaluation.benchmark, choice.evaluation.benchmark)
+    assert benchmarks == ("sticker-bench", "sticker-tuning")
+
+
 def test_a_run_has_overrides_of_study_and_arm_and_its_seed(write) -> None:
     text = SMALL.replace("stickers}", "stickers, overrides: [credit.shaping.gamma=0.9]}")
     study = load_study(write("small.yaml", text))
@@ -102,6 +119,16 @@ def test_a_recipe_file_is_found_from_its_study_and_once_saved(write) -> None:
         ("baseline: naive", "baseline: naiv", "'naiv', which is no arm; did you mean 'naive'?"),
         ("ours: {", "our/s: {", "the arm 'our/s' names a folder"),
         ("label:", "lable:", "arms.naive.lable: unknown key; did you mean 'label'?"),
+        (
+            "baseline: naive",
+            "baseline: naive\ncontrasts: [[ours, naiv]]",
+            "contrasts name 'naiv', which is no arm; did you mean 'naive'?",
+        ),
+        (
+            "baseline: naive",
+            "baseline: naive\ncontrasts: [[ours, ours]]",
+            "contrasts are of two different arms",
+        ),
         ("{recipe: stickers}", "stickers", "s.yaml: arms.ours: should be a mapping of keys"),
         ("recipe: stickers}", "recipe: stikers}", "arms.ours: there is no recipe 'stikers'; did"),
         ("recipe: stickers}", "recipe: x.yaml}", "arms.ours: there is no file 'x.yaml'"),

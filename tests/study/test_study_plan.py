@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
+from likewise.algorithm.timeweights import tdw
 from likewise.config import Study, load_recipe, load_study
 from likewise.config.study import unit_recipe
 from likewise.records import CheckpointStore, RunDirectory, RunDirectoryError
+from likewise.rollout.steps import plan_steps
 from likewise.study.existing import check_folder
 from likewise.study.journal import Journal
 from likewise.study.units import BASE_UNIT, Plan, Unit
@@ -223,3 +226,13 @@ def test_metrics_of_a_study_are_part_of_its_evaluations(plan: Plan) -> None:
     (folder / "settings.json").write_text('{"encoders": {"dino": "elsewhere"}}')
     with pytest.raises(RunDirectoryError, match="encoder of dino is 'elsewhere', not 'facebook/"):
         check_folder(other)
+
+
+def test_the_matched_weight_is_the_mean_of_tdw() -> None:
+    study = load_study("stickers-2")
+    ours, matched = (unit_recipe(study, arm, 20) for arm in ("sars-tdw", "matched"))
+    levels, rollout = ours.credit.time_weights, ours.rollout
+    weights = tdw(rollout.num_steps, levels.high, levels.low, levels.final)
+    plans = [plan_steps(rollout, 20, iteration) for iteration in range(ours.run.iterations)]
+    trained = [float(weights[step]) for plan in plans for step in plan.trained]
+    assert matched.credit.time_weights.prompt == pytest.approx(fmean(trained), abs=0.005)

@@ -36,7 +36,8 @@ def plan(tmp_path: Path) -> Plan:
         "worst": {"recipe": "stickers-gdpo"},
     }
     content = {"name": "known", "overrides": ["run.iterations=3"], "seeds": [0, 1], "arms": arms}
-    return Plan(Study.model_validate({**content, "baseline": "naive"}), tmp_path)
+    content |= {"baseline": "naive", "contrasts": [("ours", "worst")]}
+    return Plan(Study.model_validate(content), tmp_path)
 
 
 def write_scores(plan: Plan, unit: Unit, identity: float, prompt: float) -> None:
@@ -128,6 +129,13 @@ def test_an_arm_is_compared_over_the_seeds_that_both_have(results: dict[str, Any
     versus = results["arms"]["worst"]["versus"]["evaluator/prompt"]
     assert versus["mean"] == pytest.approx(-0.5)  # seed 0 alone: 0.2 against 0.7
     assert versus["n_seeds"] == 1 and versus["over_seeds"] == [None, None]
+
+
+def test_further_pairs_are_compared_like_the_baseline(results: dict[str, Any]) -> None:
+    (pair,) = results["contrasts"]
+    assert (pair["arm"], pair["than"], pair["labels"][1]) == ("ours", "worst", "worst")
+    assert pair["versus"]["evaluator/prompt"]["mean"] == pytest.approx(0.5)  # seed 0 alone
+    assert f"| {markdown('Ours | the best')} − worst | +0.5000 |" in results_markdown(results)
 
 
 def test_hypervolume_is_above_the_untrained_model(

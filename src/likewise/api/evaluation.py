@@ -11,10 +11,10 @@ from typing import Any
 
 from likewise.api.jobs import Job, Progress, carry_out
 from likewise.api.targets import Target, find_target
-from likewise.builders.benchmarks import STICKER_BENCH, load_benchmark, same_tasks
+from likewise.builders.benchmarks import load_benchmark, same_tasks
 from likewise.builders.data import build_evaluation_tasks
 from likewise.builders.metrics import default_encoders
-from likewise.config.evaluation_settings import EvaluationSettings
+from likewise.config.evaluation_settings import STICKERS, EvaluationSettings
 from likewise.config.problems import nearest
 from likewise.config.recipe import Recipe
 from likewise.config.rewards import InGroupDiversity
@@ -122,7 +122,7 @@ def _job(
 def _with_defaults(asked: EvaluationSettings, target: Target) -> EvaluationSettings:
     """The settings with a number of tasks and metrics, where none are given."""
     defaults: dict[str, Any] = {}
-    if target.draws and asked.benchmark == STICKER_BENCH and asked.tasks is None:
+    if target.draws and asked.benchmark in STICKERS and asked.tasks is None:
         defaults["tasks"] = DEFAULT_TASKS
     if asked.metrics is None:
         defaults["metrics"] = default_encoders(asked.benchmark)

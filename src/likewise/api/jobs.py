@@ -17,13 +17,13 @@ from pathlib import Path
 import torch
 
 from likewise.api.targets import REAL, Target
-from likewise.builders.benchmarks import STICKER_BENCH, load_benchmark
+from likewise.builders.benchmarks import load_benchmark
 from likewise.builders.data import fit_held_out, fit_reference
 from likewise.builders.metrics import build_metric_rewards, build_metrics, check_metrics
 from likewise.builders.policies import build_policy, build_sampler
 from likewise.builders.rewards import build_evaluators, build_rewards
 from likewise.config.data import Stickers
-from likewise.config.evaluation_settings import EvaluationSettings
+from likewise.config.evaluation_settings import STICKERS, EvaluationSettings
 from likewise.devices import auto_threads
 from likewise.evaluation.batches import Share, silent
 from likewise.evaluation.before_after import before_after_sheet
@@ -212,7 +212,7 @@ def _scorers(job: Job, device: torch.device) -> Scorers:
         rewards |= {f"reward/{name}": reward for name, reward in found.items()}
         optional = [f"reward/{name}" for name in found if name not in job.target.recipe.credited]
     if job.systems != (REAL,):
-        held_out = build_evaluators(job.target.recipe, device, job.asked.benchmark == STICKER_BENCH)
+        held_out = build_evaluators(job.target.recipe, device, job.asked.benchmark in STICKERS)
         rewards |= {f"evaluator/{name}": evaluator for name, evaluator in held_out.items()}
         rewards |= build_metric_rewards(job.metrics, device)
     return Scorers(rewards, build_metrics(job.metrics, device), optional)

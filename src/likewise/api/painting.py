@@ -41,7 +41,8 @@ class Painter:
 
     def examples(self) -> Sequence[Task]:
         """Tasks to begin with, of different subjects."""
-        from likewise.builders.benchmarks import STICKER_BENCH, load_benchmark
+        from likewise.builders.benchmarks import load_benchmark
+        from likewise.config.evaluation_settings import STICKER_BENCH
 
         if not self._examples:
             self._examples = load_benchmark(STICKER_BENCH, EXAMPLES)

@@ -6,16 +6,17 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from likewise.config.evaluation_settings import STICKERS
 from likewise.config.policies import PolicySection
 from likewise.config.problems import nearest
 from likewise.data.sources.dreambench import dreambench_tasks
 from likewise.data.sources.fitting import fit_reference
-from likewise.data.stickers.world import bench_tasks
+from likewise.data.stickers.world import bench_tasks, tuning_tasks
 from likewise.data.subsets import spread
 from likewise.fingerprints import exact_half, fingerprint
 from likewise.types import Task
 
-STICKER_BENCH = "sticker-bench"
+STICKER_TASKS = dict(zip(STICKERS, (bench_tasks, tuning_tasks), strict=True))
 DREAMBENCH = "dreambench"  # nothing of that name is shipped: a folder must be given
 
 
@@ -25,18 +26,18 @@ def load_benchmark(
     """A benchmark's tasks, or so many of them, evenly over subjects and prompts.
 
     Args:
-        name: ``sticker-bench``, or a folder in google/dreambooth's layout.
+        name: ``sticker-bench``, ``sticker-tuning``, or a folder in google/dreambooth's layout.
         without: Ids of tasks to leave out.
 
     Raises:
         ValueError, OSError: there is no such benchmark, it is damaged, or it has no tasks.
     """
-    if str(name) == STICKER_BENCH:
-        found = bench_tasks()
+    if str(name) in STICKER_TASKS:
+        found = STICKER_TASKS[str(name)]()
     elif Path(name).is_dir() or str(name) == DREAMBENCH or os.sep in str(name):
         found = dreambench_tasks(Path(name))
     else:
-        meant = nearest(name, [STICKER_BENCH, DREAMBENCH])
+        meant = nearest(name, [*STICKERS, DREAMBENCH])
         raise ValueError(f"no benchmark and no folder {str(name)!r}; {meant}")
     found = [task for task in found if task.id not in without]
     found = found if tasks is None else spread(found, tasks)

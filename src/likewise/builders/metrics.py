@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from likewise import assets
-from likewise.builders.benchmarks import STICKER_BENCH
 from likewise.builders.models import model_path
 from likewise.builders.rewards import build_reward, check_reward
+from likewise.config.evaluation_settings import STICKERS
 from likewise.config.layers import apply, parse_override
 from likewise.config.problems import nearest
 from likewise.evaluation.measures import Measures
@@ -29,7 +29,7 @@ def default_encoders(benchmark: str | Path) -> dict[str, str]:
     Stickers have rewards and evaluators of their own for the prompt, and to the nano CLIP's image
     embeddings subjects look much alike.
     """
-    if str(benchmark) == STICKER_BENCH:
+    if str(benchmark) in STICKERS:
         return {"dinov2": "nano-dinov2"}
     clip = "openai/clip-vit-base-patch32"
     dino = {"dino": "facebook/dino-vits16", "dinov2": "facebook/dinov2-base"}

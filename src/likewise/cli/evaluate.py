@@ -43,7 +43,10 @@ TargetArgument = Annotated[
 ]
 BenchmarkOption = Annotated[
     str,
-    typer.Option(help="Benchmark: sticker-bench, or a folder laid out like google/dreambooth."),
+    typer.Option(
+        help="Benchmark: sticker-bench; sticker-tuning, to choose settings by; or a folder laid "
+        "out like google/dreambooth."
+    ),
 ]
 ProtocolOption = Annotated[
     Protocol,

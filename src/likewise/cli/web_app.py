@@ -56,7 +56,8 @@ def serve_app(
 
 def _references(benchmark: str) -> Mapping[str, Image.Image]:
     """Task → reference of the benchmark that ships; another may lie outside the named folders."""
-    from likewise.builders.benchmarks import STICKER_BENCH, load_benchmark
+    from likewise.builders.benchmarks import load_benchmark
+    from likewise.config.evaluation_settings import STICKER_BENCH
 
     if benchmark != STICKER_BENCH:
         return {}

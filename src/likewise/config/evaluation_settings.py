@@ -6,12 +6,16 @@ from pydantic import PositiveInt
 
 from likewise.config.section import Section
 
+STICKER_BENCH = "sticker-bench"
+STICKERS = (STICKER_BENCH, "sticker-tuning")  # held-out subjects; training subjects
+
 
 class EvaluationSettings(Section):
     """What decides the numbers of an evaluation.
 
     Attributes:
-        benchmark: ``sticker-bench``, or a folder in google/dreambooth's layout.
+        benchmark: ``sticker-bench``, ``sticker-tuning`` (for choosing settings), or a folder in
+            google/dreambooth's layout.
         protocol: Photos that images are compared with, and how to average: ``single-ref``, ``uno``
             or ``dreambooth``.
         tasks: Number of the benchmark's tasks, evenly over subjects and prompts (default: all; 150
@@ -23,7 +27,7 @@ class EvaluationSettings(Section):
             docs/evaluation.md).
     """
 
-    benchmark: str = "sticker-bench"
+    benchmark: str = STICKER_BENCH
     protocol: str = "single-ref"
     tasks: PositiveInt | None = None
     images_per_prompt: PositiveInt | None = None

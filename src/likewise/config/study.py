@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model
 
 from likewise.config import problems
 from likewise.config.comparing import differences, is_under, leaves
-from likewise.config.evaluation_settings import EvaluationSettings
+from likewise.config.evaluation_settings import STICKERS, EvaluationSettings
 from likewise.config.loading import load_recipe
 from likewise.config.problems import RecipeError
 from likewise.config.recipe import STICKER_EVALUATORS, Recipe
@@ -84,6 +84,11 @@ class Study(Section):
     )
     arms: dict[str, Arm] = Field(min_length=1)
     baseline: str = Field(description="the arm that all others are compared with")
+    contrasts: list[tuple[str, str]] = Field(
+        [],
+        description="further pairs of arms to compare, as in [[nft, nft-naive]]: the first minus "
+        "the second",
+    )
     vary: list[str] = Field(
         ["credit"],
         min_length=1,
@@ -105,6 +110,12 @@ class Study(Section):
         if self.baseline not in self.arms:
             hint = problems.nearest(self.baseline, self.arms)
             raise ValueError(f"baseline is {self.baseline!r}, which is no arm; {hint}")
+        for name in (name for pair in self.contrasts for name in pair):
+            if name not in self.arms:
+                hint = problems.nearest(name, self.arms)
+                raise ValueError(f"contrasts name {name!r}, which is no arm; {hint}")
+        if any(one == other for one, other in self.contrasts):
+            raise ValueError("contrasts are of two different arms")
         return self
 
 
@@ -205,7 +216,7 @@ def _aim_problems(evaluation: StudyEvaluation, recipe: Recipe) -> list[str]:
     if evaluation.aims is None:
         return []
     evaluators = tuple(recipe.evaluators or ())
-    if recipe.evaluators is None and evaluation.benchmark == "sticker-bench":
+    if recipe.evaluators is None and evaluation.benchmark in STICKERS:
         evaluators = STICKER_EVALUATORS
     known = {"evaluator": evaluators, "reward": tuple(recipe.rewards)}
     found = []

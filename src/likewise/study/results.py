@@ -74,6 +74,7 @@ def compute_results(plan: Plan) -> Json:
         "base": {} if base is None else _estimates(base, metrics),
         "reference": reference,
         "arms": arms,
+        "contrasts": _contrasts(plan, tables, metrics),
         "trained_on": trained_on,
         "spoilt": _spoilt(drawn),
         "missing": [str(unit) for unit in plan.units if unit not in done],
@@ -105,7 +106,9 @@ def _arm(
             name: {**estimate, "per_seed": _per_seed(table, name, seeds)}
             for name, estimate in _estimates(means, metrics).items()
         },
-        "versus": _versus(plan.study.baseline, arm, table, baseline, metrics),
+        "versus": {}
+        if baseline is None or arm == plan.study.baseline
+        else _differences(table, baseline, metrics),
         "hypervolume": _hypervolume(plan.study.evaluation.axes, table, seeds, reference),
         "pareto": False,
         "robustness": _cells(means, robust, ("category", "complexity")),
@@ -128,12 +131,22 @@ def _per_seed(table: pa.Table, metric: str, seeds: Sequence[int]) -> list[float 
     return [pc.mean(own[metric]).as_py() for own in tables]
 
 
-def _versus(
-    name: str, arm: str, table: pa.Table, baseline: pa.Table | None, metrics: Sequence[str]
-) -> dict[str, Json]:
+def _contrasts(
+    plan: Plan, tables: Mapping[str, pa.Table | None], metrics: Sequence[str]
+) -> list[Json]:
+    """Paired differences of the study's further pairs, as far as both arms were evaluated."""
+    found = []
+    for arm, other in plan.study.contrasts:
+        table, against = tables[arm], tables[other]
+        if table is not None and against is not None:
+            labels = [plan.study.arms[name].label or name for name in (arm, other)]
+            versus = _differences(table, against, metrics)
+            found.append({"arm": arm, "than": other, "labels": labels, "versus": versus})
+    return found
+
+
+def _differences(table: pa.Table, baseline: pa.Table, metrics: Sequence[str]) -> dict[str, Json]:
     """Paired differences to the baseline, over the seeds and tasks that both have."""
-    if baseline is None or arm == name:
-        return {}
     found = {}
     for metric in metrics:
         if metric not in table.column_names or metric not in baseline.column_names:

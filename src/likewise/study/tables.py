@@ -21,6 +21,7 @@ def results_markdown(results: Json) -> str:
         notes(results),
         *_section("Means", _means(results), MEANS),
         *_section(f"Difference to {results['baseline']}", _differences(results), DIFFERENCES),
+        *_section("Further differences", _contrasts(results), CONTRASTS),
         *_section("Both aims at once", _both(results), _both_note(results)),
         *[
             part
@@ -47,6 +48,7 @@ DIFFERENCES = (
     "Student's. p is two-sided, by flipping the signs of whole subjects or of whole seeds; with n "
     "seeds it is never below 2/2ⁿ."
 )
+CONTRASTS = "Pairs that the study names beside the baseline; paired in the same way."
 BOTH = (
     "Area above the untrained model in the plane of {} and {}: 0 where an arm is not better in "
     "both. Front: no other arm is at least as good in both means and better in one."
@@ -97,15 +99,25 @@ def _means(results: Json) -> list[list[str]]:
 
 
 def _differences(results: Json) -> list[list[str]]:
-    header = ["metric", "arm", "difference", "over subjects", "p", "over seeds", "p", "seeds"]
-    rows = [header]
+    versus = [(arm["label"], arm["versus"]) for arm in results["arms"].values()]
+    return _compared(results, "arm", versus)
+
+
+def _contrasts(results: Json) -> list[list[str]]:
+    versus = [(" − ".join(pair["labels"]), pair["versus"]) for pair in results.get("contrasts", [])]
+    return _compared(results, "arms", versus)
+
+
+def _compared(results: Json, title: str, versus: Sequence[tuple[str, Json]]) -> list[list[str]]:
+    """A row for each metric and each labelled comparison that has it."""
+    rows = [["metric", title, "difference", "over subjects", "p", "over seeds", "p", "seeds"]]
     for name in results["metrics"]:
-        for arm in results["arms"].values():
-            if (found := arm["versus"].get(name)) is not None:
+        for label, compared in versus:
+            if (found := compared.get(name)) is not None:
                 rows.append(
                     [
                         name,
-                        arm["label"],
+                        label,
                         f"{found['mean']:+.4f}",
                         _interval(found["over_subjects"], "+.4f"),
                         f"{found['p_subjects']:.4f}",

@@ -26,6 +26,8 @@ from likewise.types import Task
 
 BENCH_FILE = Path(__file__).parent / "bench.json"
 OTHER_PHOTOS = 4
+TUNING_SEED = 777  # of a stream that no recipe trains on
+TUNING_TASKS = 300
 
 _LAYOUTS = (
     {"size": "tiny"},
@@ -74,6 +76,14 @@ def bench_subset(count: int) -> list[Task]:
     A larger subset contains the smaller ones; all 750 from `count` = 750 on.
     """
     return spread(bench_tasks(), count)
+
+
+def tuning_tasks() -> list[Task]:
+    """Tasks about training subjects that no training draws, to choose settings by.
+
+    What was chosen is then judged on sticker bench, which no choice has seen.
+    """
+    return [training_task(index, TUNING_SEED) for index in range(TUNING_TASKS)]
 
 
 def make_task(

@@ -156,7 +156,7 @@ def test_a_credit_rule_is_a_function_and_a_row(tmp_path: Path) -> None:
     assert metrics["update/grad_norm"] > 0
     table = parquet.read_table(tmp_path / "runs" / "median" / "rewards" / "000001.parquet")
     z = np.array([table[f"z/{name}"] for name in ("prompt", "identity", "likeness")])
-    assert np.array(table["total"]) == pytest.approx(np.sort(z, axis=0)[1], abs=1e-6)
+    assert np.array(table["combined"]) == pytest.approx(np.sort(z, axis=0)[1], abs=1e-6)
     assert z.std(axis=1).min() > 0.5
 
 

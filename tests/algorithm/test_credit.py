@@ -113,7 +113,7 @@ def test_advantages_by_hand() -> None:
     torch.testing.assert_close(A, torch.tensor(expected))
 
 
-def test_advantages_are_clamped_on_both_sides_after_the_bonus() -> None:
+def test_advantages_are_clamped_after_the_shaping_term() -> None:
     z, weights = torch.tensor([[4.0, -4.0, 4.9]]), torch.ones(1, 2)
     A = credit.advantages(z, weights, torch.tensor([3.0, -3.0, 0.05]), clip=5)
     torch.testing.assert_close(A, torch.tensor([[5.0, 5], [-5, -5], [4.95, 4.95]]))
@@ -125,10 +125,10 @@ def test_weights_may_differ_between_members() -> None:
     torch.testing.assert_close(A, weights[0])
 
 
-def test_a_rival_total_passes_through_as_the_bonus() -> None:
-    total = torch.tensor([1.0, -2.0])
-    A = credit.advantages(torch.randn(2, 2), torch.zeros(2, 3), total, clip=5)
-    torch.testing.assert_close(A, total[:, None].expand(2, 3))
+def test_a_combined_reward_passes_through_as_it_is() -> None:
+    combined = torch.tensor([1.0, -2.0])
+    A = credit.advantages(torch.randn(2, 2), torch.zeros(2, 3), combined, clip=5)
+    torch.testing.assert_close(A, combined[:, None].expand(2, 3))
 
 
 def test_members_that_are_not_valid_get_zero() -> None:

@@ -15,10 +15,10 @@ SYMMETRIC: list[Callable[[Tensor], Tensor]] = [
     lambda z: shaping.sars(z, 0.4),
     shaping.minimum,
     shaping.maximum,
-    shaping.harmonic_bonus,
+    shaping.harmonic,
     shaping.product,
 ]
-NAMES = ["sars", "minimum", "maximum", "harmonic_bonus", "product"]
+NAMES = ["sars", "minimum", "maximum", "harmonic", "product"]
 EVERY_SYMMETRIC = pytest.mark.parametrize("shape", SYMMETRIC, ids=NAMES)
 
 
@@ -73,9 +73,9 @@ def test_three_rewards_are_the_mean_over_pairs() -> None:
 @EVERY_SYMMETRIC
 @pytest.mark.parametrize("K", [2, 3, 4])
 def test_an_average_member_gets_nothing(shape: Callable, K: int) -> None:
-    total = shape(torch.zeros(K, 5))
-    assert total.shape == (5,) and total.dtype == torch.float32
-    assert total.abs().max() < 1e-6
+    found = shape(torch.zeros(K, 5))
+    assert found.shape == (5,) and found.dtype == torch.float32
+    assert found.abs().max() < 1e-6
 
 
 @EVERY_SYMMETRIC
@@ -98,7 +98,7 @@ def test_members_are_independent(shape: Callable) -> None:
 
 
 def test_negative_gamma_is_refused() -> None:
-    for shape in (shaping.sars, shaping.harmonic_bonus):
+    for shape in (shaping.sars, shaping.harmonic):
         with pytest.raises(ValueError, match="gamma"):
             shape(pair(1, 1), -0.1)
 
@@ -118,8 +118,8 @@ def test_minimum_and_maximum() -> None:
 )
 def test_harmonic_quadrants(p: float, i: float, expected: float) -> None:
     z = pair(p, i)
-    assert shaping.harmonic_bonus(z, 1.0).item() == pytest.approx(expected)
-    assert shaping.harmonic_bonus(z, 0.4).item() == pytest.approx(0.4 * expected)
+    assert shaping.harmonic(z, 1.0).item() == pytest.approx(expected)
+    assert shaping.harmonic(z, 0.4).item() == pytest.approx(0.4 * expected)
 
 
 def test_harmonic_is_the_released_form_where_that_is_sound() -> None:
@@ -127,20 +127,20 @@ def test_harmonic_is_the_released_form_where_that_is_sound() -> None:
     released = z.prod(0) / (z.sum(0) + 1e-6)
     agree = z[0] * z[1] > 0
     torch.testing.assert_close(
-        shaping.harmonic_bonus(z, 1.0)[agree], released[agree], rtol=1e-3, atol=1e-5
+        shaping.harmonic(z, 1.0)[agree], released[agree], rtol=1e-3, atol=1e-5
     )
 
 
 @pytest.mark.parametrize("delta", [0.0, 1e-7, -1e-7, 1e-4, -1e-4])
 def test_harmonic_is_safe_at_opposite_scores(delta: float) -> None:
-    total = shaping.harmonic_bonus(pair(1.5, -1.5 + delta), 1.0).item()
-    assert total == pytest.approx(-0.75, abs=1e-3)
+    term = shaping.harmonic(pair(1.5, -1.5 + delta), 1.0).item()
+    assert term == pytest.approx(-0.75, abs=1e-3)
 
 
 def test_harmonic_is_bounded_by_the_smaller_score() -> None:
     z = scores(2, 1000) * torch.logspace(-30, 15, 1000)
-    bonus = shaping.harmonic_bonus(z, 1.0)
-    assert bool((bonus.abs() <= z.abs().amin(0) * 1.000001).all())
+    term = shaping.harmonic(z, 1.0)
+    assert bool((term.abs() <= z.abs().amin(0) * 1.000001).all())
 
 
 def test_product_by_hand_and_monotone() -> None:
@@ -176,20 +176,20 @@ def test_gdpo_by_hand() -> None:
 def test_gdpo_has_unit_std_and_leaves_missing_members_out(threshold: float | None) -> None:
     """Alone, and without samples that disagree."""
 
-    def total_of(z: Tensor, valid: Tensor, group_size: int) -> Tensor:
+    def combined_of(z: Tensor, valid: Tensor, group_size: int) -> Tensor:
         if threshold is None:
             return shaping.gdpo(z, [1, 2, 3], valid)
         return shaping.gd2po(z, [1, 2, 3], valid, group_size, threshold)
 
     z, valid = scores(3, 60), torch.arange(60) % 4 != 0
-    total = total_of(z.masked_fill(~valid, math.nan), valid, 4)
-    assert total[~valid].abs().max() == 0
-    kept = total != 0
-    torch.testing.assert_close(total[kept].std(), torch.tensor(1.0))
-    torch.testing.assert_close(total[kept].mean(), torch.tensor(0.0), atol=1e-6, rtol=0)
+    found = combined_of(z.masked_fill(~valid, math.nan), valid, 4)
+    assert found[~valid].abs().max() == 0
+    kept = found != 0
+    torch.testing.assert_close(found[kept].std(), torch.tensor(1.0))
+    torch.testing.assert_close(found[kept].mean(), torch.tensor(0.0), atol=1e-6, rtol=0)
     assert kept.equal(valid) == (threshold is None)
-    alone = total_of(z[:, valid], torch.ones(45, dtype=torch.bool), 3)
-    torch.testing.assert_close(total[valid], alone)
+    alone = combined_of(z[:, valid], torch.ones(45, dtype=torch.bool), 3)
+    torch.testing.assert_close(found[valid], alone)
 
 
 def test_gdpo_of_equal_members_is_zero() -> None:
@@ -227,7 +227,7 @@ def test_gd2po_by_hand() -> None:
 def test_gd2po_drops_what_disagrees(K: int, threshold: float) -> None:
     """By its definition, sample by sample; at 1, that is wherever two signs differ."""
     z = scores(K, 400)
-    dropped = [total == 0 for total in gd2po(z, threshold)]
+    dropped = [found == 0 for found in gd2po(z, threshold)]
     rows = z.T.tolist()
     assert dropped == [abs(sum(row)) < threshold * sum(map(abs, row)) for row in rows]
     signs = [min(row) < 0 < max(row) for row in rows]
@@ -242,8 +242,8 @@ def test_gd2po_gives_a_group_that_keeps_nothing_nothing(whiten: str) -> None:
     kept = scores(1, 8).expand(2, 8)
     conflict, equal = scores(1, 4) * torch.tensor([[1.0], [-1.0]]), torch.zeros(2, 4)
     alone = gd2po(kept, whiten=whiten)
-    total = gd2po(torch.cat([conflict, kept, equal], dim=1), whiten=whiten)
-    assert total == pytest.approx([0.0] * 4 + alone + [0.0] * 4, abs=1e-6)
+    found = gd2po(torch.cat([conflict, kept, equal], dim=1), whiten=whiten)
+    assert found == pytest.approx([0.0] * 4 + alone + [0.0] * 4, abs=1e-6)
     assert gd2po(conflict, whiten=whiten) == [0.0] * 4
 
 

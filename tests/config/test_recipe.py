@@ -47,7 +47,7 @@ def mappings(content: Any, path: str = "") -> Iterator[str]:
 
 def test_the_walk_reaches_all_sections() -> None:
     names = {section.__name__ for section in SECTIONS}
-    assert {"Recipe", "FluxKontext", "Dino", "WindowSteps", "Total", "Checkpoints"} <= names
+    assert {"Recipe", "FluxKontext", "Dino", "WindowSteps", "Combined", "Checkpoints"} <= names
 
 
 @pytest.mark.parametrize("section", SECTIONS)

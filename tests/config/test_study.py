@@ -182,8 +182,8 @@ def test_an_arm_with_more_than_other_credit_is_refused(override: str, message: s
 
 @pytest.mark.parametrize("kind", READ_WEIGHTS)
 def test_an_arm_may_differ_in_credit_and_in_weights_of_rewards(kind: str, write) -> None:
-    total = f"credit.shaping.kind={kind}, credit.time_weights.kind=constant"
-    own = f"{{recipe: stickers, overrides: [{total}, rewards.prompt.weight=2, credit.clip=4]}}"
+    combined = f"credit.shaping.kind={kind}, credit.time_weights.kind=constant"
+    own = f"{{recipe: stickers, overrides: [{combined}, rewards.prompt.weight=2, credit.clip=4]}}"
     assert load_study(write("s.yaml", SMALL.replace("{recipe: stickers}", own)))
 
 

@@ -25,7 +25,7 @@ VALID = torch.ones(2, 8, dtype=torch.bool)
 PLAN = StepPlan((1, 3, 4), (1, 3, 4))
 TDW_KINDS = ["tdw", "reversed-tdw", "tdw-as-released"]
 MEASURED = {"prompt": [1.0, 0.5, 0.5, 0, 0, 0], "identity": [0, 2.0, 6, 0, 8, 0]}
-TOTALS = [
+STAND_ALONE = [
     *("minimum", "maximum", "product"),
     *("weighted-sum", "gdpo", "raw-sum", "gd2po", "hinge-gate"),
 ]
@@ -62,10 +62,10 @@ def z_of(values: Tensor = VALUES, valid: Tensor = VALID) -> Tensor:
     return torch.stack([group_zscore(reward, whole, GROUP) for reward in values])
 
 
-def bonus_of(kind: str, z: Tensor) -> Tensor:
+def term_of(kind: str, z: Tensor) -> Tensor:
     if kind == "none":
         return torch.zeros(8)
-    return {"sars": shaping.sars, "harmonic": shaping.harmonic_bonus}[kind](z, 0.4)
+    return {"sars": shaping.sars, "harmonic": shaping.harmonic}[kind](z, 0.4)
 
 
 def weights_of(kind: str, high: float, low: float, final: float) -> Tensor:
@@ -89,19 +89,19 @@ def test_measured_weights() -> None:
 
 @pytest.mark.parametrize("time", ["constant", *TDW_KINDS])
 @pytest.mark.parametrize("kind", ["none", "sars", "harmonic"])
-def test_bonuses_with_every_time_weight(kind: str, time: str) -> None:
+def test_shaping_terms_with_every_time_weight(kind: str, time: str) -> None:
     levels = {"high": 0.9, "low": 0.2, "final": 0.5}
     weights = {"prompt": 0.8} if time == "constant" else levels
     got = assign(recipe({"kind": kind}, {"kind": time, **weights}))
     z = z_of()
     torch.testing.assert_close(got.z, z)
-    torch.testing.assert_close(got.bonus, bonus_of(kind, z))
+    torch.testing.assert_close(got.shaped, term_of(kind, z))
     torch.testing.assert_close(got.weights, weights_of(time, **levels))
     per_image = got.weights if got.weights.ndim == 3 else got.weights[:, None]
-    by_hand = (per_image * z[..., None]).sum(0) + bonus_of(kind, z)[:, None]
+    by_hand = (per_image * z[..., None]).sum(0) + term_of(kind, z)[:, None]
     torch.testing.assert_close(got.advantages, by_hand.clamp(-5, 5))
     torch.testing.assert_close(got.parts, per_image * z[..., None])
-    torch.testing.assert_close(got.parts.sum(0) + got.bonus[:, None], by_hand)
+    torch.testing.assert_close(got.parts.sum(0) + got.shaped[:, None], by_hand)
     assert got.advantages.shape == (8, STEPS)
     assert got.complete.all()
 
@@ -115,7 +115,7 @@ def test_only_the_ablation_shuffles_steps(kind: str, monkeypatch: pytest.MonkeyP
     assert len(asked) == (kind == "tdw-as-released")
 
 
-def total_of(kind: str, z: Tensor) -> Tensor:
+def combined_of(kind: str, z: Tensor) -> Tensor:
     if kind == "minimum":
         return z.min(0).values
     if kind == "maximum":
@@ -138,12 +138,12 @@ def total_of(kind: str, z: Tensor) -> Tensor:
     return ((raw - raw.mean(1, True)) / raw.std(1, keepdim=True)).flatten()
 
 
-@pytest.mark.parametrize("kind", TOTALS)
-def test_totals_stand_alone_at_every_step(kind: str) -> None:
+@pytest.mark.parametrize("kind", STAND_ALONE)
+def test_combined_rewards_are_the_same_at_every_step(kind: str) -> None:
     got = assign(recipe({"kind": kind}, {"kind": "constant"}))
     assert torch.equal(got.weights, torch.zeros(2, STEPS))
     assert torch.equal(got.parts, torch.zeros(2, 8, STEPS))
-    torch.testing.assert_close(got.advantages, total_of(kind, z_of())[:, None].expand(8, STEPS))
+    torch.testing.assert_close(got.advantages, combined_of(kind, z_of())[:, None].expand(8, STEPS))
 
 
 @pytest.mark.parametrize("name, k", [("text", 0), ("look", 1)])
@@ -160,7 +160,7 @@ def test_two_groups_of_four_by_hand() -> None:
     torch.testing.assert_close(got.z[1, :4], torch.tensor([b, -a, a, -b]), rtol=1e-4, atol=1e-4)
     synergy = 0.4 * math.tanh(a * b)
     expected = torch.tensor([-synergy, -synergy, synergy, -synergy])
-    torch.testing.assert_close(got.bonus[:4], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got.shaped[:4], expected, rtol=1e-4, atol=1e-4)
     # TDW at T = 6: u = 25t/6, so that steps 0 and 1 are prompt first.
     first = 0.7 * a + 0.3 * -b - synergy
     torch.testing.assert_close(float(got.advantages[3, 0]), first, rtol=1e-4, atol=1e-4)
@@ -173,7 +173,7 @@ ALL_RULES = [
     *(({"kind": kind}, {"kind": time}) for kind in ("none", "sars", "harmonic", "gains")
       for time in ("constant", *TDW_KINDS)),
     ({"kind": "sars"}, {"kind": "measured", **MEASURED}),
-    *(({"kind": kind}, {"kind": "constant"}) for kind in TOTALS),
+    *(({"kind": kind}, {"kind": "constant"}) for kind in STAND_ALONE),
     ({"kind": "single", "reward": "look"}, {"kind": "constant"}),
 ]  # fmt: skip
 
@@ -220,7 +220,7 @@ def test_a_hinge_gate_has_a_floor_and_two_sides(gate: str, main: int) -> None:
     got = assign(recipe(rule, {"kind": "constant"}))
     weighed = VALUES * torch.tensor([[2.0], [0.5]])
     raw = weighed[main] - 3.0 * (0.4 - weighed[1 - main]).clamp(min=0) ** 2
-    torch.testing.assert_close(got.bonus, group_zscore(raw, VALID[0], GROUP))
+    torch.testing.assert_close(got.shaped, group_zscore(raw, VALID[0], GROUP))
 
 
 def test_a_floor_that_was_not_measured_is_an_error() -> None:
@@ -234,7 +234,7 @@ def test_conflict_settings_come_from_the_recipe(whiten: str) -> None:
     rule = {"kind": "gd2po", "threshold": 0.3, "whiten": whiten}
     got = assign(recipe(rule, {"kind": "constant"}))
     want = shaping.gd2po(z_of(), [2.0, 0.5], VALID[0], GROUP, 0.3, whiten)  # type: ignore[arg-type]
-    assert torch.equal(got.bonus, want)
+    assert torch.equal(got.shaped, want)
 
 
 def weightless(kind: str) -> Recipe:
@@ -267,17 +267,17 @@ def test_a_reward_that_is_not_trained_may_be_missing(rule: Recipe) -> None:
     assert got.z[0, [2, 5]].eq(0).all()
 
 
-def test_a_bonus_needs_the_reward_that_has_no_share() -> None:
+def test_a_shaping_term_needs_the_reward_without_a_share() -> None:
     rule = recipe({"kind": "sars"}, {"kind": "constant", "prompt": 0.0})
     valid = VALID.clone()
     valid[0, 2] = False
     assert not assign(rule, VALUES, valid).complete[2]
 
 
-@pytest.mark.parametrize("kind", TOTALS)
-def test_totals_are_told_from_bonuses(kind: str) -> None:
-    assert assign(recipe({"kind": kind}, {"kind": "constant"})).is_total
-    assert not assign(recipe({"kind": "sars"}, {"kind": "tdw"})).is_total
+@pytest.mark.parametrize("kind", STAND_ALONE)
+def test_combined_rewards_are_told_from_shaping_terms(kind: str) -> None:
+    assert assign(recipe({"kind": kind}, {"kind": "constant"})).stands_alone
+    assert not assign(recipe({"kind": "sars"}, {"kind": "tdw"})).stands_alone
 
 
 @pytest.mark.parametrize("shape, weights", ALL_RULES)
@@ -298,9 +298,9 @@ def test_clip_and_floor_come_from_the_recipe() -> None:
 
 
 def test_gamma_comes_from_the_recipe() -> None:
-    for kind, function in (("sars", shaping.sars), ("harmonic", shaping.harmonic_bonus)):
+    for kind, function in (("sars", shaping.sars), ("harmonic", shaping.harmonic)):
         got = assign(recipe({"kind": kind, "gamma": 0.9}, {"kind": "tdw"}))
-        torch.testing.assert_close(got.bonus, function(z_of(), 0.9))
+        torch.testing.assert_close(got.shaped, function(z_of(), 0.9))
         expected = advantages(z_of(), got.weights, function(z_of(), 0.9), 5.0)
         torch.testing.assert_close(got.advantages, expected)
 
@@ -349,7 +349,7 @@ def test_gains_are_weighed_at_their_own_step(weights: str, settings: dict[str, A
     wanted[:, steps] = (per_sample[..., steps] * z).sum(0).clamp(-5, 5)
     torch.testing.assert_close(got.advantages, wanted)
     torch.testing.assert_close(got.z, z_of())  # what metrics compare rewards by
-    assert not got.bonus.any() and not got.is_total
+    assert not got.shaped.any() and not got.stands_alone
 
 
 def test_a_sample_without_one_of_its_gains_is_left_out() -> None:
@@ -385,7 +385,7 @@ def test_gains_that_were_not_measured_are_an_error() -> None:
     ("kind", "weights"),
     [
         *(("sars", "tdw"), ("harmonic", "tdw-as-released"), ("gains", "tdw")),
-        *((total, "constant") for total in TOTALS),
+        *((alone, "constant") for alone in STAND_ALONE),
     ],
 )
 def test_a_diagnostic_has_no_part_in_credit(kind: str, weights: str) -> None:
@@ -398,7 +398,7 @@ def test_a_diagnostic_has_no_part_in_credit(kind: str, weights: str) -> None:
     valid = torch.cat([torch.tensor([[True] * 3 + [False] * 5]), VALID])
     want, got = assign(plain), assign(watched, values, valid)
     assert got.complete.equal(want.complete) and got.advantages.equal(want.advantages)
-    assert got.bonus.equal(want.bonus) and got.z[1:].equal(want.z)
+    assert got.shaped.equal(want.shaped) and got.z[1:].equal(want.z)
     assert got.weights[1:].equal(want.weights) and not got.weights[0].any()
     assert got.z[0].tolist() == pytest.approx([1, -1, 0, 0, 0, 0, 0, 0], abs=1e-6)
 

@@ -67,7 +67,7 @@ def check_table(run: RunDirectory, iteration: int, missing: list[int]) -> dict[s
                 wanted[inside] = (members - members.mean()) / spread if spread > 1e-6 else 0
         assert table[f"z/{name}"] == pytest.approx(wanted, rel=1e-4, abs=1e-4)
     for name, column in table.items():
-        if name.startswith(("advantage/", "bonus")):
+        if name.startswith(("advantage/", "shaping")):
             assert not np.array(column)[~known].any()
     scored = np.array([v for v in table["reward/scorer"] if v is not None])
     if len(scored):

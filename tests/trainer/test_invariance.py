@@ -85,7 +85,7 @@ def flat(run_dir: Path, part: str) -> Tensor:
 
 def assert_same(one: Path, other: Path) -> None:
     ours, theirs = rewards(one), rewards(other)
-    assert ours == theirs  # raw rewards, z, bonus and advantages: to the last bit
+    assert ours == theirs  # raw rewards, z, shaping and advantages: to the last bit
 
     for row, another in zip(
         *(RunDirectory.open(path).read_metrics() for path in (one, other)), strict=True

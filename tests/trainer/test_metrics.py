@@ -24,14 +24,14 @@ SIDES = {"text": "prompt", "look": "identity"}
 QUADRANTS = ["quadrant/++", "quadrant/+-", "quadrant/-+", "quadrant/--"]
 
 
-def assignment(z: Tensor, whole: Tensor | None = None, bonus: Tensor | None = None) -> Assignment:
+def assignment(z: Tensor, whole: Tensor | None = None, shaped: Tensor | None = None) -> Assignment:
     count = z.shape[1]
     whole = torch.ones(count, dtype=torch.bool) if whole is None else whole
     return Assignment(
         whole,
         z,
         whole.expand(len(z), count),
-        torch.zeros(count) if bonus is None else bonus,
+        torch.zeros(count) if shaped is None else shaped,
         False,
         torch.zeros(len(z), 3),
         torch.zeros(count, 3),
@@ -87,11 +87,11 @@ def test_nothing_known_is_none() -> None:
 
 def test_conflict_by_hand() -> None:
     z = torch.tensor([[1.0, 2.0, -1.0, -0.5, 0.5], [1.0, -1.0, 2.0, -1.0, 0.25]])
-    bonus = torch.tensor([0.4, -0.2, -0.3, -0.1, 0.0])
-    numbers = conflict_numbers(SIDES, assignment(z, bonus=bonus))
+    shaped = torch.tensor([0.4, -0.2, -0.3, -0.1, 0.0])
+    numbers = conflict_numbers(SIDES, assignment(z, shaped=shaped))
     assert numbers == {
         "incomplete": 0.0,
-        "bonus/mean_abs": pytest.approx(0.2),
+        "shaping/mean_abs": pytest.approx(0.2),
         "conflict_rate": pytest.approx(2 / 5),
         "correlation": pytest.approx(np.corrcoef(z.numpy())[0, 1], abs=1e-6),
         "quadrant/++": pytest.approx(2 / 5),
@@ -104,10 +104,10 @@ def test_conflict_by_hand() -> None:
 def test_incomplete_images_have_no_say() -> None:
     z = torch.tensor([[1.0, -1.0, 0.0, 0.5], [1.0, -2.0, 0.0, -0.5]])
     whole = torch.tensor([True, True, False, True])
-    bonus = torch.tensor([1.0, 1.0, 99.0, 1.0])
+    shaped = torch.tensor([1.0, 1.0, 99.0, 1.0])
     with_junk, without = (
         conflict_numbers(SIDES, assignment(*table))
-        for table in ((z, whole, bonus), (z[:, whole], None, bonus[whole]))
+        for table in ((z, whole, shaped), (z[:, whole], None, shaped[whole]))
     )
     assert with_junk == {**without, "incomplete": 1.0}
     assert with_junk["conflict_rate"] == pytest.approx(1 / 3)
@@ -121,11 +121,11 @@ def test_conflict_is_between_samples_that_have_all_rewards() -> None:
     assert numbers["conflict_rate"] == 0.5 and numbers["quadrant/++"] == 0.5
 
 
-def test_a_total_is_not_called_a_bonus() -> None:
-    credit = assignment(torch.randn(2, 4), bonus=torch.tensor([1.0, -1.0, 2.0, -2.0]))
-    assert conflict_numbers(SIDES, credit)["bonus/mean_abs"] == 1.5
-    numbers = conflict_numbers(SIDES, replace(credit, is_total=True))
-    assert numbers["total/mean_abs"] == 1.5 and "bonus/mean_abs" not in numbers
+def test_a_combined_reward_is_not_called_shaping() -> None:
+    credit = assignment(torch.randn(2, 4), shaped=torch.tensor([1.0, -1.0, 2.0, -2.0]))
+    assert conflict_numbers(SIDES, credit)["shaping/mean_abs"] == 1.5
+    numbers = conflict_numbers(SIDES, replace(credit, stands_alone=True))
+    assert numbers["combined/mean_abs"] == 1.5 and "shaping/mean_abs" not in numbers
 
 
 def test_images_without_credit_at_stake_have_no_say() -> None:
@@ -163,7 +163,7 @@ def test_several_rewards_are_averaged_over_pairs_and_over_sides() -> None:
 
 def test_what_is_not_defined_is_none_or_absent() -> None:
     one = conflict_numbers({"text": "prompt"}, assignment(torch.ones(1, 4)))
-    assert one.keys() == {"incomplete", "bonus/mean_abs"}
+    assert one.keys() == {"incomplete", "shaping/mean_abs"}
     same = conflict_numbers({"a": "prompt", "b": "prompt"}, assignment(torch.randn(2, 4)))
     assert not set(QUADRANTS) & same.keys() and "correlation" in same
     flat = conflict_numbers(SIDES, assignment(torch.stack([torch.zeros(4), torch.randn(4)])))
@@ -172,7 +172,7 @@ def test_what_is_not_defined_is_none_or_absent() -> None:
         SIDES, assignment(torch.zeros(2, 4), torch.zeros(4, dtype=torch.bool))
     )
     assert nobody == {"incomplete": 4.0, **dict.fromkeys(
-        ["bonus/mean_abs", "conflict_rate", "correlation", *QUADRANTS]
+        ["shaping/mean_abs", "conflict_rate", "correlation", *QUADRANTS]
     )}  # fmt: skip
     lone = torch.tensor([True, False, False, False])
     assert conflict_numbers(SIDES, assignment(torch.ones(2, 4), lone))["correlation"] is None

@@ -350,7 +350,10 @@ CONSTANT = {"kind": "constant"}
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"credit": {"shaping": {"kind": "gdpo"}, "time_weights": CONSTANT}}, "makes one total"),
+        (
+            {"credit": {"shaping": {"kind": "gdpo"}, "time_weights": CONSTANT}},
+            "combines all",
+        ),
         ({"credit": {"shaping": {"kind": "gains"}}}, "a z of its own at each step"),
         ({"objective": {"kind": "dgpo"}}, "one preference of a whole group"),
         (

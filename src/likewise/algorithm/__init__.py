@@ -4,7 +4,7 @@
 - `transitions`: one step σ → σ' as a Gaussian N(mean, std²), and its log-prob (docs/method.md §1).
 - `credit`: raw rewards → z per group → advantages A[b, t]; what a missing reward means
   (docs/method.md §2).
-- `shaping`: SARS, the synergy bonus, and the rivals that replace it (docs/method.md §2).
+- `shaping`: SARS and its rivals (docs/method.md §2).
 - `gains`: by how much the noise of one step changed a reward (docs/method.md §2).
 - `rules`: the credit rules that a recipe may name, as a table.
 - `timeweights`: TDW, the weight of each reward at each step, and its rivals (docs/method.md §2).

@@ -89,20 +89,20 @@ def standardise(values: Tensor, valid: Tensor, floor: float = STD_FLOOR) -> Tens
 
 
 def advantages(
-    z: Tensor, weights: Tensor, bonus: Tensor, clip: float, valid: Tensor | None = None
+    z: Tensor, weights: Tensor, shaping_term: Tensor, clip: float, valid: Tensor | None = None
 ) -> Tensor:
     """The advantage of sample b at step t, float32 [B, T].
 
-        A[b, t] = clamp( Σ_k w_k(t)·z_k[b] + bonus[b], −clip, clip )
+        A[b, t] = clamp( Σ_k w_k(t)·z_k[b] + S[b], −clip, clip )
 
-    The paper's method passes TDW's weights and SARS as the bonus. A rival from `shaping` is a total
-    by itself: pass it as the bonus, with weights ``torch.zeros(K, T)``.
+    The paper's method passes TDW's weights, and SARS as the shaping term. A combined reward (see
+    `shaping`) takes the term's place, with weights ``torch.zeros(K, T)``.
 
     Args:
         z: Scores [K, B] of :func:`group_zscore`, 0 where missing.
         weights: [K, T], or [K, B, T] where samples differ (`timeweights.tdw_as_released`). Column
             t belongs to the true step index t of the sampling schedule.
-        bonus: [B].
+        shaping_term: S, [B].
         clip: > 0; the paper 5.
         valid: bool [B], see :func:`complete`; others get 0. None: all are valid.
 
@@ -121,13 +121,13 @@ def advantages(
         )
     if not clip > 0:
         raise ValueError(f"clip must be positive, not {clip}")
-    _check_same_shape("one reward's z", z[0], "bonus", bonus)
+    _check_same_shape("one reward's z", z[0], "shaping_term", shaping_term)
     weights = weights if weights.ndim == 3 else weights[:, None]
-    total = (weights * precise(z)[:, :, None]).sum(0) + bonus[:, None]
+    found = (weights * precise(z)[:, :, None]).sum(0) + shaping_term[:, None]
     if valid is not None:
         _check_same_shape("one reward's z", z[0], "valid", valid)
-        total = total.masked_fill(~valid[:, None], 0)
-    return total.clamp(-clip, clip)
+        found = found.masked_fill(~valid[:, None], 0)
+    return found.clamp(-clip, clip)
 
 
 def _check_same_shape(name: str, one: Tensor, other_name: str, other: Tensor) -> None:

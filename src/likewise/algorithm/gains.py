@@ -44,8 +44,7 @@ def with_turning_points(
 
     Each reward then keeps as many turning points of rising trends as of falling ones, of the more
     frequent kind those whose Δ is largest; where one kind is absent, all (TurningPoint-GRPO,
-    arXiv:2602.06422, as its published script configures it: `use_sde_minus_rt`,
-    `drop_original_reward_when_having_bonus`, `use_balanced_bonus`, consistent trajectories only).
+    arXiv:2602.06422, as its published script configures it).
 
     Args:
         finished: R [K, B, T+1].

@@ -17,15 +17,15 @@ from likewise.algorithm import shaping
 from likewise.algorithm.credit import advantages, group_zscore
 from likewise.algorithm.gains import gain_zscore, step_gains, with_turning_points
 from likewise.config.credit import (
+    Combined,
     Gains,
     Gd2po,
-    HarmonicBonus,
+    Harmonic,
     HingeGate,
     NoShaping,
     Sars,
     Single,
-    Total,
-    WeightedTotal,
+    WeightedSum,
 )
 
 
@@ -74,7 +74,8 @@ class Advantages:
 
     Attributes:
         values: float32 [B, T], within ±clip; 0 where a sample is not complete.
-        shaped: The part of them that does not depend on the step, [B]: a bonus, or a total.
+        shaped: The part of them that does not depend on the step, [B]: a shaping term, or a
+            combined reward.
         step_z: What was weighted at each trained step, [K, B, m]; None where it is z.
     """
 
@@ -86,16 +87,17 @@ class Advantages:
 Rule = Callable[[Rewards, Any], Advantages]
 
 
-def by_step(rewards: Rewards, bonus: Tensor) -> Advantages:
-    """A[b, t] = Σ_k w_k(t)·z_k[b] + bonus[b]."""
+def by_step(rewards: Rewards, shaping_term: Tensor) -> Advantages:
+    """A[b, t] = Σ_k w_k(t)·z_k[b] + S[b]."""
     weights, clip = rewards.step_weights, rewards.clip
-    return Advantages(advantages(rewards.z, weights, bonus, clip, rewards.complete), bonus)
+    found = advantages(rewards.z, weights, shaping_term, clip, rewards.complete)
+    return Advantages(found, shaping_term)
 
 
-def every_step(rewards: Rewards, total: Tensor) -> Advantages:
-    """A[b, t] = total[b]: of rules that stand alone (`config.credit.Rule`)."""
+def every_step(rewards: Rewards, combined: Tensor) -> Advantages:
+    """A[b, t] = combined[b]: of rules that stand alone (`config.credit.Rule`)."""
     none, clip = torch.zeros(len(rewards.z), rewards.step_weights.shape[-1]), rewards.clip
-    return Advantages(advantages(rewards.z, none, total, clip, rewards.complete), total)
+    return Advantages(advantages(rewards.z, none, combined, clip, rewards.complete), combined)
 
 
 def none(rewards: Rewards, settings: NoShaping) -> Advantages:
@@ -104,13 +106,13 @@ def none(rewards: Rewards, settings: NoShaping) -> Advantages:
 
 
 def sars(rewards: Rewards, settings: Sars) -> Advantages:
-    """The weighted sum with SARS as the bonus: the paper's method, where the weights are TDW's."""
+    """The weighted sum with SARS as the shaping term: the paper's method, with TDW's weights."""
     return by_step(rewards, shaping.sars(rewards.z, settings.gamma))
 
 
-def harmonic(rewards: Rewards, settings: HarmonicBonus) -> Advantages:
-    """The weighted sum with half the harmonic mean as the bonus."""
-    return by_step(rewards, shaping.harmonic_bonus(rewards.z, settings.gamma))
+def harmonic(rewards: Rewards, settings: Harmonic) -> Advantages:
+    """The weighted sum with half the harmonic mean as the shaping term."""
+    return by_step(rewards, shaping.harmonic(rewards.z, settings.gamma))
 
 
 def gains(rewards: Rewards, settings: Gains) -> Advantages:
@@ -134,41 +136,41 @@ def gains(rewards: Rewards, settings: Gains) -> Advantages:
     return Advantages(values, none, z)
 
 
-def minimum(rewards: Rewards, settings: Total) -> Advantages:
+def minimum(rewards: Rewards, settings: Combined) -> Advantages:
     """The reward that likes the sample least."""
     return every_step(rewards, shaping.minimum(rewards.z))
 
 
-def maximum(rewards: Rewards, settings: Total) -> Advantages:
+def maximum(rewards: Rewards, settings: Combined) -> Advantages:
     """The reward that likes the sample most."""
     return every_step(rewards, shaping.maximum(rewards.z))
 
 
-def product(rewards: Rewards, settings: Total) -> Advantages:
+def product(rewards: Rewards, settings: Combined) -> Advantages:
     """The product of rewards."""
     return every_step(rewards, shaping.product(rewards.z))
 
 
-def weighted_sum(rewards: Rewards, settings: WeightedTotal) -> Advantages:
+def weighted_sum(rewards: Rewards, settings: WeightedSum) -> Advantages:
     """The sum of z by the weights of the recipe."""
     return every_step(rewards, shaping.weighted_sum(rewards.z, rewards.weights))
 
 
-def gdpo(rewards: Rewards, settings: WeightedTotal) -> Advantages:
+def gdpo(rewards: Rewards, settings: WeightedSum) -> Advantages:
     """The sum of z by the weights of the recipe, normalised over the batch."""
     return every_step(rewards, shaping.gdpo(rewards.z, rewards.weights, rewards.complete))
 
 
-def raw_sum(rewards: Rewards, settings: WeightedTotal) -> Advantages:
+def raw_sum(rewards: Rewards, settings: WeightedSum) -> Advantages:
     """One z of the sum of raw rewards by the weights of the recipe, as Flow-GRPO does."""
-    total = shaping.weighted_sum(rewards.values, rewards.weights)
-    z = group_zscore(total, rewards.complete, rewards.group_size, rewards.std_floor)
+    summed = shaping.weighted_sum(rewards.values, rewards.weights)
+    z = group_zscore(summed, rewards.complete, rewards.group_size, rewards.std_floor)
     return every_step(rewards, z)
 
 
 def gd2po(rewards: Rewards, settings: Gd2po) -> Advantages:
     """The sum of z by the weights of the recipe, without samples whose rewards disagree."""
-    total = shaping.gd2po(
+    combined = shaping.gd2po(
         rewards.z,
         rewards.weights,
         rewards.complete,
@@ -176,7 +178,7 @@ def gd2po(rewards: Rewards, settings: Gd2po) -> Advantages:
         settings.threshold,
         settings.whiten,
     )
-    return every_step(rewards, total)
+    return every_step(rewards, combined)
 
 
 def hinge_gate(rewards: Rewards, settings: HingeGate) -> Advantages:

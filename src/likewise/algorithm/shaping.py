@@ -3,9 +3,9 @@
 One interface: a function takes z [K, B] and settings, and returns float32 [B] that is 0 where all
 z are 0 (an average sample, or a missing one). What it is differs, and each docstring says which:
 
-- a **bonus** is added to the weighted sum of z: `credit.advantages(z, weights, bonus=…)`;
-- a **total** stands alone: the same call with ``weights=torch.zeros(K, T)``. It does not depend on
-  the step.
+- a **shaping term** is added to the weighted sum of z, whose weights may depend on the step:
+  `credit.advantages(z, weights, shaping_term)`;
+- a **combined reward** stands alone, the same at every step: ``weights=torch.zeros(K, T)``.
 
 Everything is symmetric in the rewards, except where weights are given. K ≥ 2 unless weighted.
 """
@@ -26,7 +26,7 @@ from likewise.algorithm.transitions import precise
 
 
 def sars(z: Tensor, gamma: float) -> Tensor:
-    """Synergy-Aware Reward Shaping: a **bonus** [B] in (−γ, γ) (the paper, arXiv:2510.18263).
+    """Synergy-Aware Reward Shaping: a **shaping term** [B] in (−γ, γ) (arXiv:2510.18263).
 
         S = +γ·tanh(z_p·z_i)   if z_p > 0 or z_i > 0   (synergy amplified, conflict penalised)
         S = −γ·tanh(z_p·z_i)   if both ≤ 0             (bad at both: penalised further)
@@ -46,7 +46,7 @@ def sars(z: Tensor, gamma: float) -> Tensor:
 
 
 def weighted_sum(values: Tensor, weights: Sequence[float]) -> Tensor:
-    """Σ_k w_k·values_k: a **total** [B]. The weights are used as given, not normalised.
+    """Σ_k w_k·values_k: a **combined reward** [B]. The weights are used as given, not normalised.
 
     On z: the naive linear baseline without SARS and TDW, or a single reward (``[1.0, 0.0]``). On
     *raw* rewards: what Flow-GRPO feeds to :func:`credit.group_zscore` afterwards; missing rewards
@@ -63,19 +63,19 @@ def weighted_sum(values: Tensor, weights: Sequence[float]) -> Tensor:
 
 
 def minimum(z: Tensor) -> Tensor:
-    """min_k z_k: a **total** [B] that rewards only what every reward likes."""
+    """min_k z_k: a **combined reward** [B] that rewards only what every reward likes."""
     _check_several(z)
     return precise(z).amin(0)
 
 
 def maximum(z: Tensor) -> Tensor:
-    """max_k z_k: a **total** [B] that is content with one side of a conflict."""
+    """max_k z_k: a **combined reward** [B] that is content with one side of a conflict."""
     _check_several(z)
     return precise(z).amax(0)
 
 
-def harmonic_bonus(z: Tensor, gamma: float = 0.4) -> Tensor:
-    """γ times half the harmonic mean, made safe: a **bonus** [B], which can be combined with TDW.
+def harmonic(z: Tensor, gamma: float = 0.4) -> Tensor:
+    """γ times half the harmonic mean, made safe: a **shaping term** [B], to go with TDW or not.
 
         H = ±z_p·z_i/(|z_p| + |z_i|),    − where both ≤ 0, as in :func:`sars`;    H = 0 at (0, 0)
 
@@ -98,7 +98,7 @@ def harmonic_bonus(z: Tensor, gamma: float = 0.4) -> Tensor:
 
 
 def product(z: Tensor) -> Tensor:
-    """Π_k softplus(z_k) − (log 2)^K: a **total** [B].
+    """Π_k softplus(z_k) − (log 2)^K: a **combined reward** [B].
 
     Softplus makes each factor positive, so that two bad scores do not multiply to a good one. The
     constant is the product's value at z = 0, as in the released code (there at weights 1:1).
@@ -108,9 +108,9 @@ def product(z: Tensor) -> Tensor:
 
 
 def gdpo(z: Tensor, weights: Sequence[float], valid: Tensor | None = None) -> Tensor:
-    """GDPO: weighted sum of z, then normalised over the whole batch: a **total** [B].
+    """GDPO: weighted sum of z, then normalised over the whole batch: a **combined reward** [B].
 
-        s = Σ_k w_k·z_k,    total = (s − mean_B s)/(std_B s + 1e-8)      (arXiv:2601.05242)
+        s = Σ_k w_k·z_k,    r = (s − mean_B s)/(std_B s + 1e-8)      (arXiv:2601.05242)
 
     The batch is all samples of all groups of one iteration, across processes: gather first.
 
@@ -120,9 +120,9 @@ def gdpo(z: Tensor, weights: Sequence[float], valid: Tensor | None = None) -> Te
     Raises:
         ValueError: not one weight per reward.
     """
-    total = weighted_sum(z, weights)
-    valid = torch.ones_like(total, dtype=torch.bool) if valid is None else valid
-    return standardise(total.masked_fill(~valid, 0)[None], valid[None], STD_FLOOR)[0]
+    summed = weighted_sum(z, weights)
+    valid = torch.ones_like(summed, dtype=torch.bool) if valid is None else valid
+    return standardise(summed.masked_fill(~valid, 0)[None], valid[None], STD_FLOOR)[0]
 
 
 def gd2po(
@@ -133,16 +133,16 @@ def gd2po(
     threshold: float = 1.0,
     whiten: Literal["batch", "group"] = "batch",
 ) -> Tensor:
-    """GD²PO: GDPO without the samples whose rewards disagree: a **total** [B] (arXiv:2606.16771).
+    """GD²PO: GDPO without the samples whose rewards disagree: a **combined reward** [B].
 
         s = Σ_k w_k·z_k,    dropped where |s| < τ·Σ_k |w_k·z_k|,    ρ = share kept in the group
-        "batch": total = (ρ·s − mean)/(std + 1e-8), over all kept samples (the published code)
-        "group": total = ρ·(s − mean)/(std + 1e-8), over the kept samples of each group
+        "batch": r = (ρ·s − mean)/(std + 1e-8), over all kept samples (the published code)
+        "group": r = ρ·(s − mean)/(std + 1e-8), over the kept samples of each group
 
-    Dropped samples get 0. The quotient |Σ|/Σ|·| is 1 where all signs agree and 0 where the rewards
-    cancel, for any K; for K = 2 it is |z_1 + z_2|/(|z_1| + |z_2|). So τ = 1 drops every sample
-    whose signs differ (hard), and a smaller τ those that nearly cancel (soft; published 0.2 to
-    0.8). By group ρ comes last, as it would cancel otherwise.
+    See arXiv:2606.16771. Dropped samples get 0. The quotient |Σ|/Σ|·| is 1 where all signs agree
+    and 0 where the rewards cancel, for any K; for K = 2 it is |z_1 + z_2|/(|z_1| + |z_2|). So τ = 1
+    drops every sample whose signs differ (hard), and a smaller τ those that nearly cancel (soft;
+    published 0.2 to 0.8). By group ρ comes last, as it would cancel otherwise.
 
     Groups whose z are all 0 say nothing, and are left out like a group in which nothing is kept;
     fewer than two kept samples, or equal ones, have no deviation and get 0.

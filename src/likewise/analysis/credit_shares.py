@@ -25,7 +25,7 @@ class Pressure:
         n: Number of images.
         advantage: Mean |A|.
         rewards: Mean |w_k·z_k| per reward; None where credit is no weighted sum of z (all weights
-            are 0: a total such as GDPO, or a single reward).
+            are 0: a combined reward such as GDPO's, or a single reward).
     """
 
     n: int

@@ -37,7 +37,7 @@ class Rule(Section):
 
 
 class Sars(Rule):
-    """Synergy-Aware Reward Shaping: a bonus on top of the weighted sum (the paper)."""
+    """Synergy-Aware Reward Shaping: a term on top of the weighted sum (the paper)."""
 
     needs_several: ClassVar[bool] = True
 
@@ -48,8 +48,8 @@ class Sars(Rule):
         return self.gamma > 0
 
 
-class HarmonicBonus(Rule):
-    """Half the harmonic mean, made safe, as a bonus on top of the weighted sum."""
+class Harmonic(Rule):
+    """Half the harmonic mean, made safe, as a term on top of the weighted sum."""
 
     needs_several: ClassVar[bool] = True
 
@@ -93,7 +93,7 @@ class Gains(Rule):
         return False
 
 
-class Total(Rule):
+class Combined(Rule):
     """A rival that replaces the weighted sum, and has no settings of its own."""
 
     stands_alone: ClassVar[bool] = True
@@ -102,7 +102,7 @@ class Total(Rule):
     kind: Literal["minimum", "maximum", "product"]
 
 
-class WeightedTotal(Rule):
+class WeightedSum(Rule):
     """A rival that replaces the weighted sum by one in which the `weight` of each reward counts.
 
     weighted-sum: of z-scores. gdpo: that, normalised over the batch. raw-sum: of raw rewards, then
@@ -175,7 +175,7 @@ class Single(Rule):
 
 
 Shaping = Annotated[
-    Sars | HarmonicBonus | NoShaping | Gains | Total | WeightedTotal | Gd2po | HingeGate | Single,
+    Sars | Harmonic | NoShaping | Gains | Combined | WeightedSum | Gd2po | HingeGate | Single,
     Field(discriminator="kind"),
 ]
 READ_WEIGHTS = [  # kinds of rules that read the `weight` of rewards
@@ -235,7 +235,7 @@ class Credit(Section):
     )
 
     @model_validator(mode="after")
-    def _totals_ignore_time(self) -> Credit:
+    def _combined_rewards_ignore_time(self) -> Credit:
         if self.shaping.stands_alone and not isinstance(self.time_weights, Constant):
             raise ValueError(
                 f"shaping {self.shaping.kind!r} does not depend on the step: "

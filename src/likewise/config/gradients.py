@@ -96,7 +96,7 @@ def check_gradients(
     if shaping.stands_alone:
         raise ValueError(
             f"{asked} needs a part of the advantage for each reward, but credit.shaping "
-            f"{shaping.kind!r} makes one total of all rewards: use none, sars or harmonic"
+            f"{shaping.kind!r} combines all rewards into one: use none, sars or harmonic"
         )
     if shaping.needs_gains:
         raise ValueError(

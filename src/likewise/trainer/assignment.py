@@ -25,8 +25,9 @@ class Assignment:
             get no credit.
         z: Rewards in standard deviations from their group's mean, [K, B], diagnostics too.
         known: Where a complete sample has that reward too, bool [K, B]; z is 0 elsewhere.
-        bonus: What does not depend on the step, [B]: a bonus, or a total.
-        is_total: Whether `bonus` replaces the weighted sum of z instead of adding to it.
+        shaped: The part of the advantages that does not depend on the step, before clipping, [B]: a
+            shaping term, which is added to the weighted sum of z, or a combined reward.
+        stands_alone: Whether it is a combined reward, which replaces that sum.
         weights: Of each z at each step, [K, T] (or [K, B, T], see `timeweights.tdw_as_released`);
             0 for diagnostics.
         advantages: [B, T].
@@ -39,8 +40,8 @@ class Assignment:
     complete: Tensor
     z: Tensor
     known: Tensor
-    bonus: Tensor
-    is_total: bool
+    shaped: Tensor
+    stands_alone: bool
     weights: Tensor
     advantages: Tensor
     floors: Tensor | None = None
@@ -51,7 +52,7 @@ class Assignment:
     def parts(self) -> Tensor:
         """Each reward's part of the advantages, w_k(t)·z_k before clipping, [K, B, T].
 
-        They add up to what is not the bonus; 0 for diagnostics, and for rules that stand alone.
+        They add up to what is not `shaped`; 0 for diagnostics, and for rules that stand alone.
         Not of rules that need gains, whose z differ from step to step.
         """
         weights = self.weights if self.weights.ndim == 3 else self.weights[:, None]
@@ -107,8 +108,8 @@ def assign_credit(
         complete=whole,
         z=z,
         known=whole & valid & values.isfinite(),
-        bonus=advantages.shaped,
-        is_total=rule.stands_alone,
+        shaped=advantages.shaped,
+        stands_alone=rule.stands_alone,
         weights=weights,
         advantages=advantages.values,
         floors=floors,

@@ -66,18 +66,18 @@ def conflict_numbers(sides: Mapping[str, str], credit: Assignment) -> Numbers:
     """How far rewards agree, diagnostics aside, over samples that have all and credit at stake.
 
     `correlation` is Pearson's of z, `conflict_rate` the share whose z have opposite signs, both
-    averaged over pairs of rewards. `bonus/mean_abs` is the size of what shaping adds to the
-    weighted sum; a rule that replaces the sum has `total/mean_abs` instead. Quadrants are shares of
-    (prompt, identity) signs, each side being the mean z of its rewards: ``quadrant/+-`` follows the
-    prompt and loses the subject.
+    averaged over pairs of rewards. `shaping/mean_abs` is the size of what shaping adds to the
+    weighted sum; a rule that replaces the sum has `combined/mean_abs` instead. Quadrants are shares
+    of (prompt, identity) signs, each side being the mean z of its rewards: ``quadrant/+-`` follows
+    the prompt and loses the subject.
     """
     own = {k: side for k, side in enumerate(sides.values()) if side != "diagnostic"}
     z = credit.z[list(own)]
     z = z[:, credit.known[list(own)].all(0) & (z != 0).any(0)]
-    kind = "total" if credit.is_total else "bonus"
+    kind = "combined" if credit.stands_alone else "shaping"
     numbers: Numbers = {
         "incomplete": float((~credit.complete).sum()),
-        f"{kind}/mean_abs": _number(credit.bonus[credit.complete].abs().mean()),
+        f"{kind}/mean_abs": _number(credit.shaped[credit.complete].abs().mean()),
     }
     pairs = list(itertools.combinations(range(len(z)), 2))
     if pairs:

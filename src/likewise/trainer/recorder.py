@@ -129,7 +129,7 @@ class Recorder:
             columns[f"reward/{name}"] = [value if known else None for value, known in pairs]
             columns[f"z/{name}"] = credit.z[k].tolist()
         columns["complete"] = credit.complete.tolist()
-        columns["total" if credit.is_total else "bonus"] = credit.bonus.tolist()
+        columns["combined" if credit.stands_alone else "shaping"] = credit.shaped.tolist()
         if credit.floors is not None:
             columns["floor"] = credit.floors.tolist()
         columns |= self._gains(credit, plan)

@@ -3,7 +3,7 @@
 Reward k's part of the advantage is A_k = w_k(t)·z_k, before clipping, and its gradient is that of
 what A_k adds to the loss, g_k = ∇(L(A_k) − L(0)). L is linear in A wherever the ratio is 1 or the
 policy is the old one, so that all g_k add up to the gradient of Σ_k A_k there. Whatever belongs to
-no single reward (a bonus, what clipping takes away, regularisers) is the rest, g − Σ_k g_k.
+no single reward (a shaping term, what clipping takes away, regularisers) is the rest, g − Σ_k g_k.
 """
 
 from __future__ import annotations

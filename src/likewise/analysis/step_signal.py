@@ -94,13 +94,14 @@ def progress(
     found = np.zeros(3)
     for random, trained in plans:
         scale, correlation = _within(timing, random)
-        known = (scale > 0).astype(float)
-        for t in trained:
-            own = np.sqrt(timing.shares[:, t])
-            weights = known * (np.array([prompt_weight[t], 1 - prompt_weight[t]]) + bonus.slopes)
-            pull = weights * own * scale
-            found[:2] += own * (pull + timing.alignment * pull[::-1])
-            found[2] += weights @ weights + 2 * correlation * weights.prod() + bonus.rest
+        steps = list(trained)
+        own = np.sqrt(timing.shares[:, steps])
+        weights = np.stack([prompt_weight[steps], 1 - prompt_weight[steps]])
+        weights = (weights + bonus.slopes[:, None]) * (scale > 0)[:, None]
+        pull = weights * own * scale[:, None]
+        found[:2] += (own * (pull + timing.alignment * pull[::-1])).sum(1)
+        found[2] += (weights**2).sum() + 2 * correlation * weights.prod(0).sum()
+        found[2] += bonus.rest * len(steps)
     return Progress(*(found / len(plans)).tolist())
 
 
@@ -109,12 +110,10 @@ def best_speed(timing: Timing, plans: Sequence[Plan]) -> float:
     total = 0.0
     for random, trained in plans:
         scale, correlation = _within(timing, random)
-        known = scale > 0
-        mixed = np.array([[1.0, correlation], [correlation, 1.0]])[np.ix_(known, known)]
-        for t in trained:
-            own = np.sqrt(timing.shares[:, t])
-            value = (own * scale * (own + timing.alignment * own[::-1]))[known]
-            total += float(value @ np.linalg.pinv(mixed) @ value)
+        own = np.sqrt(timing.shares[:, list(trained)])
+        value = own * scale[:, None] * (own + timing.alignment * own[::-1])
+        mixed = np.linalg.pinv([[1.0, correlation], [correlation, 1.0]])
+        total += float((value * (mixed @ value)).sum())
     return total / len(plans)
 
 

@@ -10,11 +10,12 @@ WEAK = 0.1  # |correlation| that hardly matters
 
 def in_words(found: Advice, num_steps: int) -> str:
     """Paragraphs: conflict, timing, time weights, SARS, what to try."""
+    best = _percent(found.bound)
     parts = [
         _conflict(found),
         _timing(found, num_steps),
         *(_arm(name, arm, found) for name, arm in found.arms.items()),
-        f"The best weights, which leave out steps that decide nothing, save {_percent(found.bound)}.",
+        f"The best weights there are, which leave out steps that decide nothing, save {best}.",
         _sars(found),
         _choice(found),
         "Predicted for an idealised learner (docs/method.md §9): a study decides.",

@@ -1,5 +1,5 @@
 """The Python API, one file per verb: `train`, `resume` and `extend`, `generate`,
-`evaluate`, `attribute`, `export`.
+`evaluate`, `attribute`, `advise`, `export`.
 
 ``from likewise import load_recipe, train`` is the short way in. Names load when first used:
 checking data (`likewise.api.data`) needs no torch.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from likewise.quiet import hush_imports
 
 if TYPE_CHECKING:
+    from likewise.api.advising import advise
     from likewise.api.attribution import attribute
     from likewise.api.evaluation import Evaluation, evaluate
     from likewise.api.exporting import Exported, export
@@ -24,6 +25,7 @@ _MODULES = {
     "Evaluation": "evaluation",
     "Exported": "exporting",
     "Outcome": "training",
+    "advise": "advising",
     "attribute": "attribution",
     "evaluate": "evaluation",
     "export": "exporting",
@@ -36,6 +38,7 @@ __all__ = [
     "Evaluation",
     "Exported",
     "Outcome",
+    "advise",
     "attribute",
     "evaluate",
     "export",

@@ -22,6 +22,7 @@ from likewise.config.recipe import Recipe
 from likewise.config.rollout import AllSteps
 from likewise.devices import find_device
 from likewise.evaluation.attribution import Profile, attribute_steps, find_unable
+from likewise.evaluation.sample_groups import score_groups
 from likewise.protocols import Policy, Reward
 from likewise.records.atomic import write_atomically
 from likewise.records.checkpoints import NAME
@@ -47,6 +48,9 @@ class Attribution:
         delays: (scorer of identity, scorer of the prompt) → by how many steps the centre of the
             first is later; of rewards with rewards, and of the held-out evaluators.
         spoilt: Reason → number of images that were shown to no scorer; their tasks do not count.
+        moved: Scorer → subject → what each of T steps moved it, see `evaluation.attribution`.
+        group_subjects: Of the groups.
+        groups: Scorer → its values in groups [n, G], NaN where missing; n may be 0.
         file: Where it is written.
     """
 
@@ -60,6 +64,9 @@ class Attribution:
     scorers: Mapping[str, Profile]
     delays: Mapping[tuple[str, str], Estimate]
     spoilt: Mapping[str, int]
+    moved: Mapping[str, Mapping[str, np.ndarray]]
+    group_subjects: tuple[str, ...]
+    groups: Mapping[str, np.ndarray]
     file: Path
 
     def time_weights(self) -> Measured | None:
@@ -104,7 +111,22 @@ class Attribution:
                 {"of": one, "than": other, **asdict(delay)}
                 for (one, other), delay in self.delays.items()
             ],
+            "moved": {
+                name: {subject: _numbers(parts) for subject, parts in own.items()}
+                for name, own in self.moved.items()
+            },
+            "groups": {
+                "subjects": self.group_subjects,
+                "values": {
+                    name: [_numbers(one) for one in own] for name, own in self.groups.items()
+                },
+            },
         }
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    """For JSON, to six digits; NaN is null."""
+    return [float(f"{one:.6g}") if np.isfinite(one) else None for one in values.tolist()]
 
 
 def attribute(
@@ -113,6 +135,7 @@ def attribute(
     recipe: Recipe | str | Path | None = None,
     tasks: int = 48,
     resamples: int = 4,
+    groups: int = 0,
     seed: int = 0,
     best: bool = False,
     device: str | None = None,
@@ -131,6 +154,8 @@ def attribute(
         recipe: For a model: its schedule, rewards and tasks. Default: ``stickers``.
         tasks: Number of training tasks.
         resamples: Trajectories per task, ≥ 2; each is drawn once more for every stochastic step.
+        groups: For so many of the tasks a group is drawn besides, of the recipe's size and with
+            all stochastic steps random: for how rewards go together (`advise`).
         seed: Seed of all noise.
         best: Take the run's best checkpoint instead of its newest.
         device: Default: cuda where there is one, else cpu.
@@ -149,7 +174,7 @@ def attribute(
     if found.recipe is None or not found.draws:
         raise ValueError(f"{target} draws nothing: give a run or a model")
     file, on = _file(found, target, out), find_device(device)
-    result = _measure(found, file, on, tasks, resamples, seed, progress)
+    result = _measure(found, file, on, tasks, resamples, min(groups, tasks), seed, progress)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(result.record(), indent=2) + "\n")
     return result
@@ -161,6 +186,7 @@ def _measure(
     device: torch.device,
     tasks: int,
     resamples: int,
+    groups: int,
     seed: int,
     progress: Callable[[int], None],
 ) -> Attribution:
@@ -171,9 +197,21 @@ def _measure(
     training = [stream(index) for index in range(tasks)]
     scorers = _scorers(recipe, training, device)
     policy = _policy(recipe, found.adapter, device)
-    sampler, steps, size = build_sampler(recipe, policy), _steps(recipe), recipe.rollout.micro_batch
+    sampler, steps, size = (
+        build_sampler(recipe, policy),
+        stochastic_steps(recipe),
+        recipe.rollout.micro_batch,
+    )
     measured = attribute_steps(
         policy, sampler, training, scorers, steps, resamples, size, seed, progress
+    )
+    grouped = training[:groups]
+    values = (
+        score_groups(
+            *(policy, sampler, grouped, scorers, steps, recipe.rollout.group_size, size, seed)
+        )
+        if grouped
+        else {}
     )
     return Attribution(
         recipe=recipe,
@@ -186,6 +224,9 @@ def _measure(
         scorers=measured.profiles,
         delays={pair: measured.delay(*pair) for pair in _pairs(recipe, scorers)},
         spoilt=measured.spoilt,
+        moved=measured.moved,
+        group_subjects=tuple(task.subject for task in grouped),
+        groups=values,
         file=file,
     )
 
@@ -205,7 +246,7 @@ def _policy(recipe: Recipe, adapter: Path | None, device: torch.device) -> Polic
     return policy
 
 
-def _steps(recipe: Recipe) -> tuple[int, ...]:
+def stochastic_steps(recipe: Recipe) -> tuple[int, ...]:
     """The steps that are stochastic when all are trained, whichever the recipe trains."""
     rollout = recipe.rollout.model_copy(update={"trained": AllSteps()})
     return plan_steps(rollout, 0, 0).stochastic

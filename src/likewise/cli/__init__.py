@@ -13,6 +13,7 @@ import typer
 
 from likewise import __version__
 from likewise.cli import (
+    advise,
     attribute,
     compare,
     data,
@@ -42,6 +43,7 @@ app.command(rich_help_panel=RUN)(doctor.doctor)
 app.command(rich_help_panel=RESULTS)(generate.generate)
 app.command(rich_help_panel=RESULTS)(evaluate.evaluate)
 app.command(rich_help_panel=RESULTS)(attribute.attribute)
+app.command(rich_help_panel=RESULTS)(advise.advise)
 app.command(rich_help_panel=RESULTS)(report.report)
 app.add_typer(study_people.app, name="study-people", rich_help_panel=RESULTS)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)

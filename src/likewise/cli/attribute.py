@@ -34,6 +34,13 @@ def attribute(
             min=2, help="Number of trajectories per task; each is redrawn for every step."
         ),
     ] = 4,
+    groups: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Number of groups to draw besides, of the recipe's size, for likewise advise.",
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
     best: BestOption = False,
     device: DeviceOption = None,
@@ -63,6 +70,7 @@ def attribute(
                 recipe=recipe,
                 tasks=tasks,
                 resamples=resamples,
+                groups=groups,
                 seed=seed,
                 best=best,
                 device=device,

@@ -23,7 +23,7 @@ DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 # Extra → where its packages may be imported: whoever comes there has asked for it.
 PLACES = {
     "serve": ("serve/", "app/"),  # the extra `app` names it
-    "ray": ("serve/on_ray.py",),
+    "ray": ("serve/on_ray.py", "study/ray_tasks.py"),
     "quantization": ("policies/common/loading.py",),
     "segment": ("rewards/segmenters/u2net.py",),
 }

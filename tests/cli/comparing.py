@@ -6,8 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 STANDIN = Path(__file__).parents[1] / "study" / "standin.py"
 COMPARE = """
@@ -70,4 +74,22 @@ def timeless(out: Path) -> dict[str, Any]:
     del found["commands"]
     for arm in found["arms"].values():
         del arm["overhead"]
+    return found
+
+
+def until(reached: Callable[[], bool], process: subprocess.Popen[str], timeout: float = 60) -> None:
+    deadline = time.monotonic() + timeout
+    while not reached():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def of_study(out: Path) -> list[psutil.Process]:
+    """Processes that work on this study."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = process.info["cmdline"] or []
+        if process.info["status"] != psutil.STATUS_ZOMBIE and any(str(out) in w for w in words):
+            found.append(process)
     return found

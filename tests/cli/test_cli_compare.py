@@ -12,9 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
 
-import psutil
 import pytest
-from comparing import STUDY, ended, finish, results, start, timeless, write_study
+from comparing import STUDY, ended, finish, of_study, results, start, timeless, until, write_study
 from running import run, said
 from running import start as real
 
@@ -47,14 +46,6 @@ def unfinished(undisturbed: Path, folder: Path, *gone: str) -> tuple[Path, Path]
     return write_study(folder, TWO), out
 
 
-def until(reached: Callable[[], bool], process: Popen[str], timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not reached():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def kill(process: Popen[str], out: Path) -> None:
     """SIGKILL to `compare` alone; its units must be gone soon."""
     process.kill()
@@ -63,16 +54,6 @@ def kill(process: Popen[str], out: Path) -> None:
     while of_study(out):
         assert time.monotonic() < deadline, "units linger"
         time.sleep(0.02)
-
-
-def of_study(out: Path) -> list[psutil.Process]:
-    """Processes that work on this study."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        words = process.info["cmdline"] or []
-        if process.info["status"] != psutil.STATUS_ZOMBIE and any(str(out) in w for w in words):
-            found.append(process)
-    return found
 
 
 def finished_files(out: Path, last: int = 3) -> dict[Path, tuple[int, bytes]]:

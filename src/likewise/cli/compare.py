@@ -18,6 +18,12 @@ class Only(StrEnum):
     results = "results"
 
 
+class Where(StrEnum):
+    local = "local"
+    ray = "ray"
+    slurm = "slurm"
+
+
 def compare(
     study: Annotated[
         str,
@@ -36,19 +42,37 @@ def compare(
             show_default="all",
         ),
     ] = None,
+    executor: Annotated[
+        Where,
+        typer.Option(help="Machines that run units: this one, those of a Ray cluster, or Slurm's."),
+    ] = Where.local,
+    cpus: Annotated[
+        int, typer.Option(min=1, help="Number of CPU cores for each unit on Ray or Slurm.")
+    ] = 1,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Number of GPUs for each unit on Ray or Slurm.",
+            show_default="1 where there are any, unless the recipe's device is cpu",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print units, state and time; start nothing.")
     ] = False,
 ) -> None:
     """Train arms × seeds with paired seeds and equal compute, evaluate all, and compare them.
 
-    Units run as processes of their own, one per GPU or CPU core. The same command goes on after
-    Ctrl-C or a crash, and repeats nothing that is finished.
+    Units run as processes of their own, one per GPU or CPU core of this machine, or on a cluster
+    that shares the study's folder. The same command goes on after Ctrl-C or a crash, and repeats
+    nothing that is finished.
 
     Exit codes: 0 done, 1 a unit failed (the others were done), 2 something asked for that does not
     fit, 128 + n signal n stopped it.
     """
     with readable_errors():
         from likewise.cli import comparison
+        from likewise.study.jobs import Resources
 
-        comparison.compare(study, out, None if only is None else only.value, dry_run)
+        chosen = comparison.Choice(executor.value, Resources(cpus, gpus))
+        comparison.compare(study, out, None if only is None else only.value, chosen, dry_run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,28 @@ from likewise.config import load_study
 from likewise.records import RunDirectoryError
 from likewise.records.atomic import write_atomically
 from likewise.records.locks import exclusive
+from likewise.study.executors import build_executor
 from likewise.study.existing import check_folder
+from likewise.study.jobs import Executor, Resources
 from likewise.study.journal import Journal
 from likewise.study.runner import Runner
-from likewise.study.units import BASE_UNIT, Plan, State, Unit
-from likewise.study.workers import Worker, find_workers
+from likewise.study.units import Plan, State, Unit
 from likewise.terminal import SafeConsole, say, shown
 from likewise.trainer.interrupts import Interrupts
 
 
-def compare(study: str, out: Path | None, only: str | None, dry_run: bool) -> None:
+@dataclass(frozen=True)
+class Choice:
+    """Where units run, by the name of an executor, and what each is given there."""
+
+    executor: str
+    resources: Resources
+
+    def build(self, plan: Plan) -> Executor:
+        return build_executor(self.executor, plan, self.resources)
+
+
+def compare(study: str, out: Path | None, only: str | None, where: Choice, dry_run: bool) -> None:
     """Do what is left of a study and write its results, or with `dry_run` say what is left.
 
     Args:
@@ -33,7 +46,8 @@ def compare(study: str, out: Path | None, only: str | None, dry_run: bool) -> No
         only: Units of one kind alone; ``results``: none, and the results anew.
 
     Raises:
-        RecipeError, RunDirectoryError: the study or its folder does not fit.
+        RecipeError, RunDirectoryError, ExecutorError: the study, its folder or where it is to run
+            does not fit.
         typer.Exit: units failed, or a signal ended it.
     """
     plan, failed = _plan(study, out), 0
@@ -42,10 +56,10 @@ def compare(study: str, out: Path | None, only: str | None, dry_run: bool) -> No
         check_folder(plan)
     elif dry_run:
         check_folder(plan)
-        _print_plan(plan, only)
+        _print_plan(plan, only, where.build(plan))
         return
     else:
-        failed = _work(plan, only)
+        failed = _work(plan, only, where)
     _write_results(plan)
     if failed:
         fail(f"units that failed: {failed}; the same command tries them again", FAILED)
@@ -61,26 +75,28 @@ def _require_folder(plan: Plan) -> None:
         raise RunDirectoryError(f"there is no folder {plan.folder} yet: leave --only results out")
 
 
-def _work(plan: Plan, only: str | None) -> int:
+def _work(plan: Plan, only: str | None, where: Choice) -> int:
     """Do the units that are not finished; how many failed.
 
     Raises:
         typer.Exit: a signal ended it.
         RunDirectoryError: another process works on this study, or its folder holds another one.
+        ExecutorError: units cannot run where they should.
     """
 
     def busy(process: str) -> RunDirectoryError:
         return RunDirectoryError(f"{plan.folder} is in use: process {process} works on this study")
 
+    executor = where.build(plan)  # first, as Ray has handlers of signals of its own
     plan.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(plan.folder / ".lock", busy), Interrupts() as interrupts:
         check_folder(plan)
         states = _states(plan)
-        todo, workers = _todo(states, only), _workers(plan)
+        todo = _todo(states, only)
         plan.prepare(todo)
         finished = [unit for unit, state in states.items() if state == "finished"]
-        with UnitProgress(plan, len(finished), todo, len(workers)) as progress:
-            runner = Runner(plan, workers, progress.started, progress.ended)
+        with UnitProgress(plan, len(finished), todo, len(executor.workers)) as progress:
+            runner = Runner(plan, executor, progress.started, progress.ended)
             failed = runner.run(todo, finished, lambda: interrupts.received > 0)
     if interrupts.received:
         say(f"stopped; go on with the same command: all is in {plan.folder}")
@@ -95,10 +111,6 @@ def _states(plan: Plan) -> dict[Unit, State]:
 def _todo(states: Mapping[Unit, State], only: str | None) -> list[Unit]:
     open_units = [unit for unit, state in states.items() if state != "finished"]
     return [unit for unit in open_units if only is None or unit.kind == only]
-
-
-def _workers(plan: Plan) -> list[Worker]:
-    return find_workers(plan.study.workers, plan.recipe(BASE_UNIT).run.device)
 
 
 def _write_results(plan: Plan) -> None:
@@ -142,7 +154,7 @@ def _summary(results: dict[str, Any]) -> Table:
     return table
 
 
-def _print_plan(plan: Plan, only: str | None) -> None:
+def _print_plan(plan: Plan, only: str | None, executor: Executor) -> None:
     states = _states(plan)
     todo = _todo(states, only)
     journal = Journal(plan)
@@ -153,7 +165,7 @@ def _print_plan(plan: Plan, only: str | None) -> None:
     for unit in plan.units:
         about = minutes(seconds[unit.kind]) if unit in todo else ""
         table.add_row(shown(unit), states[unit], about)
-    workers = _workers(plan)
+    workers = executor.workers
     console = SafeConsole(highlight=False)
     console.print(table)
     left = minutes(estimate(todo, seconds, len(workers)))

@@ -46,8 +46,9 @@ def readable_errors() -> Iterator[None]:
 
 
 def _says_all(error: Exception) -> bool:
-    """Whether the error is about a recipe or run directory: such messages name file and field."""
+    """Whether the error is of a kind whose messages name file and field, or what is missing."""
     from likewise.config import RecipeError
     from likewise.records import RunDirectoryError
+    from likewise.study.jobs import ExecutorError
 
-    return isinstance(error, RecipeError | RunDirectoryError)
+    return isinstance(error, RecipeError | RunDirectoryError | ExecutorError)

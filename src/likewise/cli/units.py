@@ -64,8 +64,11 @@ class UnitProgress:
     def ended(self, launch: Launch) -> None:
         """One line; all of the problem, if there is one."""
         del self.busy[launch.unit]
-        self.left.remove(launch.unit)
         say = self.bar.console.print
+        if launch.end == "lost":
+            say(f"{shown(launch.problem.partition(chr(10))[0])}; trying again")
+            return
+        self.left.remove(launch.unit)
         if launch.end == "finished":
             say(f"{shown(str(launch.unit))}: {minutes(launch.seconds)}")
             self.bar.advance(self.task)

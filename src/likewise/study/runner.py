@@ -1,33 +1,37 @@
-"""Units as processes: as many at a time as there are workers, each crash its own."""
+"""Units side by side: as many at a time as there are workers, each crash its own."""
 
 from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from likewise.study.jobs import Ended, Executor, Job
 from likewise.study.journal import Journal
-from likewise.study.process import Process, tail
+from likewise.study.process import tail
 from likewise.study.units import Plan, Unit
 from likewise.study.workers import Worker
 
-POLL = 0.1  # seconds between looks at the processes
+POLL = 0.1  # seconds between looks at the jobs
+LOSSES = 5  # machines that a unit may lose before it counts as failed
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How a unit's process ended.
+    """How a launch of a unit ended.
 
     Attributes:
-        end: ``stopped`` is no failure: the unit goes on another time.
+        end: ``stopped`` is no failure: the unit goes on another time; ``lost``: it is launched
+            again at once, as the machine under it was.
         problem: What is wrong, with the end of the log; empty for a unit that is finished.
     """
 
     unit: Unit
     seconds: float
-    end: Literal["finished", "stopped", "failed"]
+    end: Literal["finished", "stopped", "lost", "failed"]
     problem: str = ""
 
 
@@ -41,14 +45,16 @@ class Runner:
     def __init__(
         self,
         plan: Plan,
-        workers: Sequence[Worker],
+        executor: Executor,
         started: Callable[[Unit, Worker], None],
         ended: Callable[[Launch], None],
     ) -> None:
-        self.plan, self.started, self.ended = plan, started, ended
-        self.idle = list(workers)
-        self.running: list[Process] = []
+        self.plan, self.executor = plan, executor
+        self.started, self.ended = started, ended
+        self.idle = list(executor.workers)
+        self.running: list[Job] = []
         self.finished: set[Unit] = set()
+        self.losses: Counter[Unit] = Counter()
         self.journal = Journal(plan)
 
     def run(
@@ -56,8 +62,9 @@ class Runner:
     ) -> int:
         """Do the units in order, an evaluation once its run is finished; how many failed.
 
-        A unit that fails leaves the others alone; what needs it is left out. Call it from the main
-        thread: processes die with the thread that started them.
+        A unit that fails leaves the others alone; what needs it is left out. One whose machine is
+        lost is launched again. Call it from the main thread: processes die with the thread that
+        started them.
 
         Args:
             units: To do.
@@ -79,10 +86,12 @@ class Runner:
                 time.sleep(POLL)
                 for launch in self._reap():
                     failed += launch.end == "failed"
+                    if launch.end == "lost":
+                        waiting.insert(0, launch.unit)
                     self.ended(launch)
         finally:
-            for process in self.running:
-                process.kill()
+            for job in self.running:
+                job.kill()
 
     def _start(self, waiting: list[Unit]) -> None:
         """Give every idle worker the first unit that can start."""
@@ -92,7 +101,7 @@ class Runner:
                 return
             waiting.remove(unit)
             worker = self.idle.pop(0)
-            self.running.append(Process(self.plan, unit, worker))
+            self.running.append(self.executor.start(self.plan, unit, worker))
             self.started(unit, worker)
 
     def _is_ready(self, unit: Unit) -> bool:
@@ -101,24 +110,30 @@ class Runner:
     def _reap(self) -> list[Launch]:
         """Launches that have ended; their workers are idle again."""
         launches = []
-        for process in list(self.running):
-            if process.code is None:
+        for job in list(self.running):
+            ended = job.ended()
+            if ended is None:
                 continue
-            self.running.remove(process)
-            self.idle.append(process.worker)
-            launches.append(self._launch(process, process.code))
+            self.running.remove(job)
+            self.idle.append(job.worker)
+            launches.append(self._launch(job, ended))
         return launches
 
-    def _launch(self, process: Process, code: int) -> Launch:
-        unit, seconds = process.unit, process.seconds
-        self.journal.add(unit, seconds, code, process.resumed)
+    def _launch(self, job: Job, ended: Ended) -> Launch:
+        unit, code = job.unit, ended.code
+        self.journal.add(unit, ended.seconds, code, job.resumed)
         if code == 0 and self.plan.state(unit) == "finished":
             self.finished.add(unit)
-            return Launch(unit, seconds, "finished")
+            return Launch(unit, ended.seconds, "finished")
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        problem = f"{unit}: {how}\n{tail(process.log)}(all of it: {process.log})"
-        return Launch(unit, seconds, "stopped" if process.asked_to_stop else "failed", problem)
+        log = self.plan.log(unit)
+        problem = f"{unit}: {ended.lost or how}\n{tail(log)}(all of it: {log})"
+        if job.asked_to_stop:
+            return Launch(unit, ended.seconds, "stopped", problem)
+        self.losses[unit] += bool(ended.lost)
+        again = ended.lost and self.losses[unit] < LOSSES
+        return Launch(unit, ended.seconds, "lost" if again else "failed", problem)
 
     def _stop(self) -> None:
-        for process in self.running:
-            process.stop()
+        for job in self.running:
+            job.stop()

@@ -113,9 +113,12 @@ class Plan:
         return ["evaluate", *self._target(unit), *settings, "--out", str(self.evaluation(unit))]
 
     def prepare(self, units: Sequence[Unit]) -> None:
-        """Write the study, and clear away runs that a kill has left before they had a recipe."""
+        """Write the study, and clear away what a kill has left: runs without recipe, and notes."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "logs").mkdir(exist_ok=True)
+        logs = self.folder / "logs"
+        logs.mkdir(exist_ok=True)
+        for note in logs.glob(".launch-*"):
+            note.unlink()
         write_atomically(self.folder / "study.yaml", study_yaml(self.study, self.folder))
         for unit in units:
             if unit.kind == "train" and is_unstarted(self.run(unit)):

@@ -151,6 +151,7 @@ def _start(words: Sequence[str], run_dir: Path | None, quiet: bool) -> None:
     from likewise.config import load_recipe
 
     recipe = load_recipe(*split(words))
+    _require_free(run_dir)
 
     from likewise import api
     from likewise.api.training import default_run_dir
@@ -161,10 +162,19 @@ def _start(words: Sequence[str], run_dir: Path | None, quiet: bool) -> None:
         _end(api.train(recipe, path, quiet), quiet)
 
 
+def _require_free(run_dir: Path | None) -> None:
+    """Refuse a folder that holds something else at once, before torch is imported."""
+    from likewise.records import RunDirectory
+
+    if run_dir is not None:
+        RunDirectory.check_free(run_dir)
+
+
 def _extend(run: Path, words: Sequence[str], run_dir: Path | None, quiet: bool) -> None:
     from likewise.records import RunDirectory
 
     RunDirectory.open(run)  # before torch is imported
+    _require_free(run_dir)
 
     from likewise import api
     from likewise.api.extending import begin, plan_extension

@@ -9,9 +9,9 @@ import pytest
 
 from likewise.analysis.shaping_line import line_of, sars
 from likewise.analysis.step_signal import (
-    NO_BONUS,
-    Bonus,
+    NO_TERM,
     Plan,
+    ShapingTerm,
     Timing,
     best_speed,
     mean_weight,
@@ -120,8 +120,8 @@ def test_progress_and_noise_are_those_of_a_simulation(
     drawn = [world.update(TDW, plan, 40_000, rng, gamma) for plan in plans]
     found = np.mean([parts for parts, _ in drawn], 0)
     spread = np.mean([part for _, part in drawn])
-    bonus = gaussian_bonus(correlation, gamma) if gamma else NO_BONUS
-    predicted = progress(TDW, timing, plans, bonus)
+    term = gaussian_term(correlation, gamma) if gamma else NO_TERM
+    predicted = progress(TDW, timing, plans, term)
     # 40,000 images: a standard error of about 0.005 for progress, and 0.3 % of the noise
     assert found == pytest.approx((predicted.prompt, predicted.identity), abs=0.02)
     assert spread == pytest.approx(predicted.noise, rel=0.015)
@@ -141,8 +141,8 @@ def test_fewer_images_by_what_is_saved_bring_the_same() -> None:
     assert lengths["tdw"] == pytest.approx(lengths["naive"], rel=0.03)
 
 
-def gaussian_bonus(correlation: float, gamma: float) -> Bonus:
+def gaussian_term(correlation: float, gamma: float) -> ShapingTerm:
     mixed = [[1, correlation], [correlation, 1]]
     z = np.random.default_rng(2).multivariate_normal([0, 0], mixed, 400_000).T
     line = line_of(z)
-    return Bonus(gamma * line.slopes, gamma**2 * line.rest)
+    return ShapingTerm(gamma * line.slopes, gamma**2 * line.rest)

@@ -263,3 +263,14 @@ def test_arms_trained_on_the_benchmark_are_marked_everywhere(plan: Plan) -> None
     text = results_markdown(found)
     assert f"{markdown('naive *')}: {markdown(said)}." in text
     assert f"| {markdown('naive *')} |" in text and "| naive |" not in text
+
+
+def test_seeds_needed_come_from_paired_differences(results: dict[str, Any]) -> None:
+    found = {(one["metric"], one["arm"]): one for one in results["power"]}
+    # Of naive's two seeds, 0.5 and 0.4: nothing but the seed differs, √2 times as two arms would.
+    naive = found["evaluator/identity", "naive"]
+    assert naive["seed"] == pytest.approx(0.1, abs=1e-6)  # √2 · 0.1/√2
+    assert naive["subject"] == pytest.approx(0, abs=1e-6) and naive["tasks"] == 6
+    assert found["evaluator/prompt", "ours"]["needed"]["0.02"] == 2  # no spread at all
+    assert ("evaluator/prompt", "worst") not in found  # one seed tells nothing
+    assert "## Seeds needed" in results_markdown(results)

@@ -34,9 +34,9 @@ def sars(z: np.ndarray) -> np.ndarray:
 
 def line_of(z: np.ndarray) -> Line:
     """The line through SARS of z [2, n], n ≥ 1."""
-    bonus = sars(z)
-    slopes = np.linalg.lstsq(z.T, bonus, rcond=None)[0]
-    return Line(slopes, float(np.mean((bonus - slopes @ z) ** 2)))
+    term = sars(z)
+    slopes = np.linalg.lstsq(z.T, term, rcond=None)[0]
+    return Line(slopes, float(np.mean((term - slopes @ z) ** 2)))
 
 
 def linear_share(z: np.ndarray, prompt_weights: Sequence[float], gamma: float) -> float:
@@ -64,10 +64,10 @@ def gamma_for(z: np.ndarray, prompt_weights: Sequence[float], share: float) -> f
 def _parts(z: np.ndarray, prompt_weights: Sequence[float]) -> tuple[Line, float, float, float]:
     """The line, and means of (w·z)², (w·z)·S and S² over samples and steps."""
     weights = np.array([[weight, 1 - weight] for weight in prompt_weights])
-    sums, bonus = weights @ z, sars(z)
+    sums, term = weights @ z, sars(z)
     return (
         line_of(z),
         float(np.mean(sums**2)),
-        float(np.mean(sums * bonus)),
-        float(np.mean(bonus**2)),
+        float(np.mean(sums * term)),
+        float(np.mean(term**2)),
     )

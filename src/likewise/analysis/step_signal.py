@@ -42,8 +42,8 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Bonus:
-    """A shaping bonus as a straight line in both z, and a rest that has nothing to do with them.
+class ShapingTerm:
+    """A shaping term as a straight line in both z, and a rest that has nothing to do with them.
 
     Attributes:
         slopes: [2].
@@ -54,7 +54,7 @@ class Bonus:
     rest: float
 
 
-NO_BONUS = Bonus(np.zeros(2), 0.0)
+NO_TERM = ShapingTerm(np.zeros(2), 0.0)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Progress:
 
 
 def progress(
-    prompt_weight: np.ndarray, timing: Timing, plans: Sequence[Plan], bonus: Bonus = NO_BONUS
+    prompt_weight: np.ndarray, timing: Timing, plans: Sequence[Plan], term: ShapingTerm = NO_TERM
 ) -> Progress:
     """Of an arm with these weights of the prompt [T], averaged over the iterations' plans.
 
@@ -97,11 +97,11 @@ def progress(
         steps = list(trained)
         own = np.sqrt(timing.shares[:, steps])
         weights = np.stack([prompt_weight[steps], 1 - prompt_weight[steps]])
-        weights = (weights + bonus.slopes[:, None]) * (scale > 0)[:, None]
+        weights = (weights + term.slopes[:, None]) * (scale > 0)[:, None]
         pull = weights * own * scale[:, None]
         found[:2] += (own * (pull + timing.alignment * pull[::-1])).sum(1)
         found[2] += (weights**2).sum() + 2 * correlation * weights.prod(0).sum()
-        found[2] += bonus.rest * len(steps)
+        found[2] += term.rest * len(steps)
     return Progress(*(found / len(plans)).tolist())
 
 

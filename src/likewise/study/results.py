@@ -23,6 +23,7 @@ from likewise.analysis.robustness import cells
 from likewise.analysis.spoilt import count_spoilt, in_words
 from likewise.records import RunDirectory, collect_environment
 from likewise.records.environment import command_line
+from likewise.study.power import seeds_by_difference
 from likewise.study.scores import (
     FIRST,
     column,
@@ -75,6 +76,7 @@ def compute_results(plan: Plan) -> Json:
         "reference": reference,
         "arms": arms,
         "contrasts": _contrasts(plan, tables, metrics),
+        "power": seeds_by_difference(tables, study.baseline, aims),
         "trained_on": trained_on,
         "spoilt": _spoilt(drawn),
         "missing": [str(unit) for unit in plan.units if unit not in done],

@@ -33,6 +33,7 @@ def results_markdown(results: Json) -> str:
             for aim in results["aims"]
             for part in _section(f"{aim} by kind of prompt", _by_kind(results, aim), "")
         ],
+        *_section("Seeds needed", _power(results), POWER),
         *_section("Cost of an iteration", _overhead(results), OVERHEAD),
     ]
     if results["missing"]:
@@ -52,6 +53,11 @@ CONTRASTS = "Pairs that the study names beside the baseline; paired in the same 
 BOTH = (
     "Area above the untrained model in the plane of {} and {}: 0 where an arm is not better in "
     "both. Front: no other arm is at least as good in both means and better in one."
+)
+POWER = (
+    "Number of seeds that shows a difference to the baseline with a power of 80 % at 5 %, with as "
+    "many tasks, from how paired differences spread here: standard deviations of a seed, of a "
+    "subject within a seed, and of an image. The baseline stands for arms that are not paired."
 )
 OVERHEAD = (
     "Median seconds over iterations after the first, then over seeds; in brackets the ratio to the "
@@ -137,6 +143,18 @@ def _both(results: Json) -> list[list[str]]:
         seeds = " ".join(f"{1000 * value:.2f}" for value in area["per_seed"])
         front = "yes" if arm["pareto"] else ""
         rows.append([arm["label"], _estimate(thousand, ".2f"), seeds, front])
+    return rows
+
+
+def _power(results: Json) -> list[list[str]]:
+    found = results.get("power", [])
+    sizes = list(found[0]["needed"]) if found else []
+    rows = [["metric", "arm", "seed", "subject", "image", "tasks", *sizes]]
+    for one in found:
+        spread = [f"{one[name]:.4f}" for name in ("seed", "subject", "image")]
+        needed = [NONE if count is None else str(count) for count in one["needed"].values()]
+        arm = results["arms"][one["arm"]]["label"]
+        rows.append([one["metric"], arm, *spread, str(one["tasks"]), *needed])
     return rows
 
 

@@ -12,7 +12,7 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from likewise.algorithm.schedule import nearest_timestep, variance_preserving_sigma
 from likewise.policies.common.encoded import EncodedTask, stacked
 from likewise.policies.common.pipeline_policy import PipelinePolicy
-from likewise.policies.sd.levels import ddim_scheduler, step_levels
+from likewise.policies.sd.ddim_levels import ddim_scheduler, step_levels
 
 
 class Pix2PixPolicy(PipelinePolicy):

@@ -91,7 +91,7 @@ TORCH_FREE = {"__init__", "assets", "config", "images", "records", "sheets", "ty
 TORCH_FREE |= {"fingerprints", "printable", "terminal", "cores"}
 TORCH_FREE |= {"analysis", "study", "report", "serve", "seeding", "people", "app"}
 TORCH = {"torch", "accelerate", "diffusers", "peft", "transformers"}
-TORCH_LATER = {"quiet", "cli", "api", "api.data"}  # import it inside functions at most
+TORCH_LATER = {"quiet", "cli", "api", "api.data_checks"}  # import it inside functions at most
 
 # `algorithm` has no models, no files and no network: beside likewise it imports only these.
 PURE = {"__future__", "abc", "collections", "dataclasses", "enum", "functools", "itertools"}
@@ -258,7 +258,7 @@ def test_image_files_are_opened_in_one_place() -> None:
 MODEL_READERS = {
     "likewise.pretrained.models",
     "likewise.pretrained.processors",
-    "likewise.policies.common.loading",  # a pipeline around parts that are loaded already
+    "likewise.policies.common.pipeline_loading",  # a pipeline around parts that are loaded already
     "likewise.builders.policies",  # our own policies' method of that name
     "likewise.footprint.meta",  # configs, without weights
 }

@@ -24,7 +24,7 @@ DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 PLACES = {
     "serve": ("serve/", "app/"),  # the extra `app` names it
     "ray": ("serve/on_ray.py", "study/ray_tasks.py"),
-    "quantization": ("policies/common/loading.py",),
+    "quantization": ("policies/common/pipeline_loading.py",),
     "segment": ("rewards/segmenters/u2net.py",),
 }
 

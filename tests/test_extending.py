@@ -18,7 +18,7 @@ from policies import test_family_sampling, test_family_training
 from policies.ledger import Ledger
 from pyarrow import parquet
 
-from likewise.config import policies as sections
+from likewise.config import policy_sections as sections
 from likewise.records import RunDirectory
 
 ROOT = Path(__file__).parents[1]

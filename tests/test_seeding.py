@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from likewise.policies.common.inputs import seeded_noise
+from likewise.policies.common.sampling_inputs import seeded_noise
 from likewise.seeding import derive_seed
 
 

@@ -9,13 +9,13 @@ import pytest
 from likewise.algorithm.rules import RULES
 from likewise.algorithm.timeweights import TIME_WEIGHTS
 from likewise.algorithm.transitions import TRANSITIONS
-from likewise.config.credit import Credit
+from likewise.config.credit_rules import Credit
 from likewise.config.problems import kinds
 from likewise.config.recipe import Recipe
 from likewise.config.rollout import Rollout
 from likewise.config.study import StudyEvaluation
-from likewise.evaluation.protocols import PROTOCOLS
-from likewise.trainer.objectives import OBJECTIVES
+from likewise.evaluation.benchmark_protocols import PROTOCOLS
+from likewise.trainer.objective_table import OBJECTIVES
 
 TABLES = {
     "credit.shaping": (RULES, kinds(Credit.model_fields["shaping"].annotation)),

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from running import run, said, start
 
-from likewise.cli import checks
-from likewise.cli.checks import Finding
+from likewise.cli import doctor_checks
+from likewise.cli.doctor_checks import Finding
 from likewise.config import load_recipe, shipped_recipes, to_yaml
 
 
@@ -58,7 +58,7 @@ def test_doctor_fails_on_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     def check_broken_thing() -> Iterator[Finding]:
         raise RuntimeError("no [bold] luck")
 
-    monkeypatch.setattr(checks, "CHECKS", (check_well, check_broken_thing))
+    monkeypatch.setattr(doctor_checks, "CHECKS", (check_well, check_broken_thing))
     result = run("doctor")
     assert result.exit_code == 1
     assert "broken thing" in said(result) and "RuntimeError: no [bold] luck" in said(result)
@@ -69,7 +69,7 @@ def test_doctor_names_what_rebuilds_a_missing_model(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("likewise.assets._HERE", tmp_path)
-    findings = list(checks.check_models())
+    findings = list(doctor_checks.check_models())
     assert [finding.status for finding in findings] == ["problem"] * 5
     assert "likewise pretrain generator" in findings[0].advice
 

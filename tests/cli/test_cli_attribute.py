@@ -10,10 +10,10 @@ import photosets
 import pytest
 from running import run, said
 
-from likewise.api import attribution
+from likewise.api import attributing
 from likewise.cli.attribute import as_yaml
 from likewise.config import load_recipe
-from likewise.config.credit import Measured
+from likewise.config.credit_rules import Measured
 
 SCORERS = ["reward/prompt", "reward/identity", "evaluator/identity", "evaluator/prompt"]
 FEW = ["--tasks", "3", "--resamples", "2"]
@@ -146,7 +146,7 @@ def test_a_reward_that_cannot_score_ends_it_before_drawing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(attribution, "build_policy", lambda *_, **__: pytest.fail("it draws"))
+    monkeypatch.setattr(attributing, "build_policy", lambda *_, **__: pytest.fail("it draws"))
     Path("photos").mkdir()
     text = PHOTOS.format(path=photosets.folder(Path("photos"))).partition("evaluators:")[0]
     Path("photos.yaml").write_text(text.replace("segment: false", "segment: true"))

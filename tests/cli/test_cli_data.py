@@ -12,8 +12,8 @@ import photosets
 import pytest
 from running import TINY, run, said
 
-from likewise.api.data import check_data
-from likewise.builders.data import build_stream, check_source, open_source
+from likewise.api.data_checks import check_data
+from likewise.builders.datasets import build_stream, check_source, open_source
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
 from likewise.records.run_directory import RunDirectory

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from likewise.api.generation import find_adapter
-from likewise.builders.data import fit_reference
+from likewise.builders.datasets import fit_reference
 from likewise.config import load_recipe
 from likewise.data.stickers.world import bench_tasks
 from likewise.images import open_image

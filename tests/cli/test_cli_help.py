@@ -15,11 +15,11 @@ from running import run, said
 from typer.main import get_command
 
 from likewise import __version__
-from likewise.builders.data import SOURCES
+from likewise.builders.datasets import SOURCES
 from likewise.builders.policies import FORMATS
-from likewise.cli import DATA, MODELS, RESULTS, RUN, SERVE, app, data, evaluate, export
+from likewise.cli import DATA, MODELS, RESULTS, RUN, SERVE, app, data_check, evaluate, export
 from likewise.config import shipped_studies
-from likewise.evaluation.protocols import PROTOCOLS
+from likewise.evaluation.benchmark_protocols import PROTOCOLS
 
 HEAVY = {"accelerate", "diffusers", "peft", "torch", "transformers"}  # seconds
 SOME = HEAVY | {"matplotlib", "numpy", "PIL", "pyarrow", "scipy", "likewise.config"}
@@ -90,7 +90,7 @@ def test_commands_are_listed_in_groups() -> None:
 
 
 def test_choices_are_those_of_the_program() -> None:
-    assert [str(one) for one in data.Kind] == list(SOURCES)
+    assert [str(one) for one in data_check.Kind] == list(SOURCES)
     assert [str(one) for one in export.Format] == list(FORMATS)
     assert {str(one) for one in evaluate.Protocol} == set(PROTOCOLS)
     assert all(name in said(run("compare", "--help")) for name in shipped_studies())

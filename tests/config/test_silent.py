@@ -13,7 +13,7 @@ from test_recipe import SECTIONS
 import likewise
 from likewise.algorithm.timeweights import reversed_tdw, tdw
 from likewise.config import Recipe, RecipeError, load_recipe
-from likewise.config.credit import READ_WEIGHTS
+from likewise.config.credit_rules import READ_WEIGHTS
 from likewise.config.section import LARGEST
 from likewise.rollout.steps import plan_steps
 

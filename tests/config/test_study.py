@@ -8,7 +8,7 @@ import pytest
 
 from likewise.config import RecipeError, load_recipe, load_study, shipped_studies
 from likewise.config.comparing import differences
-from likewise.config.credit import READ_WEIGHTS
+from likewise.config.credit_rules import READ_WEIGHTS
 from likewise.config.study import study_yaml, unit_recipe
 
 SMALL = """

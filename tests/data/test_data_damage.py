@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from likewise.builders.data import check_source, guess_kind, open_source
+from likewise.builders.datasets import check_source, guess_kind, open_source
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
 from likewise.data.checking import Report

@@ -14,7 +14,7 @@ import pytest
 from photosets import colour, colour_of
 from PIL import Image
 
-from likewise.builders.data import guess_kind, open_source
+from likewise.builders.datasets import guess_kind, open_source
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
 from likewise.data.sources.entries import Problem, Source

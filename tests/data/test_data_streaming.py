@@ -14,7 +14,7 @@ import numpy as np
 import photosets
 import pytest
 
-from likewise.builders.data import build_evaluation_tasks, build_stream, open_source, prompts_of
+from likewise.builders.datasets import build_evaluation_tasks, build_stream, open_source, prompts_of
 from likewise.config.data import KINDS
 from likewise.config.loading import load_recipe
 from likewise.config.recipe import Recipe
@@ -192,7 +192,7 @@ def test_processes_that_open_images_do_without_torch() -> None:
 def test_processes_that_open_images_end_with_a_killed_parent() -> None:
     code = """
 import os, time
-from likewise.data.pool import start_pool
+from likewise.data.worker_pool import start_pool
 print(start_pool(1).submit(os.getpid).result(), flush=True)
 time.sleep(600)
 """

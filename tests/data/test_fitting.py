@@ -9,7 +9,7 @@ import photosets
 from PIL import Image
 from tiny import a_task, photo
 
-from likewise.builders.data import build_stream, fitted_tasks
+from likewise.builders.datasets import build_stream, fitted_tasks
 from likewise.config import load_recipe
 
 POLICY = load_recipe("stickers").policy

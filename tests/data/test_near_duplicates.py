@@ -10,7 +10,7 @@ import photosets
 import pytest
 from photosets import compressed, scene
 
-from likewise.builders.data import check_source, open_source
+from likewise.builders.datasets import check_source, open_source
 from likewise.config.data import KINDS
 from likewise.data import checking
 from likewise.data.near_duplicates import BANDS, Fingerprinted, find_near_duplicates

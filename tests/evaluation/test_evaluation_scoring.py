@@ -15,11 +15,9 @@ from PIL import Image
 from tiny import a_task
 from torch import Tensor
 
-from likewise.analysis.spoilt import count_spoilt
+from likewise.analysis.spoilt_counts import count_spoilt
 from likewise.evaluation.batches import Share
-from likewise.evaluation.items import Item, real_items
-from likewise.evaluation.measures import Measures
-from likewise.evaluation.scoring import (
+from likewise.evaluation.image_scoring import (
     PARTS,
     SCORES,
     Scorers,
@@ -27,6 +25,8 @@ from likewise.evaluation.scoring import (
     score_missing,
     unscored,
 )
+from likewise.evaluation.items import Item, real_items
+from likewise.evaluation.measures import Measures
 from likewise.protocols import Reward
 from likewise.types import Task
 

@@ -9,7 +9,7 @@ from photosets import compressed, scene
 from PIL import Image
 from tiny import a_task
 
-from likewise.config.policies import FluxKontext
+from likewise.config.policy_sections import FluxKontext
 from likewise.data.sources.fitting import fit_held_out, fit_reference
 from likewise.evaluation.overlap import label, seen_subjects, trained_photos
 from likewise.fingerprints import FingerprintIndex, fingerprint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from likewise.evaluation.protocols import (
+from likewise.evaluation.benchmark_protocols import (
     PROTOCOLS,
     average,
     find_protocol,

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch.profiler import ProfilerActivity, profile
 
-from likewise.builders.data import build_stream
+from likewise.builders.datasets import build_stream
 from likewise.builders.policies import build_policy, build_sampler
 from likewise.builders.rewards import build_rewards
 from likewise.config import Recipe

@@ -20,7 +20,7 @@ from likewise.config import Recipe
 from likewise.footprint.fake import Weightless
 from likewise.footprint.peaks import Peaks
 from likewise.footprint.tracker import Tracker
-from likewise.footprint.weights import parts
+from likewise.footprint.weight_bytes import parts
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,7 @@ from torch import nn
 from likewise.footprint.phases import Needs, stored_latents
 from likewise.footprint.remedies import fitting, micro_batches
 from likewise.footprint.spread import Spread, spread_of
-from likewise.footprint.weights import saved_by, storage_bytes, working_copy
+from likewise.footprint.weight_bytes import saved_by, storage_bytes, working_copy
 
 NEEDS = Needs(
     denoiser=1000,

@@ -14,12 +14,12 @@ from PIL import Image
 from voting import drawn, honest, make_study, make_task, opened, vote_through
 
 from likewise.api.people import linear_preference
-from likewise.people.exporting import export_preferences
 from likewise.people.files import PeopleStudy, open_study
-from likewise.people.metrics import Judged
+from likewise.people.findings import summarise
+from likewise.people.metric_agreement import Judged
 from likewise.people.preference import fit_preference
+from likewise.people.preference_export import export_preferences
 from likewise.people.reporting import write_people_report
-from likewise.people.summary import summarise
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from policies.ledger import Ledger
 
 from likewise import load_recipe
 from likewise.builders.policies import build_policy
-from likewise.policies.common.loading import QUANTIZATIONS
+from likewise.policies.common.pipeline_loading import QUANTIZATIONS
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 
 SMALL = ["policy.dtype=float32", "policy.gradient_checkpointing=false"]

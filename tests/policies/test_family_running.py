@@ -16,7 +16,7 @@ from policies.ledger import YES, Ledger
 from torch import nn
 
 from likewise.policies.common import pipeline_policy
-from likewise.policies.common.cache import EmbeddingCache
+from likewise.policies.common.embedding_cache import EmbeddingCache
 from likewise.policies.common.encoded import EncodedBatch
 from likewise.policies.common.pipeline_policy import PipelinePolicy
 

@@ -10,8 +10,8 @@ import pytest
 import tiny
 import torch
 
-from likewise.policies.common import loading
-from likewise.policies.common.loading import load_pipeline
+from likewise.policies.common import pipeline_loading
+from likewise.policies.common.pipeline_loading import load_pipeline
 from likewise.policies.flux_kontext import FluxKontextPolicy
 
 SIZE = {"height": 16, "width": 24, "max_sequence_length": 8}
@@ -50,7 +50,7 @@ def test_parts_may_be_left_out_or_brought_along(folder: Path) -> None:
 
 
 def test_quantization_without_its_package_says_what_to_install(folder, monkeypatch) -> None:
-    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(pipeline_loading.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs the package torchao.*likewise\[quantization\]"):
         FluxKontextPolicy.from_pretrained(folder, quantization="torchao-int8", **SIZE)
     with pytest.raises(ValueError, match="no 'int3'; one of bitsandbytes-8bit"):

@@ -30,8 +30,8 @@ from tiny import a_task, photo
 from torch import Tensor
 
 from likewise.algorithm.schedule import nearest_timestep, variance_preserving_alpha
+from likewise.policies.sd.ddim_levels import ddim_scheduler, step_levels
 from likewise.policies.sd.ip_adapter import install, load_ip_adapter
-from likewise.policies.sd.levels import ddim_scheduler, step_levels
 from likewise.policies.sd_ip_adapter import SdIpAdapterPolicy
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.trajectories import integrate

@@ -30,7 +30,7 @@ from tiny_encoders import (
 )
 
 from likewise.rewards.dino import BACKGROUND, DinoReward
-from likewise.rewards.segmenters.function import FunctionSegmenter
+from likewise.rewards.segmenters.function_segmenter import FunctionSegmenter
 from likewise.types import Task
 
 # --- written out ---------------------------------------------------------------------------------

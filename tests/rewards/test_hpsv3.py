@@ -35,9 +35,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from likewise.assets import architectures
 from likewise.protocols import Reward
-from likewise.rewards.hps import layout
+from likewise.rewards.hps import tensor_names
 from likewise.rewards.hps.model import empty_model, expected_shapes, load_config
-from likewise.rewards.hps.question import AREA, TEXT, fitted, fitted_size
+from likewise.rewards.hps.reward_inputs import AREA, TEXT, fitted, fitted_size
 from likewise.rewards.hpsv3 import HpsV3Reward
 
 # What the original code says of IMAGES, PROMPTS and `weights()`: μ and log σ of
@@ -208,7 +208,7 @@ def test_a_full_size_checkpoint_has_the_published_tensors() -> None:
     base = architectures.folder("Qwen/Qwen2-VL-7B-Instruct")
     model = empty_model(load_config(base, FULL.vocabulary))
     assert all(part.is_meta for part in model.parameters())
-    ours = {layout.published_name(k): shape for k, shape in expected_shapes(model).items()}
+    ours = {tensor_names.published_name(k): shape for k, shape in expected_shapes(model).items()}
     assert len(ours) == 736 and ours == FULL.shapes()
 
 
@@ -228,7 +228,7 @@ def test_a_file_in_the_newer_layout_is_the_same_model(files: Path, scored: Tenso
 
 
 def test_every_tensor_is_in_use_but_the_word_predictor(reward: HpsV3Reward) -> None:
-    held = {layout.published_name(k): one for k, one in reward.model.state_dict().items()}
+    held = {tensor_names.published_name(k): one for k, one in reward.model.state_dict().items()}
     given = weights()
     assert given.keys() - held.keys() == {"lm_head.weight"} and held.keys() < given.keys()
     assert all(torch.equal(one, given[key]) for key, one in held.items())

@@ -31,7 +31,7 @@ from transformers import (
     ViTModel,
 )
 
-from likewise.builders.metrics import build_metrics
+from likewise.builders.metric_rewards import build_metrics
 from likewise.rewards.clip import ClipI, ClipReward, ClipT
 from likewise.rewards.dino import DinoReward
 from likewise.types import Task

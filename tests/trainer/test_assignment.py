@@ -12,7 +12,7 @@ from torch import Tensor
 from likewise.algorithm import shaping, timeweights
 from likewise.algorithm.credit import advantages, group_zscore
 from likewise.algorithm.gains import gain_zscore, with_turning_points
-from likewise.config.credit import READ_WEIGHTS
+from likewise.config.credit_rules import READ_WEIGHTS
 from likewise.config.recipe import Recipe
 from likewise.rollout.steps import StepPlan, loop_orders
 from likewise.trainer import assignment

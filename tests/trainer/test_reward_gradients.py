@@ -14,7 +14,7 @@ from tiny import make_policy
 from torch import Tensor
 
 from likewise.api import train
-from likewise.config.gradients import GradientRule, MinNorm, PcGrad, Sum
+from likewise.config.gradient_rules import GradientRule, MinNorm, PcGrad, Sum
 from likewise.config.learning import Optimizer
 from likewise.config.objectives import Awm, Crd, Grpo, Nft, OnPolicy
 from likewise.config.recipe import Recipe

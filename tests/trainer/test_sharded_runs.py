@@ -20,8 +20,8 @@ from torch import Tensor
 from likewise.builders.policies import build_policy
 from likewise.config import Recipe
 from likewise.records.run_directory import RunDirectory
+from likewise.sharding.sharded_state import read_tensors
 from likewise.sharding.shards import shards_of
-from likewise.sharding.state import read_tensors
 
 Result = Callable[..., Path]
 ONE: dict[str, Any] = {}

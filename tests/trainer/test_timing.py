@@ -12,7 +12,7 @@ import torch
 from runs import snapshot, tiny_recipe
 
 from likewise.api import resume, train
-from likewise.config.credit import Measured
+from likewise.config.credit_rules import Measured
 from likewise.config.recipe import Recipe
 from likewise.rollout.scoring import Scores
 from likewise.rollout.steps import StepPlan

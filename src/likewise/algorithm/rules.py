@@ -16,7 +16,7 @@ from torch import Tensor
 from likewise.algorithm import shaping
 from likewise.algorithm.credit import advantages, group_zscore
 from likewise.algorithm.gains import gain_zscore, step_gains, with_turning_points
-from likewise.config.credit import (
+from likewise.config.credit_rules import (
     Combined,
     Gains,
     Gd2po,
@@ -95,7 +95,7 @@ def by_step(rewards: Rewards, shaping_term: Tensor) -> Advantages:
 
 
 def every_step(rewards: Rewards, combined: Tensor) -> Advantages:
-    """A[b, t] = combined[b]: of rules that stand alone (`config.credit.Rule`)."""
+    """A[b, t] = combined[b]: of rules that stand alone (`config.credit_rules.Rule`)."""
     none, clip = torch.zeros(len(rewards.z), rewards.step_weights.shape[-1]), rewards.clip
     return Advantages(advantages(rewards.z, none, combined, clip, rewards.complete), combined)
 

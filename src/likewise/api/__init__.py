@@ -2,7 +2,7 @@
 `evaluate`, `attribute`, `advise`, `export`.
 
 ``from likewise import load_recipe, train`` is the short way in. Names load when first used:
-checking data (`likewise.api.data`) needs no torch.
+checking data (`likewise.api.data_checks`) needs no torch.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 from likewise.quiet import hush_imports
 
 if TYPE_CHECKING:
+    from likewise.api.adapter_export import Exported, export
     from likewise.api.advising import advise
-    from likewise.api.attribution import attribute
+    from likewise.api.attributing import attribute
     from likewise.api.evaluation import Evaluation, evaluate
-    from likewise.api.exporting import Exported, export
     from likewise.api.extending import extend
     from likewise.api.generation import generate
     from likewise.api.training import Outcome, resume, train
 
 _MODULES = {
     "Evaluation": "evaluation",
-    "Exported": "exporting",
+    "Exported": "adapter_export",
     "Outcome": "training",
     "advise": "advising",
-    "attribute": "attribution",
+    "attribute": "attributing",
     "evaluate": "evaluation",
-    "export": "exporting",
+    "export": "adapter_export",
     "extend": "extending",
     "generate": "generation",
     "resume": "training",

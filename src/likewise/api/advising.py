@@ -14,9 +14,9 @@ from likewise.algorithm import timeweights
 from likewise.analysis.advice import Advice, Evidence, group_z
 from likewise.analysis.advice import advise as weigh
 from likewise.analysis.step_signal import Plan
-from likewise.api.attribution import attribute, stochastic_steps
+from likewise.api.attributing import attribute, stochastic_steps
 from likewise.api.targets import find_target
-from likewise.config.credit import Sars, Tdw
+from likewise.config.credit_rules import Sars, Tdw
 from likewise.config.recipe import Recipe
 from likewise.rollout.steps import plan_steps
 

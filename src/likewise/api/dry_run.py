@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from likewise.builders.data import build_stream
-from likewise.builders.models import model_path
+from likewise.builders.datasets import build_stream
+from likewise.builders.model_names import model_path
 from likewise.builders.policies import add_adapter, copy_size, policy_class
 from likewise.config.adapters import Lora
 from likewise.config.data import Stickers
 from likewise.config.layers import apply, parse_override
 from likewise.config.objectives import Grpo
-from likewise.config.policies import Custom, SdIpAdapter
+from likewise.config.policy_sections import Custom, SdIpAdapter
 from likewise.config.recipe import Recipe
 from likewise.config.rewards import Remote, Reward, VlmJudge
 from likewise.devices import dtype_of
@@ -27,7 +27,7 @@ from likewise.footprint.phases import CUDA_BYTES, Needs, stored_latents
 from likewise.footprint.remedies import Change
 from likewise.footprint.spread import Spread, spread_of
 from likewise.footprint.traced import Traced
-from likewise.footprint.weights import module_bytes, parts, saved_by, working_copy
+from likewise.footprint.weight_bytes import module_bytes, parts, saved_by, working_copy
 from likewise.pretrained.first_use import first_use
 from likewise.trainer.plan import plan_of, trained_at_fork, trained_steps
 from likewise.trainer.reducing import BUCKET_BYTES

@@ -12,8 +12,8 @@ from typing import Any
 from likewise.api.jobs import Job, Progress, carry_out
 from likewise.api.targets import Target, find_target
 from likewise.builders.benchmarks import load_benchmark, same_tasks
-from likewise.builders.data import build_evaluation_tasks
-from likewise.builders.metrics import default_encoders
+from likewise.builders.datasets import build_evaluation_tasks
+from likewise.builders.metric_rewards import default_encoders
 from likewise.config.evaluation_settings import STICKERS, EvaluationSettings
 from likewise.config.problems import nearest
 from likewise.config.recipe import Recipe
@@ -21,8 +21,8 @@ from likewise.config.rewards import InGroupDiversity
 from likewise.config.rewards import Reward as RewardSettings
 from likewise.devices import find_device
 from likewise.evaluation.batches import silent
+from likewise.evaluation.benchmark_protocols import find_protocol
 from likewise.evaluation.items import read_items
-from likewise.evaluation.protocols import find_protocol
 from likewise.evaluation.settings import Settings
 from likewise.evaluation.summary import Summary
 from likewise.types import Task

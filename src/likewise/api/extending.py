@@ -14,8 +14,8 @@ from likewise.config.loading import load_recipe
 from likewise.config.recipe import Recipe
 from likewise.records.checkpoints import CheckpointStore
 from likewise.records.environment import collect_environment
-from likewise.records.manifest import MANIFEST, Checkpoint
 from likewise.records.run_directory import RECIPE, RunDirectory
+from likewise.records.seal import MANIFEST, Checkpoint
 from likewise.trainer.launch import is_launched
 from likewise.trainer.learner import rate_after
 from likewise.trainer.origin import datasets_of, write_origin

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from likewise.builders.data import fit_reference
+from likewise.builders.datasets import fit_reference
 from likewise.builders.policies import build_policy, build_sampler, long_prompts
 from likewise.config.code import require_trust
 from likewise.config.json_text import check_text

@@ -18,8 +18,8 @@ import torch
 
 from likewise.api.targets import REAL, Target
 from likewise.builders.benchmarks import load_benchmark
-from likewise.builders.data import fit_held_out, fit_reference
-from likewise.builders.metrics import build_metric_rewards, build_metrics, check_metrics
+from likewise.builders.datasets import fit_held_out, fit_reference
+from likewise.builders.metric_rewards import build_metric_rewards, build_metrics, check_metrics
 from likewise.builders.policies import build_policy, build_sampler
 from likewise.builders.rewards import build_evaluators, build_rewards
 from likewise.config.data import Stickers
@@ -35,10 +35,7 @@ from likewise.evaluation.drawing import (
     png,
     unfinished,
 )
-from likewise.evaluation.items import Item, match_rows, read_items, real_items
-from likewise.evaluation.manifest import MANIFEST, Row, read_manifest
-from likewise.evaluation.overlap import UNRECORDED, label, seen_subjects, trained_photos
-from likewise.evaluation.scoring import (
+from likewise.evaluation.image_scoring import (
     SCORES,
     Scorers,
     join_parts,
@@ -46,6 +43,9 @@ from likewise.evaluation.scoring import (
     truncated_prompts,
     unscored,
 )
+from likewise.evaluation.items import Item, match_rows, read_items, real_items
+from likewise.evaluation.manifest import MANIFEST, Row, read_manifest
+from likewise.evaluation.overlap import UNRECORDED, label, seen_subjects, trained_photos
 from likewise.evaluation.settings import SETTINGS, Settings, claim_folder
 from likewise.evaluation.summary import AFTER, BEFORE, Summary, summarise, write_summary
 from likewise.protocols import Reward

@@ -71,7 +71,7 @@ class Painter:
         Raises:
             ValueError, OSError: the run has no checkpoint, or something does not fit.
         """
-        from likewise.builders.data import fit_reference
+        from likewise.builders.datasets import fit_reference
         from likewise.builders.policies import build_sampler, set_strength
         from likewise.rollout.scoring import to_pil
         from likewise.rollout.trajectories import draw_images

@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import hf_hub_download
 
 from likewise.api.generation import find_adapter
-from likewise.builders.models import model_path
+from likewise.builders.model_names import model_path
 from likewise.config.recipe import Recipe
 from likewise.evaluation.manifest import MANIFEST
 from likewise.evaluation.summary import AFTER, BEFORE

@@ -44,8 +44,8 @@ def routes(catalogue: Catalogue, studies: OpenStudies) -> list[Route]:
         study, _, _ = await run_in_threadpool(studies.find, request.path_params["key"])
 
         def written() -> str:
+            from likewise.people.findings import summarise
             from likewise.people.page import people_page  # with matplotlib and scipy: seconds
-            from likewise.people.summary import summarise
 
             return people_page(study, summarise(study))
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from likewise.config.evaluation_settings import STICKERS
-from likewise.config.policies import PolicySection
+from likewise.config.policy_sections import PolicySection
 from likewise.config.problems import nearest
 from likewise.data.sources.dreambench import dreambench_tasks
 from likewise.data.sources.fitting import fit_reference

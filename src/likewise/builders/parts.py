@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from likewise.builders.data import build_datasets, log_notes, prompts_of
+from likewise.builders.datasets import build_datasets, log_notes, prompts_of
 from likewise.builders.policies import build_policy, build_sampler, long_prompts
 from likewise.builders.rewards import build_evaluators, build_rewards, check_reachable
 from likewise.config.data import Stickers

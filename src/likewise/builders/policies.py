@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from likewise.builders.models import model_path, require_model
+from likewise.builders.model_names import model_path, require_model
 from likewise.config.adapters import Full, Lora
-from likewise.config.policies import Custom, PolicySection
+from likewise.config.policy_sections import Custom, PolicySection
 from likewise.config.recipe import Recipe
 from likewise.devices import dtype_of
 from likewise.imports import load_target

@@ -9,17 +9,19 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from likewise.builders.models import model_path
-from likewise.builders.sticker_evaluators import build_sticker_evaluators
+from likewise import assets
+from likewise.builders.model_names import model_path
 from likewise.config import rewards as sections
 from likewise.config.problems import RecipeError, describe
 from likewise.config.recipe import Recipe
 from likewise.config.section import Section
+from likewise.data.stickers.world import asked_for
 from likewise.devices import find_device
 from likewise.protocols import AnyReward, GroupReward, Reward
 from likewise.rewards.clip import ClipI, ClipReward
 from likewise.rewards.copy_index import CopyIndexReward
 from likewise.rewards.dino import DinoReward
+from likewise.rewards.evaluators import IdentityEvaluator, PromptEvaluator
 from likewise.rewards.function import FunctionReward
 from likewise.rewards.hpsv3 import HpsV3Reward
 from likewise.rewards.in_group_diversity import InGroupDiversity
@@ -53,8 +55,19 @@ def build_evaluators(
         ValueError, OSError: as `build_rewards`.
     """
     if recipe is None or recipe.evaluators is None:
-        return dict(build_sticker_evaluators(device)) if stickers else {}
+        return _sticker_evaluators(device) if stickers else {}
     return single_rewards(_build_all("evaluators", recipe.evaluators, device))
+
+
+def _sticker_evaluators(device: torch.device) -> dict[str, Reward]:
+    """Held-out evaluators of the sticker world: identity (cosine), and prompt success (0 or 1).
+
+    Identity compares with the world's own drawing of the task, not with the reference.
+    """
+    return {
+        "identity": IdentityEvaluator(assets.path("evaluator-identity"), device, asked_for),
+        "prompt": PromptEvaluator(assets.path("evaluator-prompt"), device, strict=True),
+    }
 
 
 def _build_all(

@@ -16,7 +16,7 @@ from likewise.cli import (
     advise,
     attribute,
     compare,
-    data,
+    data_check,
     doctor,
     evaluate,
     export,
@@ -46,7 +46,7 @@ app.command(rich_help_panel=RESULTS)(attribute.attribute)
 app.command(rich_help_panel=RESULTS)(advise.advise)
 app.command(rich_help_panel=RESULTS)(report.report)
 app.add_typer(study_people.app, name="study-people", rich_help_panel=RESULTS)
-app.add_typer(data.app, name="data", rich_help_panel=DATA)
+app.add_typer(data_check.app, name="data", rich_help_panel=DATA)
 app.command(rich_help_panel=SERVE)(serve.serve_reward)
 app.command("app", rich_help_panel=SERVE)(web_app.serve_app)
 app.command(rich_help_panel=MODELS)(export.export)

@@ -14,8 +14,8 @@ from likewise.terminal import SafeConsole, say, shown
 
 if TYPE_CHECKING:  # imports torch
     from likewise.analysis.intervals import Estimate
-    from likewise.api.attribution import Attribution
-    from likewise.config.credit import Measured
+    from likewise.api.attributing import Attribution
+    from likewise.config.credit_rules import Measured
     from likewise.evaluation.attribution import Profile
 
 
@@ -100,8 +100,8 @@ _NO_SECTION = "no measured time weights: each side needs a reward that varies"
 def table(found: Attribution, section: Measured | None) -> Table:
     """One row per step: noise level, shares, and the prompt's weight by TDW and as measured."""
     from likewise.algorithm import timeweights
-    from likewise.analysis.spoilt import in_words
-    from likewise.config.credit import Tdw
+    from likewise.analysis.spoilt_counts import in_words
+    from likewise.config.credit_rules import Tdw
 
     rule, steps = found.recipe.credit.time_weights, found.recipe.rollout.num_steps
     levels = rule if isinstance(rule, Tdw) else Tdw()

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from likewise.cli.messages import FAILED, fail
-from likewise.cli.units import UnitProgress, estimate, minutes
+from likewise.cli.unit_progress import UnitProgress, estimate, minutes
 from likewise.config import load_study
 from likewise.records import RunDirectoryError
 from likewise.records.atomic import write_atomically

@@ -13,11 +13,11 @@ STYLES = {"ok": "[green]OK[/]", "warning": "[yellow]warning[/]", "problem": "[bo
 
 def doctor() -> None:
     """Check this machine: libraries, cores, memory, shipped models. Exit code 1 on a problem."""
-    from likewise.cli import checks
+    from likewise.cli import doctor_checks
 
     console = SafeConsole(highlight=False)
     with console.status("checking this machine…"):
-        findings = list(checks.all_findings())
+        findings = list(doctor_checks.all_findings())
     table = Table(box=None, pad_edge=False)
     for column in ("check", "", "found"):
         table.add_column(column, overflow="fold")

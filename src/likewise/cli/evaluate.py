@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Protocol(StrEnum):
-    """Names of protocols, as in `likewise.evaluation.protocols`, which takes longer to import."""
+    """Names of protocols, as `evaluation.benchmark_protocols` has them, which imports slowly."""
 
     single_ref = "single-ref"
     uno = "uno"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from likewise.analysis.intervals import Estimate
-from likewise.analysis.spoilt import in_words
+from likewise.analysis.spoilt_counts import in_words
 from likewise.evaluation.summary import UNKNOWN, Summary, side_by_side, table_rows
 from likewise.terminal import shown
 

@@ -14,7 +14,7 @@ from likewise.terminal import say
 
 
 class Format(StrEnum):
-    """Formats, as in `likewise.api.exporting`, which takes longer to import."""
+    """Formats, as in `likewise.api.adapter_export`, which takes longer to import."""
 
     diffusers = "diffusers"
     comfyui = "comfyui"

@@ -166,8 +166,8 @@ def export(
 ) -> None:
     """Write preference pairs, and a linear preference that can be a `function` reward."""
     with readable_errors():
-        from likewise.people.exporting import PAIRS, export_preferences
         from likewise.people.files import open_study
+        from likewise.people.preference_export import PAIRS, export_preferences
 
         opened, out = open_study(study), out or study / "preferences"
         asked = question or opened.settings.questions[-1].name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-from likewise.config.policies import Custom
+from likewise.config.policy_sections import Custom
 from likewise.config.recipe import Recipe
 from likewise.config.rewards import Function, Reward
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from likewise.config.gradients import Gradients, Sum
+from likewise.config.gradient_rules import Gradients, Sum
 from likewise.config.section import Section
 
 Decay = Annotated[float, Field(ge=0, lt=1)]

@@ -12,14 +12,13 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from likewise.config.adapters import Full, Lora
-from likewise.config.credit import Credit, Measured, Single
+from likewise.config.credit_rules import Credit, Measured, Single
+from likewise.config.cross_checks import check_evaluators, check_refresh
 from likewise.config.data import Data, Stickers
-from likewise.config.evaluators import check_evaluators
-from likewise.config.gradients import check_gradients
+from likewise.config.gradient_rules import check_gradients
 from likewise.config.learning import Optimizer
 from likewise.config.objectives import Forward, Grpo, Objective
-from likewise.config.policies import Custom, FluxKontext, Policy, SdIpAdapter
-from likewise.config.refresh import check_refresh
+from likewise.config.policy_sections import Custom, FluxKontext, Policy, SdIpAdapter
 from likewise.config.rewards import InGroupDiversity, Reward
 from likewise.config.rollout import TRANSITIONS, Rollout
 from likewise.config.run import Run

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from likewise.config.credit import READ_WEIGHTS, Constant, Gd2po, Tdw
+from likewise.config.credit_rules import READ_WEIGHTS, Constant, Gd2po, Tdw
 from likewise.config.data import Photos
 from likewise.config.objectives import Grpo, OnPolicy
-from likewise.config.policies import FluxUno, SdIpAdapter
+from likewise.config.policy_sections import FluxUno, SdIpAdapter
 from likewise.config.rollout import AllSteps, RandomSteps, Rollout, WindowSteps
 from likewise.config.section import Section
 

@@ -15,10 +15,10 @@ from likewise.data.near_duplicates import (
     find_near_duplicates,
     fingerprint_rows,
 )
-from likewise.data.pool import start_pool, state
 from likewise.data.sources.entries import DamageError, Entry, Problem, Source
 from likewise.data.sources.index import Problems, index_rows
 from likewise.data.sources.opening import check_entry
+from likewise.data.worker_pool import start_pool, state
 
 CHUNK = 500  # rows that a process takes at a time
 

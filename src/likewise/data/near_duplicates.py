@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from likewise.data.sources.entries import DamageError, Entry, Source
-from likewise.data.sources.reading import read_image
+from likewise.data.sources.stored_images import read_image
 from likewise.fingerprints import NEAR, distances, exact_half, fingerprint, perceptual_half
 
 BANDS = NEAR + 1  # hashes that differ in NEAR bits are equal in one of so many parts

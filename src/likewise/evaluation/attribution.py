@@ -32,7 +32,7 @@ from likewise.analysis.intervals import (
     ratio_interval,
     sums_ratio,
 )
-from likewise.analysis.spoilt import in_words
+from likewise.analysis.spoilt_counts import in_words
 from likewise.protocols import Condition, Policy, Reward
 from likewise.rollout.sampler import Sampler
 from likewise.rollout.scoring import Scores, score_images

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likewise.analysis.intervals import Estimate
-from likewise.analysis.spoilt import count_spoilt
-from likewise.evaluation.protocols import (
+from likewise.analysis.spoilt_counts import count_spoilt
+from likewise.evaluation.benchmark_protocols import (
     average,
     find_protocol,
     metric_values,

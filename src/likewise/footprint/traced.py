@@ -9,7 +9,7 @@ from typing import Any, Literal
 from likewise.footprint.fake import Weightless
 from likewise.footprint.peaks import Peaks, Size
 from likewise.footprint.tracker import Tracker
-from likewise.footprint.weights import storage_bytes
+from likewise.footprint.weight_bytes import storage_bytes
 
 Phase = Literal["rollout", "decode", "update", "checkpointed"]
 

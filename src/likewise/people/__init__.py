@@ -9,6 +9,7 @@ read:
     votes.sqlite     who was shown what, and every vote
 
 Modules: `files` and `store` are the formats, `design` decides who sees what, `creating` makes a
-study, `ballots` and `summary` say what came out, `page` and `csv_file` write it down, `exporting`
-turns votes into preferences to learn from. Nothing here knows a web server, or imports torch.
+study, `ballots` and `findings` say what came out, `reporting` and `page` write it down, and
+`preference_export` turns votes into preferences to learn from. Nothing here knows a web server, or
+imports torch.
 """

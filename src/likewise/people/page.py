@@ -1,4 +1,4 @@
-"""The report of a study as one HTML page, from the numbers of `summary`."""
+"""The report of a study as one HTML page, from the numbers of `findings`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from likewise.images import open_image
 from likewise.people.ballots import read_ballots
 from likewise.people.files import PeopleStudy
-from likewise.people.metrics import judged_pairs
+from likewise.people.metric_agreement import judged_pairs
 from likewise.report.document import (
     Block,
     Bullets,
@@ -22,7 +22,7 @@ from likewise.report.document import (
     Table,
     Text,
 )
-from likewise.report.gallery import data_address
+from likewise.report.drawn_samples import data_address
 from likewise.report.plots.style import BLUE, INK, plot, to_svg
 from likewise.report.render import render
 from likewise.report.wording import NONE, count, interval, number, p_value, plain

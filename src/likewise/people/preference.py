@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from likewise.people.metrics import Judged
+from likewise.people.metric_agreement import Judged
 
 RIDGE = 1.0  # as if each standardised weight had been seen near 0 once
 

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from likewise.algorithm.schedule import model_time, shifted_sigmas
 from likewise.policies.common.encoded import EncodedTask, Tensors, stacked
-from likewise.policies.common.inputs import check_size, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
+from likewise.policies.common.sampling_inputs import check_size, seeded_noise
 from likewise.policies.flux.tokens import Grid, pack, pipeline_sigmas, unpack
 from likewise.policies.qwen.sizes import STEP, Size, fitted, text_tokens
 from likewise.policies.qwen.text_encoder import load_processor, mark_images

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from likewise.algorithm.schedule import nearest_timestep, variance_preserving_sigma
 from likewise.policies.common.encoded import EncodedTask, Tensors, stacked
-from likewise.policies.common.inputs import check_size, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
+from likewise.policies.common.sampling_inputs import check_size, seeded_noise
+from likewise.policies.sd.ddim_levels import ddim_scheduler, step_levels
 from likewise.policies.sd.ip_adapter import load_ip_adapter, takes_hidden_states
-from likewise.policies.sd.levels import ddim_scheduler, step_levels
 
 STOCK_MULTIPLE = 8  # pixels; what stock pipelines demand of height and width, whatever their VAE
 ATTENTION = r"attn[12]\.(to_[qkv]|to_out\.0)"

@@ -15,8 +15,8 @@ Nothing in this package imports torch or reads a pickle. It needs a POSIX system
 
 from likewise.records.checkpoints import CheckpointStore
 from likewise.records.environment import collect_environment
-from likewise.records.manifest import Checkpoint
 from likewise.records.run_directory import RunDirectory, RunDirectoryError
+from likewise.records.seal import Checkpoint
 
 __all__ = [
     "Checkpoint",

@@ -30,7 +30,7 @@ from likewise.records.atomic import (
     remove,
     remove_leftovers,
 )
-from likewise.records.manifest import (
+from likewise.records.seal import (
     Checkpoint,
     DamageError,
     read_checkpoint,

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from likewise.records.atomic import write_atomically
 from likewise.report.document import Section
-from likewise.report.gallery import References
+from likewise.report.drawn_samples import References
 from likewise.report.reading import StudyFolder, read_paths
 from likewise.report.run_page import run_page
 from likewise.report.study_page import study_page

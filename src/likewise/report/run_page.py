@@ -11,10 +11,10 @@ from likewise.analysis.curves import curve
 from likewise.analysis.overhead import run_cost
 from likewise.config import to_yaml
 from likewise.records.environment import without_folders
-from likewise.report import sections, tables
+from likewise.report import result_tables, sections
 from likewise.report.document import Block, Bullets, Card, Section, Shown, Text
 from likewise.report.document import Gallery as Images
-from likewise.report.gallery import References, System, read_address, sample_gallery
+from likewise.report.drawn_samples import References, System, read_address, sample_gallery
 from likewise.report.gradient_conflict import gradient_conflict
 from likewise.report.reading import Arm, read_attribution, read_drawn, read_settings
 from likewise.report.wording import count, number, reward_name
@@ -113,7 +113,7 @@ def _grids(folder: Path) -> list[tuple[int, Path]]:
 
 def _costs(arms: Sequence[Arm]) -> Section:
     costs = {arm.label: run_cost(arm.runs[0].read_timings()) for arm in arms}
-    return Section("overhead", "What it costs", [tables.costs_table(costs)])
+    return Section("overhead", "What it costs", [result_tables.costs_table(costs)])
 
 
 def _environment(number_: int, arm: Arm, named: bool) -> Section:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from likewise.analysis.conflict import conflicts, having_both, most_conflicted
 from likewise.analysis.credit_shares import gradient_norms, linear_credit, pressure
 from likewise.analysis.curves import curve
-from likewise.report import plots, tables
+from likewise.report import plots, result_tables
 from likewise.report.document import Block, Cell, Code, Figure, Figures, Section, Table, Text
 from likewise.report.reading import Arm
 from likewise.report.wording import NONE, number, plain, reward_name
@@ -109,7 +109,7 @@ def environment(facts: Mapping[str, Any], commands: Sequence[str], recipes: str 
             blocks.append(Code("\n".join(commands), f"all {len(commands)} commands"))
     if recipes:
         blocks.append(Code(recipes, "recipe, with every default; of absolute paths the last part"))
-    blocks.append(tables.facts_table("Environment", facts))
+    blocks.append(result_tables.facts_table("Environment", facts))
     return Section("environment", "Commands and environment", blocks)
 
 

@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from likewise.report import sections, tables
+from likewise.report import result_tables, sections
 from likewise.report.both_evaluators import both_evaluators
 from likewise.report.document import Block, Bullets, Gallery, Section, Text
-from likewise.report.gallery import References, System, sample_gallery, worst_gallery
+from likewise.report.drawn_samples import References, System, sample_gallery, worst_gallery
 from likewise.report.reading import StudyFolder
 from likewise.report.wording import count, difference, finding, number, plain
 
@@ -86,7 +86,7 @@ def _means(study: StudyFolder, results: dict[str, Any]) -> str:
 
 
 def _arms(results: dict[str, Any]) -> Section:
-    blocks = [tables.arms_table(results), tables.differences_table(results)]
+    blocks = [result_tables.arms_table(results), result_tables.differences_table(results)]
     return Section("arms", "All arms", [block for block in blocks if block.rows])
 
 
@@ -141,14 +141,14 @@ def _failures(study: StudyFolder, before: System, after: Sequence[System], image
 def _robustness(study: StudyFolder, results: dict[str, Any]) -> Section:
     arms = [a for a in dict.fromkeys((study.candidate, study.baseline)) if a in results["arms"]]
     blocks = [
-        tables.robustness_table(results, arms, "by_kind", ["kind"]),
-        tables.robustness_table(results, arms, "robustness", ["category", "complexity"]),
+        result_tables.robustness_table(results, arms, "by_kind", ["kind"]),
+        result_tables.robustness_table(results, arms, "robustness", ["category", "complexity"]),
     ]
     return Section("robustness", "Where it holds", [block for block in blocks if block.rows])
 
 
 def _overhead(results: dict[str, Any]) -> Section:
-    return Section("overhead", "What it costs", [tables.overhead_table(results)])
+    return Section("overhead", "What it costs", [result_tables.overhead_table(results)])
 
 
 def _environment(study: StudyFolder) -> Section:

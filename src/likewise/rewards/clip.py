@@ -17,8 +17,13 @@ from transformers import CLIPModel, CLIPProcessor
 from likewise.pretrained.first_use import first_use
 from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor, load_tokenizer
-from likewise.rewards.common.distinct import embed_distinct
-from likewise.rewards.common.inputs import BLANK, check_images, check_tasks, in_batches
+from likewise.rewards.common.inputs import (
+    BLANK,
+    check_images,
+    check_tasks,
+    embed_distinct,
+    in_batches,
+)
 from likewise.rewards.common.likeness import Likeness, load_encoder
 from likewise.types import Task
 

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from likewise.algorithm.embeddings import copy_index
 from likewise.protocols import Encoder
-from likewise.rewards.common.distinct import embed_distinct
-from likewise.rewards.common.inputs import check_images, check_tasks
+from likewise.rewards.common.inputs import check_images, check_tasks, embed_distinct
 from likewise.types import Task
 
 

@@ -17,7 +17,7 @@ from likewise.hub import weights_file
 from likewise.pretrained.first_use import first_use
 from likewise.rewards.common.inputs import BLANK, check_images, check_tasks
 from likewise.rewards.hps.model import load_config, load_model
-from likewise.rewards.hps.question import REWARD, Questions, check_prompts, check_shapes
+from likewise.rewards.hps.reward_inputs import REWARD, Questions, check_prompts, check_shapes
 from likewise.types import Task
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.config.rewards import VlmJudge
-from likewise.config.rewards.section import Side
+from likewise.config.rewards.reward_section import Side
 from likewise.rewards.common.inputs import check_images, check_tasks
 from likewise.rewards.vlm.judge import Answer, Judge
 from likewise.rewards.vlm.outcomes import Counts, JudgeError

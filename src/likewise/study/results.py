@@ -20,7 +20,7 @@ from likewise.analysis.overhead import arm_cost, relative
 from likewise.analysis.pairing import paired
 from likewise.analysis.pareto import front, hypervolume
 from likewise.analysis.robustness import cells
-from likewise.analysis.spoilt import count_spoilt, in_words
+from likewise.analysis.spoilt_counts import count_spoilt, in_words
 from likewise.records import RunDirectory, collect_environment
 from likewise.records.environment import command_line
 from likewise.study.power import seeds_by_difference

@@ -4,7 +4,7 @@
 - `rollouts`: draw the images of an iteration, and score them.
 - `assignment`, `floors`, `timing`: the recipe's credit rule: rewards of all groups → advantages.
 - `update_loop`, `update`: replay the trained steps with gradient, one optimiser step after another.
-- `objectives`, `image_objectives`, `terms`: what an update minimises.
+- `objective_table`, `image_objectives`, `terms`: what an update minimises.
 - `reward_gradients`: the gradient of each reward apart, measured and combined.
 - `learner`, `old`: optimiser, learning-rate schedule and averages around a policy's adapter.
 - `checks`: what must hold before the first update, and when a run gives up.

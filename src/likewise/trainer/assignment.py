@@ -11,7 +11,7 @@ from likewise.algorithm.credit import complete, group_zscore
 from likewise.algorithm.gains import step_gains
 from likewise.algorithm.rules import RULES, Rewards
 from likewise.algorithm.timeweights import TIME_WEIGHTS, Steps, per_reward
-from likewise.config.credit import TimeWeights
+from likewise.config.credit_rules import TimeWeights
 from likewise.config.recipe import Recipe
 from likewise.rollout.steps import StepPlan, loop_orders
 

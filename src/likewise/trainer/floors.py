@@ -17,7 +17,7 @@ from torch import Tensor
 
 from likewise.algorithm.credit import complete
 from likewise.algorithm.shaping import weighted_sum
-from likewise.config.credit import HingeGate
+from likewise.config.credit_rules import HingeGate
 from likewise.config.recipe import Recipe
 from likewise.rollout.scoring import Scores
 from likewise.trainer.checks import TrainingError

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.algorithm import gradients as formulas
-from likewise.config.gradients import GradientRule, MinNorm, PcGrad
+from likewise.config.gradient_rules import GradientRule, MinNorm, PcGrad
 from likewise.trainer.terms import Term
 
 WHOLE = -1  # stands for all steps

@@ -14,7 +14,7 @@ import torch
 from likewise import tensors as files
 from likewise.protocols import Policy
 from likewise.seeding import derive_seed
-from likewise.sharding.state import own_part, read_tensors, write_tensors
+from likewise.sharding.sharded_state import own_part, read_tensors, write_tensors
 from likewise.trainer.checks import TrainingError
 from likewise.trainer.learner import Learner
 

@@ -15,7 +15,7 @@ from typing import cast
 import torch
 
 from likewise.algorithm.shares import step_shares, variances_in_groups
-from likewise.config.credit import Measured, TimeWeights
+from likewise.config.credit_rules import Measured, TimeWeights
 from likewise.config.recipe import Recipe
 from likewise.rollout.scoring import Scores
 from likewise.rollout.steps import StepPlan

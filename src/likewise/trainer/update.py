@@ -12,7 +12,7 @@ from torch import Tensor
 from likewise.rollout.trajectories import Trajectory
 from likewise.sharding.shards import shards_of
 from likewise.trainer.image_objectives import Gather
-from likewise.trainer.objectives import OBJECTIVES, Objective
+from likewise.trainer.objective_table import OBJECTIVES, Objective
 from likewise.trainer.reward_gradients import RewardGradients
 from likewise.trainer.terms import Term, Trained
 

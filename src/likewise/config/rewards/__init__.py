@@ -15,7 +15,7 @@ from likewise.config.rewards.encoders import (
     PickScore,
 )
 from likewise.config.rewards.endpoints import Remote, VlmJudge
-from likewise.config.rewards.section import RewardSection
+from likewise.config.rewards.reward_section import RewardSection
 
 __all__ = [
     "Clip",

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from likewise.config.rewards.section import RewardSection, Role
+from likewise.config.rewards.reward_section import RewardSection, Role
 
 
 class Clip(RewardSection):

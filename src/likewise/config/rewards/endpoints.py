@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from likewise.config.rewards.section import RewardSection, Side
+from likewise.config.rewards.reward_section import RewardSection, Side
 
 # Longest wait of an iteration; other processes wait meanwhile (trainer.processes).
 MOST_SECONDS = 540

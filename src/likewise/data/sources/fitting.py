@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image, ImageOps
 
-from likewise.config.policies import PolicySection
+from likewise.config.policy_sections import PolicySection
 from likewise.images import on_white
 
 LONGEST_SIDE = 1024  # pixels of a held-out photo: no encoder takes more, and services limit it

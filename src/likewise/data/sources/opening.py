@@ -11,11 +11,11 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cached_property
 
-from likewise.config.policies import PolicySection
-from likewise.data.pool import start_pool, state
+from likewise.config.policy_sections import PolicySection
 from likewise.data.sources.entries import DamageError, Entry, Problem, Source
 from likewise.data.sources.fitting import fit_held_out, fit_mask, fit_reference
-from likewise.data.sources.reading import check_image, check_mask, read_image, read_mask
+from likewise.data.sources.stored_images import check_image, check_mask, read_image, read_mask
+from likewise.data.worker_pool import start_pool, state
 from likewise.types import Task
 
 

@@ -12,11 +12,11 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from likewise.policies.common.cache import EmbeddingCache, NoCache
 from likewise.policies.common.cpu_attention import Float32Backward
+from likewise.policies.common.embedding_cache import EmbeddingCache, NoCache
 from likewise.policies.common.encoded import EncodedBatch, EncodedTask, Tensors, forward_by_shape
-from likewise.policies.common.loading import load_pipeline
-from likewise.policies.common.running import narrow_queries, on_device, set_up
+from likewise.policies.common.execution import narrow_queries, on_device, set_up
+from likewise.policies.common.pipeline_loading import load_pipeline
 from likewise.policies.common.trainable import TrainablePolicy
 from likewise.policies.common.trial import SMALLEST, try_out
 from likewise.pretrained.first_use import first_use
@@ -122,7 +122,7 @@ class PipelinePolicy(TrainablePolicy):
         The other options are those of the class.
 
         Args:
-            quantization: Of the frozen denoiser; one of `loading.QUANTIZATIONS`.
+            quantization: Of the frozen denoiser; one of `pipeline_loading.QUANTIZATIONS`.
 
         Raises:
             ValueError: the pipeline is of another class, a part is missing, or an option is out of

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from likewise.algorithm.schedule import model_time, shifted_sigmas
 from likewise.policies.common.encoded import EncodedTask, Tensors, stacked
-from likewise.policies.common.inputs import check_size, check_text_length, seeded_noise
 from likewise.policies.common.pipeline_policy import PipelinePolicy
+from likewise.policies.common.sampling_inputs import check_size, check_text_length, seeded_noise
 from likewise.policies.flux.tokens import Grid, pack, pipeline_sigmas, position_ids, unpack
 
 LONGEST_TEXT = 512  # T5 tokens, FLUX's limit

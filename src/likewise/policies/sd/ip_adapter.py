@@ -16,7 +16,7 @@ from huggingface_hub import hf_hub_download
 from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
-from likewise.policies.common.loading import align
+from likewise.policies.common.pipeline_loading import align
 from likewise.pretrained.models import load_model
 from likewise.tensors import load
 

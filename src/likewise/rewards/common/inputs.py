@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -76,3 +76,18 @@ def in_batches(
 def in_parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """`size` items at a time, in order; the last part may have fewer."""
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def embed_distinct(
+    items: Sequence[T],
+    embed: Callable[[Sequence[T]], Tensor],
+    key: Callable[[T], Hashable] = id,
+) -> Tensor:
+    """`embed` of every item, [B, D], where items of one `key` are embedded once.
+
+    A group's tasks share reference and prompt. The key is the object itself unless told otherwise:
+    to compare images costs more than it may save.
+    """
+    first = {key(item): item for item in items}
+    index_of = {each: index for index, each in enumerate(first)}
+    return embed(list(first.values()))[[index_of[key(item)] for item in items]]

@@ -17,12 +17,12 @@ from likewise.pretrained.first_use import first_use
 from likewise.pretrained.models import load_model
 from likewise.pretrained.processors import load_image_processor
 from likewise.rewards.common.dinov3 import dinov3_pixels
-from likewise.rewards.common.distinct import embed_distinct
 from likewise.rewards.common.inputs import (
     BLANK,
     check_images,
     check_tasks,
     dreambench_pixels,
+    embed_distinct,
     in_batches,
 )
 from likewise.types import Task

@@ -22,7 +22,7 @@ from transformers import Qwen2VLConfig, Qwen2VLModel
 from likewise.pretrained.errors import ModelError, loading
 from likewise.pretrained.models import load_config as load_any
 from likewise.pretrained.weights import check_counts, tensor_shapes
-from likewise.rewards.hps.layout import UNUSED, Shape, our_name, placed
+from likewise.rewards.hps.tensor_names import UNUSED, Shape, our_name, placed
 from likewise.tensors import check_finite
 
 HEAD_WIDTHS = (1024, 16, 2)  # the last two outputs are μ and log σ

@@ -14,10 +14,10 @@ from likewise.config.rewards import VlmJudge
 from likewise.rewards.common.background import Background
 from likewise.rewards.common.keys import read_key
 from likewise.rewards.vlm.attempts import Exchange
-from likewise.rewards.vlm.cache import VerdictCache
 from likewise.rewards.vlm.outcomes import Counts, JudgeError
 from likewise.rewards.vlm.question import Question
 from likewise.rewards.vlm.verdict import Verdict
+from likewise.rewards.vlm.verdict_cache import VerdictCache
 
 logger = logging.getLogger(__name__)
 Answer = Verdict | JudgeError  # or why there is none

@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from likewise.analysis.spoilt import SPOILT
+from likewise.analysis.spoilt_counts import SPOILT
 from likewise.evaluation.batches import BatchProgress, Share, cut, silent
+from likewise.evaluation.benchmark_protocols import PHOTOS
 from likewise.evaluation.items import Item
 from likewise.evaluation.measures import TRUNCATED, Measures, diversity
-from likewise.evaluation.protocols import PHOTOS
 from likewise.printable import printable
 from likewise.protocols import Reward
 from likewise.records.atomic import remove, write_atomically

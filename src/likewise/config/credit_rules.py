@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from likewise.config.problems import kinds
-from likewise.config.rewards.section import Side
+from likewise.config.rewards.reward_section import Side
 from likewise.config.section import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -13,10 +13,10 @@ import torch
 
 from likewise.analysis.intervals import Estimate
 from likewise.api.targets import Target, find_target
-from likewise.builders.data import build_stream
+from likewise.builders.datasets import build_stream
 from likewise.builders.policies import build_policy, build_sampler
 from likewise.builders.rewards import build_evaluators, build_rewards
-from likewise.config.credit import Measured
+from likewise.config.credit_rules import Measured
 from likewise.config.data import Stickers
 from likewise.config.recipe import Recipe
 from likewise.config.rollout import AllSteps

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from likewise.config.data import DreamBench, Photos, Stickers
-from likewise.config.policies import PolicySection
+from likewise.config.policy_sections import PolicySection
 from likewise.config.recipe import Recipe
 from likewise.data.checking import Report as Report
 from likewise.data.checking import check_source as check_source

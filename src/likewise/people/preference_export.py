@@ -10,7 +10,7 @@ from typing import Any
 
 from likewise.people.ballots import judge_raters, read_ballots
 from likewise.people.files import PeopleStudy, Shown
-from likewise.people.metrics import Judged, judged_pairs, metric_names
+from likewise.people.metric_agreement import Judged, judged_pairs, metric_names
 from likewise.people.preference import Preference, fit_preference
 from likewise.records.atomic import write_atomically
 

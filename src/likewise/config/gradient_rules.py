@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt
 
-from likewise.config.credit import Constant, Credit
+from likewise.config.credit_rules import Constant, Credit
 from likewise.config.objectives import Objective
 from likewise.config.section import Section, usual_kind
 

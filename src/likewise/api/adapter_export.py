@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.api.generation import SUFFIX, bare_task, find_adapter
-from likewise.builders.data import fit_reference
+from likewise.builders.datasets import fit_reference
 from likewise.builders.policies import FORMATS, Facts, build_policy, export_adapter
 from likewise.config.adapters import Full
 from likewise.config.problems import nearest

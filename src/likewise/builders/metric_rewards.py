@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from likewise import assets
-from likewise.builders.models import model_path
+from likewise.builders.model_names import model_path
 from likewise.builders.rewards import build_reward, check_reward
 from likewise.config.evaluation_settings import STICKERS
 from likewise.config.layers import apply, parse_override

@@ -59,7 +59,7 @@ class EmbeddingCache:
         file = self._file(owner, kind, prompt, images)
         try:
             stored = load_file(file, device=str(owner.device))
-            # Cloned, because in the mapped file they start at odd addresses: see `loading.align`.
+            # Cloned, as in the mapped file they start at odd addresses: `pipeline_loading.align`.
             return {name: one.clone() for name, one in stored.items()}
         except (FileNotFoundError, SafetensorError):
             tensors = encode()

@@ -21,7 +21,7 @@ from likewise.analysis.rater_agreement import preference_alpha
 from likewise.analysis.sample_size import LIKENESS, POWER, advise
 from likewise.people.ballots import Ballot, judge_raters, read_ballots
 from likewise.people.files import Pair, PeopleStudy
-from likewise.people.metrics import Judged, agreement, judged_pairs, metric_names
+from likewise.people.metric_agreement import Judged, agreement, judged_pairs, metric_names
 
 TO_SEE = (0.55, 0.6, 0.7)  # shares that the advice is about
 Json = Mapping[str, Any]

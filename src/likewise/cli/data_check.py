@@ -20,7 +20,7 @@ def data() -> None:
 
 
 class Kind(StrEnum):
-    """Kinds of datasets, as in `likewise.builders.data`, which takes longer to import."""
+    """Kinds of datasets, as in `likewise.builders.datasets`, which takes longer to import."""
 
     folder = "folder"
     jsonl = "jsonl"
@@ -54,7 +54,7 @@ def check(
 ) -> None:
     """Check every row and image of a dataset. Exit code 1 if any is bad."""
     with readable_errors():
-        from likewise.api.data import check_data
+        from likewise.api.data_checks import check_data
 
         console = SafeConsole(soft_wrap=True, highlight=False)
         with console.status(f"checking {shown(str(path))}…"):

@@ -40,7 +40,7 @@ def load_segmenter(name: str, device: str | torch.device = "cpu") -> Segmenter:
 
 
 def _function(name: str) -> Segmenter:
-    from likewise.rewards.segmenters.function import FunctionSegmenter
+    from likewise.rewards.segmenters.function_segmenter import FunctionSegmenter
 
     try:
         return FunctionSegmenter(load_target(name), name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from likewise.builders.data import SOURCES, Report, check_source, guess_kind, open_source
+from likewise.builders.datasets import SOURCES, Report, check_source, guess_kind, open_source
 from likewise.config.data import KINDS
 from likewise.config.problems import nearest
 from likewise.cores import usable_cores

@@ -1,4 +1,4 @@
-"""Vote in a human study by rule, to see a report before people have voted. These are no people.
+"""Vote in a human study by rule, to see a report before people have voted. These are not people.
 
     python examples/simulated_raters.py runs/people
 
@@ -58,4 +58,4 @@ def rate(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    print(f"{rate(Path(sys.argv[1]))} simulated raters; these are no people")
+    print(f"{rate(Path(sys.argv[1]))} simulated raters; these are not people")

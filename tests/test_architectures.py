@@ -235,7 +235,7 @@ def test_a_directory_comes_before_a_description(
 
 
 def test_an_unknown_name_lists_the_described_models() -> None:
-    with pytest.raises(ValueError, match=r"'flux' is no directory.*FLUX\.1-dev.*PickScore_v1"):
+    with pytest.raises(ValueError, match=r"'flux' is not a directory.*FLUX\.1-dev.*PickScore_v1"):
         weightless_pipeline("flux")
 
 
@@ -259,9 +259,9 @@ def test_a_missing_or_unfit_ip_adapter_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no models/missing\.safetensors"):
         add_ip_adapter(pipeline, "h94/IP-Adapter", "models/missing.safetensors", "")
     unfit = "sdxl_models/ip-adapter_sdxl.safetensors"
-    with pytest.raises(ValueError, match=f"{unfit} of h94/IP-Adapter is no IP-Adapter for this"):
+    with pytest.raises(ValueError, match=f"{unfit} of h94/IP-Adapter is not an IP-Adapter for"):
         add_ip_adapter(pipeline, "h94/IP-Adapter", unfit, "models/image_encoder")
     save_file({"lora.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     shutil.copytree(DESCRIBED / "h94/IP-Adapter/models/image_encoder", tmp_path / "encoder")
-    with pytest.raises(ValueError, match=r"other\.safetensors of .* is no IP-Adapter.*'lora'"):
+    with pytest.raises(ValueError, match=r"other\.safetensors of .* is not an IP-Adapter.*'lora'"):
         add_ip_adapter(pipeline, tmp_path, "other.safetensors", "encoder")

@@ -134,7 +134,7 @@ def test_check_finds_times_ratios_and_failures(tmp_path: Path) -> None:
     done = run_kit(
         *("check", tmp_path / "kit", tmp_path / "out", "--set", *TINY_DEMO),
         *("--evaluate=--tasks=2", "--evaluate=--steps=2", "--only-tests", "noise"),
-        *("--minutes", "60"),  # a busy machine is no failure here
+        *("--minutes", "60"),  # a busy machine is not a failure here
     )
     found = json.loads((tmp_path / "out" / "check.json").read_text())
     assert done.returncode == 0, found

@@ -51,7 +51,7 @@ def is_phrase(text: str | None) -> bool:
 def lacking(option: Any) -> Iterator[str]:
     """What the help of an option does not say."""
     if not is_phrase(option.help):
-        yield f"is no phrase: {option.help!r}"
+        yield f"is not a phrase: {option.help!r}"
     given = option.default is not None or isinstance(option.show_default, str)
     if not (option.required or given or option.is_flag):
         yield "has no default"

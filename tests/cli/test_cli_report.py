@@ -17,6 +17,6 @@ def test_a_run_is_reported(finished_run: Path, tmp_path: Path) -> None:
 
 def test_wrong_paths_are_one_message(finished_run: Path, tmp_path: Path) -> None:
     result = run("report", tmp_path / "nowhere")
-    assert result.exit_code == 2 and "nowhere is no folder" in said(result)
+    assert result.exit_code == 2 and "nowhere is not a folder" in said(result)
     result = run("report", finished_run, "--out", tmp_path)
     assert result.exit_code == 2 and "is a folder: name a file in it" in said(result)

@@ -239,7 +239,7 @@ def test_what_a_machine_lacks_is_named() -> None:
     assert {"facebook/dino-vits16", "subjects200k"} <= {*missing(load_recipe("kontext"))}
     unknown = run("train", "stickers", "policy.model=some/where", "--dry-run")
     assert unknown.exit_code == 2
-    assert "'some/where' is no directory" in said(unknown) and "FLUX.1-dev" in said(unknown)
+    assert "'some/where' is not a directory" in said(unknown) and "FLUX.1-dev" in said(unknown)
 
 
 def test_a_plan_for_gpus_is_no_run() -> None:

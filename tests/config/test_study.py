@@ -116,13 +116,13 @@ def test_a_recipe_file_is_found_from_its_study_and_once_saved(write) -> None:
         ("seeds: [0, 7]", "seeds: [7, 7]", "seeds must differ from each other, not [7, 7]"),
         ("seeds: [0, 7]", "seeds: [-1]", "s.yaml: seeds.0: should be greater than or equal to 0"),
         ("seeds:", "seedz:", "s.yaml: seedz: unknown key; did you mean 'seeds'?"),
-        ("baseline: naive", "baseline: naiv", "'naiv', which is no arm; did you mean 'naive'?"),
+        ("baseline: naive", "baseline: naiv", "'naiv', which is not an arm; did you mean 'naive'?"),
         ("ours: {", "our/s: {", "the arm 'our/s' names a folder"),
         ("label:", "lable:", "arms.naive.lable: unknown key; did you mean 'label'?"),
         (
             "baseline: naive",
             "baseline: naive\ncontrasts: [[ours, naiv]]",
-            "contrasts name 'naiv', which is no arm; did you mean 'naive'?",
+            "contrasts name 'naiv', which is not an arm; did you mean 'naive'?",
         ),
         (
             "baseline: naive",

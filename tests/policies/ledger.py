@@ -132,7 +132,7 @@ def shown(value: str | float) -> str:
         return value
     if value == 0:
         return f"{YES} exact"
-    wanted = max(2 * value, SMALLEST) * (1 - 1e-9)  # a bound is no decimal: 1e-6 is a bit more
+    wanted = max(2 * value, SMALLEST) * (1 - 1e-9)  # a bound is not a decimal: 1e-6 is a bit more
     exponent = math.floor(math.log10(wanted))
     digit = next(one for one in (1, 2, 5, 10) if one * 10.0**exponent >= wanted)
     return f"{YES} ≤ 1e{exponent + 1}" if digit == 10 else f"{YES} ≤ {digit}e{exponent}"

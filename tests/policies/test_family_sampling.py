@@ -32,7 +32,7 @@ def test_a_replay_has_the_ratio_one(family: Family, ledger: Ledger) -> None:
     tasks = suite.mixed_tasks(family)
     drawn = suite.rolled_out(policy, tasks)
     assert suite.replay(policy).ratio_deviation(drawn) == 0.0
-    with torch.no_grad():  # and it is no constant
+    with torch.no_grad():  # and it is not constant
         for parameter in policy.trainable_parameters():
             parameter += 0.05
     assert suite.replay(policy).ratio_deviation(drawn) > 0.0

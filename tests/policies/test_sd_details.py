@@ -280,7 +280,7 @@ def test_bad_files_of_an_ip_adapter(tmp_path: Path) -> None:
         save_file(weights, source / "bad.safetensors")
         return "bad.safetensors"
 
-    with pytest.raises(ValueError, match=r"'models/ip-adapter\.bin' is no safetensors file"):
+    with pytest.raises(ValueError, match=r"'models/ip-adapter\.bin' is not a safetensors file"):
         load("models/ip-adapter.bin")
     with pytest.raises(ValueError, match=r"there is no IP-Adapter file .*none\.safetensors"):
         load("none.safetensors")
@@ -289,7 +289,7 @@ def test_bad_files_of_an_ip_adapter(tmp_path: Path) -> None:
     (source / "damaged.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(ValueError, match=r"damaged\.safetensors is damaged"):
         load("damaged.safetensors")
-    with pytest.raises(ValueError, match=r"is no IP-Adapter: it has a key 'unet\.x'"):
+    with pytest.raises(ValueError, match=r"is not an IP-Adapter: it has a key 'unet\.x'"):
         load(bad({"unet.x": torch.zeros(1)}))
     key = "ip_adapter.1.to_k_ip.weight"
     with pytest.raises(

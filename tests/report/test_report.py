@@ -215,7 +215,7 @@ def test_a_run_that_has_just_begun_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["nowhere"], "nowhere is no folder: expected one with recipe.yaml"),
+        (["nowhere"], "nowhere is not a folder: expected one with recipe.yaml"),
         (["plain"], "plain holds neither recipe.yaml (a run"),
         (["study", "study"], "one study, or about any number of runs"),
         (["run", "run"], "named twice"),

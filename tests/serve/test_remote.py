@@ -107,7 +107,7 @@ def test_a_request_that_is_refused_is_not_repeated(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("echo", [SECRET[::-1], SECRET.encode().hex()])
 def test_an_echo_in_another_form_is_not_quoted(echo: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a body, and where the answer is no HTTP and quoted by the HTTP library."""
+    """In a body, and where the answer is not HTTP and quoted by the HTTP library."""
 
     def talkative(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float]:
         raise RuntimeError(f"no {echo}")

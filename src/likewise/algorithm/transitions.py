@@ -164,7 +164,7 @@ class StepContext:
         sigma, sigma_next: σ and σ' of the step, without dimensions; float64 where no flow is
             predicted, for :func:`schedule.variance_preserving_alpha`.
         second: σ_1 of the schedule.
-        parameterization: What the model predicts, where that is no flow.
+        parameterization: What the model predicts, where that is not a flow velocity.
     """
 
     sigma: Tensor

@@ -1,7 +1,7 @@
 """What attribution and a few groups of samples say about training with two rewards.
 
 Whether they conflict inside groups, when each is decided, what time weights should save, and how
-much of SARS is no weighted sum. The model behind it is in docs/method.md §9. Rewards come as
+much of SARS is not a weighted sum. The model behind it is in docs/method.md §9. Rewards come as
 (prompt, identity) everywhere.
 """
 

@@ -24,8 +24,8 @@ class Pressure:
     Attributes:
         n: Number of images.
         advantage: Mean |A|.
-        rewards: Mean |w_k·z_k| per reward; None where credit is no weighted sum of z (all weights
-            are 0: a combined reward such as GDPO's, or a single reward).
+        rewards: Mean |w_k·z_k| per reward; None where credit is not a weighted sum of z (all
+            weights are 0: a combined reward such as GDPO's, or a single reward).
     """
 
     n: int

@@ -212,7 +212,7 @@ def missing(recipe: Recipe) -> list[str]:
         if not isinstance(reward, VlmJudge):  # its model is at the endpoint
             fields = ("model", "base", "processor", "segmenter")
             models += [getattr(reward, name, None) for name in fields]
-    named = [name for name in models if name and ":" not in name]  # module:function is no file
+    named = [name for name in models if name and ":" not in name]  # module:function is not a file
     gone = [name for name in named if not Path(model_path(name)).exists()]
     if not isinstance(data, Stickers) and not Path(data.path).exists():
         gone.append(data.path)

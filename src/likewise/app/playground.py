@@ -215,7 +215,7 @@ def read_upload(text: str) -> Image.Image:
     """An uploaded image, by the reader of all images, with bounded pixels.
 
     Raises:
-        HTTPException: it is no image (422), or too large (413).
+        HTTPException: it is not an image (422), or too large (413).
     """
     try:
         content = io.BytesIO(base64.b64decode(text, validate=True))

@@ -164,7 +164,7 @@ def policy_class(settings: PolicySection) -> type[PipelinePolicy]:
     except (ImportError, AttributeError, TypeError) as error:
         raise ValueError(f"policy.target: {error}") from error
     if not (isinstance(found, type) and issubclass(found, PipelinePolicy)):
-        raise ValueError(f"policy.target: {settings.target} is no subclass of PipelinePolicy")
+        raise ValueError(f"policy.target: {settings.target} is not a subclass of PipelinePolicy")
     return found
 
 

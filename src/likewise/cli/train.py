@@ -128,7 +128,7 @@ def train(
 
 
 def split(words: Sequence[str]) -> tuple[str, list[str]]:
-    """Recipe and overrides. A first word with ``=`` in it, or with ``~`` in front, is no recipe."""
+    """Recipe and overrides. A first word with ``=`` in it or ``~`` in front is not a recipe."""
     if not words or "=" in words[0] or words[0].startswith("~"):
         return DEFAULT, list(words)
     return words[0], list(words[1:])

@@ -10,7 +10,7 @@ from likewise.config.recipe import Recipe
 
 
 def leaves(recipe: Recipe) -> dict[str, Any]:
-    """Dotted name → value of every field that is no section; lists are values."""
+    """Dotted name → value of every field that is not a section; lists are values."""
 
     return flattened(recipe.model_dump())
 

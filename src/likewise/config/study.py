@@ -109,11 +109,11 @@ class Study(Section):
                 raise ValueError(f"the arm {name!r} names a folder: use letters, digits, . - and _")
         if self.baseline not in self.arms:
             hint = problems.nearest(self.baseline, self.arms)
-            raise ValueError(f"baseline is {self.baseline!r}, which is no arm; {hint}")
+            raise ValueError(f"baseline is {self.baseline!r}, which is not an arm; {hint}")
         for name in (name for pair in self.contrasts for name in pair):
             if name not in self.arms:
                 hint = problems.nearest(name, self.arms)
-                raise ValueError(f"contrasts name {name!r}, which is no arm; {hint}")
+                raise ValueError(f"contrasts name {name!r}, which is not an arm; {hint}")
         if any(one == other for one, other in self.contrasts):
             raise ValueError("contrasts are of two different arms")
         return self

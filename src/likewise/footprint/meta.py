@@ -71,7 +71,7 @@ def add_ip_adapter(
         image_encoder: The directory of its CLIP image encoder, a path inside it.
 
     Raises:
-        ValueError: there is no such file or encoder, or it is no adapter for this UNet.
+        ValueError: there is no such file or encoder, or it is not an adapter for this UNet.
     """
     folder = architectures.folder(ip_adapter)
     shapes = _shapes(folder, weights)
@@ -87,7 +87,7 @@ def add_ip_adapter(
                 state[group][name] = torch.empty(shape)
             pipeline.load_ip_adapter(state, "", "", None, low_cpu_mem_usage=False)
         except (KeyError, RuntimeError) as error:
-            message = f"{weights} of {ip_adapter} is no IP-Adapter for this UNet: {error}"
+            message = f"{weights} of {ip_adapter} is not an IP-Adapter for this UNet: {error}"
             raise ValueError(message) from error
     into_fake_mode(unet)
 

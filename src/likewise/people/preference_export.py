@@ -15,7 +15,7 @@ from likewise.people.preference import Preference, fit_preference
 from likewise.records.atomic import write_atomically
 
 PAIRS, FITTED, MODULE = "preferences.jsonl", "preference.json", "preference.py"
-REWARD = "reward/"  # held-out evaluators are no rewards
+REWARD = "reward/"  # held-out evaluators are not rewards
 FUNCTION = "linear_preference"  # of likewise.api.people
 SOURCE = f'''"""What people preferred in a study, as a reward: `target: preference:score`.
 

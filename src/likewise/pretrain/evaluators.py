@@ -172,7 +172,7 @@ def _identity_loss(model: ResNetModel, batch: Batch) -> tuple[Tensor, Mapping[st
     features = model(images.contiguous(memory_format=torch.channels_last)).pooler_output.flatten(1)
     first, second, other = F.normalize(features.float(), dim=-1).chunk(3)
     label, size = batch["individual"], len(first)
-    # By chance a candidate may be the same individual: then it is no negative.
+    # By chance a candidate may be the same individual: then it is not a negative.
     same = label[:, None] == torch.cat([label, batch["rival"]])
     same[:, :size].fill_diagonal_(False)
     forwards = info_nce(first, torch.cat([second, other]), TEMPERATURE, same)

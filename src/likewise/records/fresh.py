@@ -37,7 +37,7 @@ def holds_nothing_learned(path: Path) -> bool:
 
 
 def clear(path: Path) -> None:
-    """Empty such a folder, recipe first: without one it is no run. The lock's file stays."""
+    """Empty such a folder, recipe first: without one it is not a run. The lock's file stays."""
     entries = sorted(path.iterdir(), key=lambda entry: entry.name != "recipe.yaml")
     for entry in entries:
         if entry.name != LOCK:

@@ -26,7 +26,7 @@ def append_row(file: Path, row: Mapping[str, Number]) -> None:
 
     Raises:
         ValueError: the row has no whole-number `iteration`.
-        TypeError: a value is no number (NumPy's are numbers, arrays are not).
+        TypeError: a value is not a number (NumPy's are numbers, arrays are not).
         OSError: the file cannot be written, or the disk is full.
     """
     if not isinstance(row.get("iteration"), Integral):

@@ -110,7 +110,7 @@ def read_paths(paths: Sequence[Path]) -> StudyFolder | list[Arm]:
     """
     for path in paths:
         if not (path / STUDY).is_file() and not (path / RECIPE).is_file():
-            what = "holds neither" if path.is_dir() else "is no folder: expected one with"
+            what = "holds neither" if path.is_dir() else "is not a folder: expected one with"
             raise ValueError(
                 f"{path} {what} {RECIPE} (a run, as `likewise train` writes it) "
                 f"{'nor' if path.is_dir() else 'or'} {STUDY} (a study, as `likewise compare` "

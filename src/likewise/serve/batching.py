@@ -132,7 +132,7 @@ def _contained() -> Iterator[None]:
     """Turn what would end the server, as ``sys.exit`` does, into a failure of this batch.
 
     Raises:
-        RewardError: the reward raised something that is no Exception.
+        RewardError: the reward raised something other than an Exception.
     """
     try:
         yield

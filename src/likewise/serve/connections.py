@@ -48,7 +48,7 @@ class BoundedConnection(H11Protocol):
     @property
     def is_replaceable(self) -> bool:
         """Whether it may be closed for another: it has no authorised request."""
-        state: Any = self.scope["state"] if self.scope else {}  # none yet where it is no HTTP
+        state: Any = self.scope["state"] if self.scope else {}  # none yet where it is not HTTP
         return self._waits or not state.get(AUTHORISED)
 
     @property

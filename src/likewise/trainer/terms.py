@@ -25,7 +25,7 @@ class Term:
         most: What to log of all terms the largest of.
         counts: Of how many samples a mean is, where not of all.
         loss_at: The loss that these samples would have at other advantages [b, T], regularisers
-            left out; None where it is no mean of losses of single samples.
+            left out; None where it is not a mean of losses of single samples.
         steps: Of the schedule, whose advantages the loss is of, int64 [b] on the CPU.
     """
 

@@ -115,7 +115,7 @@ class Update:
         """Largest |ratio − 1| of a replay; 0.0 where nothing was learned since the rollout.
 
         Computed as an update computes it, backward pass included, since kernels and memory differ
-        without gradient; gradients are cleared. Infinite where a ratio is no number.
+        without gradient; gradients are cleared. Infinite where a ratio is not a number.
         """
         samples, steps = max(trajectory.indices) + 1, self.trained.sampler.num_steps
         terms = len(trajectory.indices) * len(trajectory.stored)

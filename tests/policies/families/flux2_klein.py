@@ -76,7 +76,7 @@ def tiny_pipeline(is_distilled: bool = False, **scheduler: Any) -> Flux2KleinPip
         layers_per_block=1,
         latent_channels=4,
         norm_num_groups=4,
-        mid_block_add_attention=False,  # so that a megapixel is no burden
+        mid_block_add_attention=False,  # so that a megapixel costs little
     )
     vae.bn.running_mean.normal_()  # mean 0 and variance 1 would hide a forgotten normalisation
     vae.bn.running_var.uniform_(0.5, 2.0)

@@ -33,7 +33,7 @@ def folder(model: str | Path) -> Path:
         return assets.path(name)
     if name not in names():
         raise ValueError(
-            f"{name!r} is no directory, and no description of it ships with likewise: "
+            f"{name!r} is not a directory, and no description of it ships with likewise: "
             f"download its configs and name their directory, or choose from {', '.join(names())}"
         )
     return _HERE / name

@@ -10,7 +10,7 @@
 Hidden files and what operating systems leave (``._0.png``, ``__MACOSX``, ``Thumbs.db``) are
 skipped; other files that are neither are left out, and `notes` says which.
 
-Blank lines, and lines that begin with #, are no prompts. What a prompt asks for (kind, complexity)
+Blank lines, and lines that begin with #, are not prompts. What a prompt asks for (kind, complexity)
 follows from the words after the class, as on DreamBench.
 """
 
@@ -55,7 +55,7 @@ class FolderSource:
     """Implements :class:`likewise.data.sources.entries.Source`; rows go subject by subject.
 
     Raises:
-        ValueError, OSError: there is no such folder, it has no subjects, or a text is no UTF-8.
+        ValueError, OSError: there is no such folder, it has no subjects, or a text is not UTF-8.
     """
 
     def __init__(self, settings: Folder) -> None:

@@ -34,7 +34,7 @@ from likewise.images import is_litter
 
 RATINGS = ("compositeStructure", "objectConsistency", "imageQuality")
 SIDES = ("left", "right")
-TOO_LITTLE = 16  # pixels; less is no half
+TOO_LITTLE = 16  # pixels; less is not half an image
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ class SynCdSource:
 
 
 def _scan(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Spans of a file's sets, and rows of each: one per image; one for a set that is no set."""
+    """Spans of a file's sets, and rows of each: one per image; one for what is not a set."""
     counts: list[int] = []
 
     def count(record: object) -> None:

@@ -17,7 +17,7 @@ PREDICTIONS = ("epsilon", "v_prediction")
 def ddim_scheduler(scheduler: Any) -> DDIMScheduler:
     """A DDIM scheduler with the settings of the one that the pipeline came with.
 
-    ``clip_sample`` is off, as the stock SD 1.5 pipeline has it: a clipped step is no Gaussian, and
+    ``clip_sample`` is off, as the stock SD 1.5 pipeline has it: a clipped step is not Gaussian, and
     latents are not bounded by 1.
 
     Raises:
@@ -35,8 +35,8 @@ def ddim_scheduler(scheduler: Any) -> DDIMScheduler:
         )
     if ddim.config.thresholding:
         raise ValueError(
-            f"scheduler {name} has thresholding on: a thresholded step is no Gaussian, and latents "
-            "are not bounded; set it to false in scheduler_config.json"
+            f"scheduler {name} has thresholding on: a thresholded step is not Gaussian, and "
+            "latents are not bounded; set it to false in scheduler_config.json"
         )
     if ddim.config.rescale_betas_zero_snr and prediction == "epsilon":
         raise ValueError(

@@ -44,8 +44,8 @@ def load_ip_adapter(pipeline: Any, source: str | Path, weights: str, image_encod
     """
     if not weights.endswith(".safetensors"):
         raise ValueError(
-            f"ip_adapter_weights {weights!r} is no safetensors file: others may run code when they "
-            "are read"
+            f"ip_adapter_weights {weights!r} is not a safetensors file: others may run code when "
+            "they are read"
         )
     stored = read_weights(_local(source, weights))
     try:
@@ -75,7 +75,7 @@ def read_weights(file: Path) -> Weights:
     for key, tensor in load(file).items():
         part, _, name = key.partition(".")
         if part not in found:
-            raise ValueError(f"{file} is no IP-Adapter: it has a key {key!r}")
+            raise ValueError(f"{file} is not an IP-Adapter: it has a key {key!r}")
         found[part][name] = tensor
     return found
 

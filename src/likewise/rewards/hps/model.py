@@ -82,7 +82,7 @@ def load_model(
     memory than the model in `dtype`.
 
     Raises:
-        ValueError: the file is no safetensors file, does not fit, or holds values that are not
+        ValueError: the file is not a safetensors file, does not fit, or holds values that are not
             finite; tensors are named.
     """
     try:

@@ -66,7 +66,7 @@ def placed(found: Mapping[str, Shape], wanted: Mapping[str, Shape], file: object
     }
     if problems := [_listed(what, which) for what, which in complaints.items() if which]:
         raise ValueError(
-            f"model: {file} is no HPSv3 checkpoint of this base: {'; '.join(problems)}"
+            f"model: {file} is not an HPSv3 checkpoint of this base: {'; '.join(problems)}"
         )
     return names
 

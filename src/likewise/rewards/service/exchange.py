@@ -91,7 +91,7 @@ class Service:
         except TimeoutError:
             raise ServiceError("timeout", f"no answer within {seconds:.3g} s") from None
         except httpx2.RequestError as error:
-            detail = safe_head(str(error), self.token)  # what is no HTTP is quoted there
+            detail = safe_head(str(error), self.token)  # what is not HTTP is quoted there
             raise ServiceError("unreachable", f"{type(error).__name__}: {detail}") from None
 
 

@@ -98,7 +98,7 @@ class Endpoint:
             content = answer["choices"][0]["message"].get("content")
             usage = answer.get("usage") or {}
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise TransientError("the answer is no chat completion") from None
+            raise TransientError("the answer is not a chat completion") from None
         return Reply(
             content if isinstance(content, str) else None,
             _tokens(usage, "prompt_tokens"),

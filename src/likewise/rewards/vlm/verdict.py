@@ -1,4 +1,4 @@
-"""The one form of answer that counts. All else is no verdict, whatever images or prompts say."""
+"""The one form of answer that counts. Anything else is not one, whatever images or prompts say."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_commands_are_listed_in_groups() -> None:
     places = [output.index(f"─ {group} ─") for group in (RUN, RESULTS, SERVE, MODELS, DATA)]
     names = [(name, command) for name, command in commands() if name.count(" ") == 1]
     assert all(name.removeprefix("likewise ") in output for name, _ in names)
-    assert len(names) == 14 and all(command.rich_help_panel for _, command in names)
+    assert len(names) == 15 and all(command.rich_help_panel for _, command in names)
     assert "─ Commands ─" not in output and places == sorted(places)
 
 

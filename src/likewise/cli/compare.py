@@ -28,7 +28,8 @@ def compare(
     study: Annotated[
         str,
         typer.Argument(
-            help="Study: a YAML file, or a shipped one (stickers-objectives, stickers-ablation).",
+            help="Study: a YAML file, or a shipped one (stickers-2, stickers-2-rivals, "
+            "stickers-objectives, stickers-ablation).",
             autocompletion=study_names,
         ),
     ],

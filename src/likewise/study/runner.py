@@ -24,7 +24,7 @@ class Launch:
     """How a launch of a unit ended.
 
     Attributes:
-        end: ``stopped`` is no failure: the unit goes on another time; ``lost``: it is launched
+        end: ``stopped`` is not a failure: the unit goes on another time; ``lost``: it is launched
             again at once, as the machine under it was.
         problem: What is wrong, with the end of the log; empty for a unit that is finished.
     """

@@ -42,12 +42,12 @@ def rate(folder: Path) -> int:
         assert found is not None
         rng = np.random.default_rng(raters)
         raters += 1
-        sureness, looks = rng.uniform(2, 8), raters % 5 != 0
+        sureness, attentive = rng.uniform(2, 8), raters % 5 != 0
         place = store.place(found[0])
         while place.showing is not None and place.pair is not None:
             name = study.settings.questions[place.question].name
             outcome = choose(study.pairs[place.pair], name, sureness, rng)
-            outcome = outcome if looks else float(rng.random() < 0.5)
+            outcome = outcome if attentive else float(rng.random() < 0.5)
             first, second = ("right", "left") if place.flipped else ("left", "right")
             choice = "tie" if outcome == 0.5 else first if outcome == 1 else second
             spent = int(rng.lognormal(8, 0.4))

@@ -34,7 +34,7 @@ SHIPPING = re.compile(r"   ```python\n(.*?)   ```", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the guide's files, and nothing else."""
     folder = tmp_path_factory.mktemp("extending")
     for name, text in FILE.findall(GUIDE):
@@ -42,12 +42,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_example_is_the_guide(place: Path) -> None:
+def test_the_example_is_the_guide(folder: Path) -> None:
     names = ["compare_pix2pix.py", "pix2pix.py", "pix2pix.yaml", "tiny_pix2pix.py"]
-    assert sorted(file.name for file in place.iterdir()) == names
+    assert sorted(file.name for file in folder.iterdir()) == names
     for name in ("pix2pix.py", "pix2pix.yaml"):
-        assert (place / name).read_bytes() == (ROOT / "examples" / name).read_bytes()
-    assert len((place / "pix2pix.py").read_text().splitlines()) <= 80
+        assert (folder / name).read_bytes() == (ROOT / "examples" / name).read_bytes()
+    assert len((folder / "pix2pix.py").read_text().splitlines()) <= 80
 
 
 def run_commands(commands: str, folder: Path, source: Path) -> str:
@@ -69,19 +69,19 @@ def run_commands(commands: str, folder: Path, source: Path) -> str:
     ).stdout
 
 
-def test_the_commands_train_and_agree_with_stock(place: Path) -> None:
+def test_the_commands_train_and_agree_with_stock(folder: Path) -> None:
     train, compare = SHELL.findall(GUIDE)
-    said = [run_commands(commands, place, ROOT / "src") for commands in (train, compare)]
+    said = [run_commands(commands, folder, ROOT / "src") for commands in (train, compare)]
     assert "finished: 1 iterations" in said[0]
-    (row,) = RunDirectory.open(place / "runs" / "tiny").read_metrics()
+    (row,) = RunDirectory.open(folder / "runs" / "tiny").read_metrics()
     assert row["update/grad_norm"] > 0
     assert float(said[1].splitlines()[-1]) < 1e-4
 
 
 @pytest.fixture
-def shipped(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def shipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What the blocks about shipping define, with the policy where they say that it is."""
-    monkeypatch.syspath_prepend(place)
+    monkeypatch.syspath_prepend(folder)
     import pix2pix
 
     monkeypatch.setitem(sys.modules, "likewise.policies.pix2pix", pix2pix)
@@ -142,9 +142,9 @@ def with_objective(folder: Path) -> Path:
     return folder
 
 
-def replace(file: Path, place: str, text: str) -> None:
-    """Put `text` in the only place of a file that a pattern matches."""
-    content, count = re.subn(place, lambda _: text, file.read_text("utf-8"), flags=re.MULTILINE)
+def replace(file: Path, pattern: str, text: str) -> None:
+    """Put `text` in the only part of a file that a pattern matches."""
+    content, count = re.subn(pattern, lambda _: text, file.read_text("utf-8"), flags=re.MULTILINE)
     assert count == 1
     file.write_text(content, encoding="utf-8")
 

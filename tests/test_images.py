@@ -84,11 +84,11 @@ def test_a_png_may_hold_megabytes_of_text(after_pixels: bool, tmp_path: Path) ->
 
 
 def move_text_to_the_end(file: Path) -> None:
-    data, chunks, place = file.read_bytes(), [], 8
-    while place < len(data):
-        length = int.from_bytes(data[place : place + 4], "big")
-        chunks.append(data[place : place + 12 + length])
-        place += 12 + length
+    data, chunks, offset = file.read_bytes(), [], 8
+    while offset < len(data):
+        length = int.from_bytes(data[offset : offset + 4], "big")
+        chunks.append(data[offset : offset + 12 + length])
+        offset += 12 + length
     text = [chunk for chunk in chunks if chunk[4:8] == b"iTXt"]
     assert text
     others = [chunk for chunk in chunks if chunk[4:8] != b"iTXt"]

@@ -76,9 +76,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the commands of a new environment are: the wheel, and the dependencies used here."""
-    place = tmp_path_factory.mktemp("environment")
-    venv.create(place, with_pip=False)
-    python = place / "bin" / "python"
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
     install = ("install", "--no-deps", "--no-index", wheel)
     run(sys.executable, "-m", "pip", "--python", python, *install)
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()

@@ -28,7 +28,7 @@ def test_zscore_by_hand() -> None:
     assert zscore([1.0, 2, 3, 6]).tolist() == pytest.approx([-2 / std, -1 / std, 0, 3 / std])
 
 
-def test_missing_members_get_zero_and_leave_the_statistics() -> None:
+def test_missing_samples_get_zero_and_leave_the_statistics() -> None:
     # Of 1, ·, 3, ·: mean 2, std √2.
     expected = [-1 / math.sqrt(2), 0, 1 / math.sqrt(2), 0]
     for absent in (0.0, 1e30, NAN, math.inf):
@@ -43,7 +43,7 @@ def test_non_finite_is_missing_even_where_declared_valid() -> None:
 
 
 @pytest.mark.parametrize("valid", [[False] * 4, [False, True, False, False]])
-def test_fewer_than_two_valid_members_say_nothing(valid: list[bool]) -> None:
+def test_fewer_than_two_valid_samples_say_nothing(valid: list[bool]) -> None:
     assert zscore([1.0, 2, 3, 4], valid).tolist() == [0] * 4
 
 
@@ -53,7 +53,7 @@ def test_constant_rewards_give_zero_at_any_size(value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [100.3, 12345.678, -1e6])
-def test_constant_rewards_with_missing_members_give_zero(value: float) -> None:
+def test_constant_rewards_with_missing_samples_give_zero(value: float) -> None:
     rewards, valid = [value] * 9 + [NAN, 0.0, 1e9], [True] * 9 + [False] * 3
     assert zscore(rewards, valid, G=12).tolist() == [0] * 12
 
@@ -119,7 +119,7 @@ def test_advantages_are_clamped_after_the_shaping_term() -> None:
     torch.testing.assert_close(A, torch.tensor([[5.0, 5], [-5, -5], [4.95, 4.95]]))
 
 
-def test_weights_may_differ_between_members() -> None:
+def test_weights_may_differ_between_samples() -> None:
     z, weights = torch.tensor([[1.0, 1], [0, 0]]), torch.rand(2, 2, 3)
     A = credit.advantages(z, weights, torch.zeros(2), clip=5)
     torch.testing.assert_close(A, weights[0])
@@ -131,13 +131,13 @@ def test_a_combined_reward_passes_through_as_it_is() -> None:
     torch.testing.assert_close(A, combined[:, None].expand(2, 3))
 
 
-def test_members_that_are_not_valid_get_zero() -> None:
+def test_samples_that_are_not_valid_get_zero() -> None:
     valid = torch.tensor([True, False])
     A = credit.advantages(torch.ones(2, 2), torch.ones(2, 3), torch.ones(2), 5, valid)
     assert A.tolist() == [[3, 3, 3], [0, 0, 0]]
 
 
-def test_a_member_missing_one_reward_pulls_nobody() -> None:
+def test_a_sample_missing_one_reward_pulls_nobody() -> None:
     """The whole way from rewards to A equals that of a group without the sample."""
     rewards = torch.tensor([[1.0, 2, 9, 4, 3], [0.9, 0.1, NAN, 0.5, 0.2]])
     valid = torch.ones(2, 5, dtype=torch.bool)

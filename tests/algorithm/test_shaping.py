@@ -72,7 +72,7 @@ def test_three_rewards_are_the_mean_over_pairs() -> None:
 
 @EVERY_SYMMETRIC
 @pytest.mark.parametrize("K", [2, 3, 4])
-def test_an_average_member_gets_nothing(shape: Callable, K: int) -> None:
+def test_an_average_sample_gets_nothing(shape: Callable, K: int) -> None:
     found = shape(torch.zeros(K, 5))
     assert found.shape == (5,) and found.dtype == torch.float32
     assert found.abs().max() < 1e-6
@@ -92,7 +92,7 @@ def test_one_reward_is_refused(shape: Callable) -> None:
 
 
 @EVERY_SYMMETRIC
-def test_members_are_independent(shape: Callable) -> None:
+def test_samples_are_independent(shape: Callable) -> None:
     z = scores(2)
     torch.testing.assert_close(shape(z)[3:5], shape(z[:, 3:5]))
 
@@ -173,7 +173,7 @@ def test_gdpo_by_hand() -> None:
 
 
 @pytest.mark.parametrize("threshold", [None, 0.3, 1.0])
-def test_gdpo_has_unit_std_and_leaves_missing_members_out(threshold: float | None) -> None:
+def test_gdpo_has_unit_std_and_leaves_missing_samples_out(threshold: float | None) -> None:
     """Alone, and without samples that disagree."""
 
     def combined_of(z: Tensor, valid: Tensor, group_size: int) -> Tensor:
@@ -192,7 +192,7 @@ def test_gdpo_has_unit_std_and_leaves_missing_members_out(threshold: float | Non
     torch.testing.assert_close(found[valid], alone)
 
 
-def test_gdpo_of_equal_members_is_zero() -> None:
+def test_gdpo_of_equal_samples_is_zero() -> None:
     nothing, valid = torch.zeros(2, 6), torch.ones(6, dtype=torch.bool)
     assert shaping.gdpo(nothing, [1, 1]).abs().max() == 0
     for whiten in ("batch", "group"):

@@ -245,7 +245,7 @@ def test_cps_keeps_exactly_the_next_level_of_noise(sigma_next: float) -> None:
 
 
 @SHAPED
-def test_levels_per_member_equal_one_by_one(transition: Callable) -> None:
+def test_levels_per_sample_equal_one_by_one(transition: Callable) -> None:
     x, v = draw(3, 4, 5), draw(3, 4, 5, seed=1)
     sigma, sigma_next = torch.tensor([1.0, 0.6, 0.3]), torch.tensor([0.8, 0.5, 0.1])
     mean, std = transition(x, v, sigma, sigma_next)

@@ -69,7 +69,7 @@ def results(out: Path) -> dict[str, Any]:
 
 
 def timeless(out: Path) -> dict[str, Any]:
-    """Results without what depends on the study's place, and on how busy the machine was."""
+    """Results without what depends on the study's folder, and on how busy the machine was."""
     found = results(out)
     del found["commands"]
     for arm in found["arms"].values():

@@ -51,10 +51,10 @@ def dreambench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two subjects with two photos each; three tasks."""
     folder = tmp_path_factory.mktemp("dreambench")
     (folder / "prompts_and_classes.txt").write_text(PROMPTS)
-    for place, subject in enumerate(("mug", "cat2")):
+    for index, subject in enumerate(("mug", "cat2")):
         (folder / "images" / subject).mkdir(parents=True)
         for number in range(2):
-            image = photo(70, 90, 2 * place + number)
+            image = photo(70, 90, 2 * index + number)
             image.save(folder / "images" / subject / f"{number:02d}.png")
     return folder
 

@@ -91,12 +91,12 @@ def test_full_weights_go_into_a_folder(tmp_path: Path) -> None:
     found = likewise.export(folder, "diffusers", out, recipe)
     assert (found.weights, found.velocity) == (0, 0)
     assert (out / "config.json").is_file() and found.reader == "diffusers' from_pretrained"
-    for file_format, place, message in (
+    for file_format, target, message in (
         ("diffusers", out, "out is there already: full weights need a new or empty folder"),
         ("kohya", tmp_path / "other", "holds full weights, and kohya files hold LoRAs"),
     ):
         with pytest.raises(ValueError, match=message):
-            likewise.export(folder, file_format, place, recipe)
+            likewise.export(folder, file_format, target, recipe)
     assert not (tmp_path / "other").exists()
 
 

@@ -103,8 +103,8 @@ def test_run_checkpoint_and_adapter_lead_to_the_same_place(finished_run: Path) -
     recipe, folder = find_adapter(finished_run, None)
     assert recipe.rollout.num_steps == 3  # the run's own
     assert folder is not None
-    for place in (folder.parent, folder):
-        assert find_adapter(place, None) == (recipe, folder)
+    for start in (folder.parent, folder):
+        assert find_adapter(start, None) == (recipe, folder)
     assert find_adapter(finished_run, "stickers")[0] == load_recipe("stickers")
     assert find_adapter(None, None) == (load_recipe("stickers"), None)
 

@@ -82,11 +82,11 @@ def test_every_command_says_what_it_does() -> None:
 
 def test_commands_are_listed_in_groups() -> None:
     output = said(run("--help"))
-    places = [output.index(f"─ {group} ─") for group in (RUN, RESULTS, SERVE, MODELS, DATA)]
+    positions = [output.index(f"─ {group} ─") for group in (RUN, RESULTS, SERVE, MODELS, DATA)]
     names = [(name, command) for name, command in commands() if name.count(" ") == 1]
     assert all(name.removeprefix("likewise ") in output for name, _ in names)
     assert len(names) == 15 and all(command.rich_help_panel for _, command in names)
-    assert "─ Commands ─" not in output and places == sorted(places)
+    assert "─ Commands ─" not in output and positions == sorted(positions)
 
 
 def test_choices_are_those_of_the_program() -> None:

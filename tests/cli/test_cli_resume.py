@@ -35,7 +35,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(stopped: Path, tmp_path: Path) -> Path:
-    """A copy, whose recipe knows the photos by the place that they were copied from."""
+    """A copy, whose recipe knows the photos by the folder that they were copied from."""
     shutil.copytree(stopped, tmp_path / "home")
     return tmp_path / "home"
 

@@ -78,8 +78,8 @@ def test_an_evaluation_goes_on_where_the_disk_was_full(finished_run: Path, tmp_p
     folder = tmp_path / "full"
     fails_in_one_line("after/images/", 3000, *words, folder)
     assert not list(folder.rglob(".tmp-*"))
-    for place in (folder, tmp_path / "undisturbed"):
-        assert run(*words, place).exit_code == 0
+    for out in (folder, tmp_path / "undisturbed"):
+        assert run(*words, out).exit_code == 0
     assert files(folder) == files(tmp_path / "undisturbed")
 
 

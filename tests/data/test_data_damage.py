@@ -283,8 +283,8 @@ def test_examples_are_the_first_and_every_row_counts_once(tmp_path: Path) -> Non
 
 def test_every_documented_format_is_a_photo_of_a_folder(tmp_path: Path) -> None:
     root = photosets.folder(tmp_path)
-    for place, suffix in enumerate(["bmp", "tif", "tiff", "gif", "jfif", "WEBP", "JPEG"]):
-        photosets.save(root / "cat" / f"{place}.{suffix}", place)
+    for index, suffix in enumerate(["bmp", "tif", "tiff", "gif", "jfif", "WEBP", "JPEG"]):
+        photosets.save(root / "cat" / f"{index}.{suffix}", index)
     source = open_source(KINDS["folder"](path=str(root)))
     names = {entry.subject: len(entry.images) for entry in source.entries(0, len(source), False)}
     assert names["cat"] == 7

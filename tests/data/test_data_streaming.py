@@ -61,11 +61,11 @@ def test_order_and_pixels_do_not_depend_on_workers(tmp_path: Path, caplog: Any) 
 def test_every_epoch_shows_every_row_once(tmp_path: Path) -> None:
     file = photosets.jsonl(tmp_path, rows=10, subjects=5)
     stream = build_stream(recipe_of("jsonl", file, held_out=None))
-    epochs = [[stream(10 * epoch + place).id for place in range(10)] for epoch in range(2)]
+    epochs = [[stream(10 * epoch + position).id for position in range(10)] for epoch in range(2)]
     assert epochs[0] != epochs[1]
     assert all(sorted(epoch) == sorted(f"row-{row}" for row in range(10)) for epoch in epochs)
     other = build_stream(recipe_of("jsonl", file, held_out=None, seed=1))
-    assert [other(place).id for place in range(10)] != epochs[0]
+    assert [other(position).id for position in range(10)] != epochs[0]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "folder", "syncd", "subjects200k"])

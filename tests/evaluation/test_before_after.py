@@ -17,10 +17,10 @@ CELL, CAPTION, MARGIN = 128, 14, 4
 def items(folder: Path, colour: str, tasks: int, numbers: int) -> list[Item]:
     folder.mkdir()
     found = []
-    for place in range(tasks):
-        task = replace(a_task(f"task {place}", photo(8, 8, place)), id=str(place))
+    for index in range(tasks):
+        task = replace(a_task(f"task {index}", photo(8, 8, index)), id=str(index))
         for number in range(numbers):
-            name = f"{place}-{number}.png"
+            name = f"{index}-{number}.png"
             Image.new("RGB", (8, 8), colour if number == 0 else "black").save(folder / name)
             found.append(Item(name, task, number, folder))
     return found

@@ -27,7 +27,7 @@ from likewise.rollout.sampler import Sampler
 from likewise.rollout.spoilt import why_spoilt
 from likewise.types import Task
 
-TASKS = [replace(a_task(prompt), id=f"t{place}") for place, prompt in enumerate(PROMPTS)]
+TASKS = [replace(a_task(prompt), id=f"t{index}") for index, prompt in enumerate(PROMPTS)]
 ALONE = Share()
 
 
@@ -99,7 +99,7 @@ def test_an_interrupted_call_keeps_its_batches_and_repeats_none(tmp_path: Path) 
 
 
 class Overflowing(LinearPolicy):
-    """Its second image is not finite in one place, its third is grey."""
+    """Its second image has one pixel that is not finite, its third is grey."""
 
     def decode(self, x: Tensor) -> Tensor:
         images = super().decode(x)

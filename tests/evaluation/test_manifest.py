@@ -21,9 +21,9 @@ from likewise.evaluation.manifest import (
 )
 
 TASKS = [
-    replace(a_task(f"a {subject} {place}"), id=f"{subject}-{number:02d}", subject=subject)
+    replace(a_task(f"a {subject} {scene}"), id=f"{subject}-{number:02d}", subject=subject)
     for subject in ("duck", "teapot")
-    for number, place in enumerate(("in the snow", "on the beach"))
+    for number, scene in enumerate(("in the snow", "on the beach"))
 ]
 SNOW = {"file": "0.png", "subject": "duck", "prompt": "a duck in the snow"}
 

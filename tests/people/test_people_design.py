@@ -46,7 +46,7 @@ def test_too_many_pairs_per_rater_are_refused() -> None:
 def test_tasks_are_chosen_evenly_over_subjects() -> None:
     subjects = ["a"] * 50 + ["b"] * 5 + ["c"] * 5
     chosen = choose_tasks(subjects, 9, np.random.default_rng(0))
-    assert Counter(subjects[place] for place in chosen) == {"a": 3, "b": 3, "c": 3}
+    assert Counter(subjects[index] for index in chosen) == {"a": 3, "b": 3, "c": 3}
     assert len(set(choose_tasks(subjects, 60, np.random.default_rng(0)))) == 60
 
 

@@ -486,11 +486,11 @@ def test_a_run_can_begin_with_a_file_of_every_format(name: str, tmp_path: Path) 
     case = CASES[name]
     policy = tuned(case, tmp_path / "lora", "attention")
     wanted = forward(policy, case)
-    for file_format, place in files_of(policy, case, tmp_path / "lora").items():
+    for file_format, file in files_of(policy, case, tmp_path / "lora").items():
         for rank, alpha, preset in ((RANK, ALPHA, "attention"), (RANK + 3, 2.0, "all")):
             other = untuned(case)
             other.add_lora(rank, alpha, preset, seed=5)
-            start_from(other, place, keep_reference=False)
+            start_from(other, file, keep_reference=False)
             away = (forward(other, case) - wanted).abs().max() / wanted.abs().max()
             assert away < 1e-5, (file_format, rank)
             with other.adapter_disabled():
@@ -503,12 +503,12 @@ def test_a_run_can_begin_with_a_file_of_every_format(name: str, tmp_path: Path) 
 def test_what_is_read_at_the_same_shape_is_bit_identical(tmp_path: Path) -> None:
     case = CASES["flux"]
     policy = tuned(case, tmp_path / "lora", "attention")
-    for place in files_of(policy, case, tmp_path / "lora").values():
+    for file in files_of(policy, case, tmp_path / "lora").values():
         other = untuned(case)
         other.add_lora(RANK, ALPHA, "attention", seed=5)
-        start_from(other, place, keep_reference=False)
+        start_from(other, file, keep_reference=False)
         pairs = zip(policy.trainable_parameters(), other.trainable_parameters(), strict=True)
-        assert all(torch.equal(a, b) for a, b in pairs), place
+        assert all(torch.equal(a, b) for a, b in pairs), file
 
 
 def test_the_reference_can_be_what_a_run_began_with(tmp_path: Path) -> None:
@@ -573,9 +573,9 @@ def test_files_that_no_run_can_begin_with_say_why(how: str, message: str, tmp_pa
     with pytest.raises(ValueError, match=message):
         start_from(other, file, keep_reference=False)
     assert all(map(torch.equal, before, other.trainable_parameters()))
-    for place, word in ((tmp_path / "nowhere", "there is no"), (tmp_path, "name the file itself")):
+    for start, word in ((tmp_path / "nowhere", "there is no"), (tmp_path, "name the file itself")):
         with pytest.raises(ValueError, match=word):
-            start_from(other, place, keep_reference=False)
+            start_from(other, start, keep_reference=False)
     for header in ("[1]", "{"):
         save_file({"x": torch.ones(1)}, file, metadata={METADATA_KEY: header})
         with pytest.raises(ValueError, match=r"not a JSON object|is damaged"):

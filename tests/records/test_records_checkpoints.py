@@ -42,13 +42,13 @@ def test_an_empty_store_has_nothing_and_creates_nothing(store: CheckpointStore) 
 
 
 def test_round_trip(store: CheckpointStore) -> None:
-    place = store.save(12, writer("twelve"), score=0.25)
-    assert place == store.folder / "iteration-000012"
+    folder = store.save(12, writer("twelve"), score=0.25)
+    assert folder == store.folder / "iteration-000012"
     found = store.newest()
     assert found is not None and found == store.best()
-    assert (found.iteration, found.folder, found.score) == (12, place, 0.25)
+    assert (found.iteration, found.folder, found.score) == (12, folder, 0.25)
     assert text(found.folder) == "twelve"
-    manifest = json.loads((place / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["iteration"] == 12 and manifest["score"] == 0.25
     assert list(manifest["files"]) == ["adapter/weights", "state"]
     assert manifest["files"]["state"]["bytes"] == 6000
@@ -131,8 +131,8 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object]]] = {
 def test_damage_is_skipped_with_a_warning_and_saved_over(store: CheckpointStore, kind: str) -> None:
     message, harm = DAMAGE[kind]
     store.save(1, writer("one"), score=1.0)
-    place = store.save(2, writer("two"), score=2.0)
-    harm(place)
+    folder = store.save(2, writer("two"), score=2.0)
+    harm(folder)
     before = names(store.folder)
     for find in (store.newest, store.best):
         with pytest.warns(UserWarning, match=f"iteration-000002 is skipped: {message}"):
@@ -160,8 +160,8 @@ def test_evidence_of_repeated_damage_is_kept_apart(store: CheckpointStore) -> No
 
 
 def test_unlisted_files_and_foreign_names_do_not_matter(store: CheckpointStore) -> None:
-    place = store.save(1, writer("one"))
-    (place / ".DS_Store").write_text("")
+    folder = store.save(1, writer("one"))
+    (folder / ".DS_Store").write_text("")
     (store.folder / "iteration-12").mkdir()
     (store.folder / "iteration-000099").write_text("not a folder")
     (store.folder / "notes.txt").write_text("")

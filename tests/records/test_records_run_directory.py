@@ -55,8 +55,8 @@ def test_create_never_touches_what_is_there(
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.tex").write_text("")
     run.append_metrics({"iteration": 1})
-    places = {"run": run.path, "stranger": tmp_path / "folder", "file": tmp_path / "folder"}
-    path = places[what] / "thesis.tex" if what == "file" else places[what]
+    paths = {"run": run.path, "stranger": tmp_path / "folder", "file": tmp_path / "folder"}
+    path = paths[what] / "thesis.tex" if what == "file" else paths[what]
     before = sorted(tmp_path.rglob("*"))
     words = "empty folder: go on .* --resume .*, or choose" if what == "run" else "folder: choose"
     with pytest.raises(RunDirectoryError, match=f"{words} another --run-dir"):

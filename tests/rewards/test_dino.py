@@ -270,7 +270,7 @@ def test_a_groups_reference_is_segmented_and_embedded_once(encoders: Path) -> No
 
     segmenter = FunctionSegmenter(counting)
     reward = DinoReward(encoders / "dinov2", segment=True, segmenter=segmenter)
-    group = [without_mask(TASKS[0], id=f"member-{row}") for row in range(4)]
+    group = [without_mask(TASKS[0], id=f"sample-{row}") for row in range(4)]
     tasks = [*group, without_mask(TASKS[1]), without_mask(TASKS[0], class_name="teapot")]
     seen: list[int] = []
     pixels = reward.pixels

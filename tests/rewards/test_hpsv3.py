@@ -296,6 +296,6 @@ def test_a_base_of_another_kind_is_refused(tmp_path: Path) -> None:
         load(write_base(tmp_path / "base").parent, "nowhere.safetensors")
 
 
-def test_special_tokens_have_their_published_places(reward: HpsV3Reward) -> None:
+def test_special_tokens_have_their_published_ids(reward: HpsV3Reward) -> None:
     known = reward.questions.tokenizer.convert_tokens_to_ids([*SPECIAL, "<|Reward|>"])
-    assert known == [FIRST_SPECIAL + place for place in range(len(SPECIAL) + 1)]
+    assert known == [FIRST_SPECIAL + index for index in range(len(SPECIAL) + 1)]

@@ -92,8 +92,8 @@ def test_shards_are_downloaded_by_their_index(hub: Hub) -> None:
     for file, own in shards.items():
         save_file({name: tensors[name] for name in own}, folder / file, {"format": "pt"})
     (folder / "model.safetensors").unlink()
-    places = {name: file for file, own in shards.items() for name in own}
-    index = {"metadata": {}, "weight_map": places}
+    weight_map = {name: file for file, own in shards.items() for name in own}
+    index = {"metadata": {}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     found = load_model(AutoModel, "us/dinov2").state_dict()
     wanted = load_model(AutoModel, folder).state_dict()

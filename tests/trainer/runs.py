@@ -347,7 +347,7 @@ def _serve() -> None:
             end = run_dir.with_name(f"{run_dir.name}-end-{len(ends)}-{os.getpid()}.json")
             pid = os.fork()
             if pid == 0:
-                _sit(question, end)
+                _launch(question, end)
             os.setpgid(pid, pid)  # here too, lest a signal comes before the child has done so
             ends[pid] = end
             answer: dict[str, Any] = {"pid": pid}
@@ -371,7 +371,7 @@ def _await(pid: int, end: Path, timeout: float) -> dict[str, Any]:
     return {"code": os.waitstatus_to_exitcode(status), **said}
 
 
-def _sit(question: Settings, end: Path) -> None:
+def _launch(question: Settings, end: Path) -> None:
     """One launch, in a forked child; never returns."""
     code = 1
     try:

@@ -62,9 +62,9 @@ def check_table(run: RunDirectory, iteration: int, missing: list[int]) -> dict[s
         for group in (slice(0, 4), slice(4, 8)):
             inside = np.flatnonzero(known[group]) + group.start
             if len(inside) >= 2:
-                members = values[inside]
-                spread = members.std(ddof=1)
-                wanted[inside] = (members - members.mean()) / spread if spread > 1e-6 else 0
+                own = values[inside]
+                spread = own.std(ddof=1)
+                wanted[inside] = (own - own.mean()) / spread if spread > 1e-6 else 0
         assert table[f"z/{name}"] == pytest.approx(wanted, rel=1e-4, abs=1e-4)
     for name, column in table.items():
         if name.startswith(("advantage/", "shaping")):

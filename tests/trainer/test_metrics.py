@@ -65,7 +65,7 @@ def test_flat_groups_are_counted_below_the_floor() -> None:
     values = torch.tensor([[1.0, 1.0, 2.0, 2.1, 3.0, 9.0]])
     known = torch.ones(1, 6, dtype=torch.bool)
     assert reward_numbers(["a"], values, known, 2, 0.2)["reward/a/flat_groups"] == 2
-    known[0, 5] = False  # one member left: no group to speak of
+    known[0, 5] = False  # one sample left: no group to speak of
     numbers = reward_numbers(["a"], values, known, 2, 99.0)
     assert numbers["reward/a/flat_groups"] == 2
     assert numbers["reward/a/group_std"] == pytest.approx(0.1 / math.sqrt(2) / 2, rel=1e-4)

@@ -160,14 +160,14 @@ def linear_preference(file: Path) -> Callable[..., list[float | None]]:
         return {name: build_reward(one.pop("kind"), one) for name, one in settings.items()}
 
     def score(images: Sequence[Image.Image], tasks: Sequence[Task]) -> list[float | None]:
-        totals: list[float | None] = [0.0] * len(images)
+        sums: list[float | None] = [0.0] * len(images)
         for name, reward in rewards().items():
             values, valid = reward.score(images, tasks)
-            for place, (value, known) in enumerate(
+            for index, (value, known) in enumerate(
                 zip(values.tolist(), valid.tolist(), strict=True)
             ):
-                old = totals[place]
-                totals[place] = None if old is None or not known else old + weights[name] * value
-        return totals
+                old = sums[index]
+                sums[index] = None if old is None or not known else old + weights[name] * value
+        return sums
 
     return score

@@ -30,7 +30,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     """Where in a recipe an error is."""
 
     path: Path
@@ -63,12 +63,12 @@ def dotted(path: Path) -> str:
     return ".".join(map(str, path))
 
 
-def _explain(detail: Any, place: _Place) -> tuple[Path, str]:
+def _explain(detail: Any, where: _Location) -> tuple[Path, str]:
     """Path and message of one of pydantic's errors; "should …" wants what was given after it."""
-    error, given, path, wanted = detail["type"], detail["input"], place.path, place.wanted
+    error, given, path, wanted = detail["type"], detail["input"], where.path, where.wanted
     if error == "extra_forbidden":
-        of_kind = f" of kind {place.kind!r}" if place.kind else ""
-        return path, f"unknown key{of_kind}; {_meant(path[-1], place.section)}"
+        of_kind = f" of kind {where.kind!r}" if where.kind else ""
+        return path, f"unknown key{of_kind}; {_meant(path[-1], where.section)}"
     if error == "missing":
         return path, "required, but missing"
     if error == "union_tag_not_found":
@@ -96,7 +96,7 @@ def _meant(key: str | int, section: type[BaseModel]) -> str:
     return f"did you mean {names[key]!r}?" if key in names else nearest(key, known)
 
 
-def _locate(root: Any, loc: Path) -> _Place:
+def _locate(root: Any, loc: Path) -> _Location:
     """Follow pydantic's `loc`, which has a word of its own at every union: the member it tried."""
     path: Path = ()
     section, kind, here = None, None, root
@@ -110,7 +110,7 @@ def _locate(root: Any, loc: Path) -> _Place:
             path = (*path, part)
             section, kind, here = here, tried, _child(here, part)
             tried = None
-    return _Place(path, section, kind, _bare(here))
+    return _Location(path, section, kind, _bare(here))
 
 
 def _child(section: Any, key: str | int) -> Any:

@@ -171,14 +171,14 @@ class _Builder:
                     f"{one} and {two} both drew {len(tasks)} tasks, and {max(count, 1)} are wanted"
                 )
             subjects = [self.by_task[one][task].task.subject for task in tasks]
-            for place in choose_tasks(subjects, count, self.rng):
-                images = [(name, self.by_task[name][tasks[place]]) for name in (one, two)]
+            for index in choose_tasks(subjects, count, self.rng):
+                images = [(name, self.by_task[name][tasks[index]]) for name in (one, two)]
                 if self.rng.random() < 0.5:  # who is first says nothing either
                     images.reverse()
                 found.append(_Couple(images[0], images[1]))
         if not found:
             raise ValueError("a study needs at least one pair")
-        return [found[place] for place in self.rng.permutation(len(found))]
+        return [found[index] for index in self.rng.permutation(len(found))]
 
     def checks(self, pairs: Sequence[_Couple], per_rater: int) -> list[_Couple]:
         """Pairs with a known answer: by turns twice the same image, and one of another task."""

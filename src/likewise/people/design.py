@@ -24,25 +24,25 @@ class Showing:
 
 
 def choose_tasks(subjects: Sequence[Hashable], count: int, rng: np.random.Generator) -> list[int]:
-    """`count` of the tasks, by place, evenly over subjects: one of each in turn, at random.
+    """`count` of the tasks, by index, evenly over subjects: one of each in turn, at random.
 
     Args:
         subjects: Of each task.
     """
     turns: dict[Hashable, int] = {}
     ranked: list[tuple[int, int, int]] = []
-    for place in rng.permutation(len(subjects)):
-        turn = turns.get(subjects[place], 0)
-        turns[subjects[place]] = turn + 1
-        ranked.append((turn, len(ranked), int(place)))
-    return [place for _, _, place in sorted(ranked)[:count]]
+    for index in rng.permutation(len(subjects)):
+        turn = turns.get(subjects[index], 0)
+        turns[subjects[index]] = turn + 1
+        ranked.append((turn, len(ranked), int(index)))
+    return [index for _, _, index in sorted(ranked)[:count]]
 
 
 def share_out(count: int, systems: Sequence[str]) -> dict[tuple[str, str], int]:
     """So many pairs shared out over all pairs of systems, as evenly as can be."""
     couples = list(combinations(systems, 2))
     least, more = divmod(count, len(couples))
-    return {couple: least + (place < more) for place, couple in enumerate(couples)}
+    return {couple: least + (index < more) for index, couple in enumerate(couples)}
 
 
 def booklets(
@@ -76,15 +76,15 @@ def booklets(
         order = np.lexsort((rng.random(pairs), -left))[:size]
         left[order] -= 1
         content = [Showing(int(pair), sides[pair].pop()) for pair in order]
-        content += [Showing(check, bool((number + place) % 2)) for place, check in
+        content += [Showing(check, bool((number + index) % 2)) for index, check in
                     enumerate(checks)]  # fmt: skip
-        found.append([content[place] for place in rng.permutation(len(content))])
+        found.append([content[index] for index in rng.permutation(len(content))])
     return found
 
 
 def _sides(count: int, rng: np.random.Generator) -> list[bool]:
     """Half of them true, in random order; of an odd number the last is at random."""
-    sides = [place % 2 == 0 for place in range(count)]
+    sides = [index % 2 == 0 for index in range(count)]
     if count % 2 and rng.random() < 0.5:
         sides = [not side for side in sides]
-    return [sides[place] for place in rng.permutation(count)]
+    return [sides[index] for index in rng.permutation(count)]

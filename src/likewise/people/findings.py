@@ -80,13 +80,13 @@ def comparisons(
     ballots: Sequence[Ballot], pairs: Sequence[Pair], systems: Sequence[str]
 ) -> Comparisons:
     """Votes as numbers; systems in the order given."""
-    place = {name: number for number, name in enumerate(systems)}
+    number_of = {name: number for number, name in enumerate(systems)}
     tasks = {task: n for n, task in enumerate(sorted({pair.task for pair in pairs}))}
     raters = {code: n for n, code in enumerate(sorted({one.rater for one in ballots}))}
     shown = [pairs[one.pair] for one in ballots]
     return Comparisons(
-        first=np.array([place[pair.first.system] for pair in shown], dtype=int),
-        second=np.array([place[pair.second.system] for pair in shown], dtype=int),
+        first=np.array([number_of[pair.first.system] for pair in shown], dtype=int),
+        second=np.array([number_of[pair.second.system] for pair in shown], dtype=int),
         outcome=np.array([one.outcome for one in ballots], dtype=float),
         raters=np.array([raters[one.rater] for one in ballots], dtype=int),
         tasks=np.array([tasks[pair.task] for pair in shown], dtype=int),

@@ -36,8 +36,8 @@ def people_page(study: PeopleStudy, found: Json) -> str:
     sections = [
         Section("summary", "Summary", _summary(found)),
         *[
-            Section(f"question-{place}", f"Question: {name}", _question(place, found, name))
-            for place, name in enumerate(found["questions"])
+            Section(f"question-{index}", f"Question: {name}", _question(index, found, name))
+            for index, name in enumerate(found["questions"])
         ],
         Section("raters", "Raters", [_raters(found)]),
         Section("pairs", "Pairs", [_gallery(study, found)]),
@@ -80,11 +80,11 @@ def _finding(found: Json, question: str, one: Json) -> str:
     )
 
 
-def _question(place: int, found: Json, name: str) -> list[Block]:
+def _question(index: int, found: Json, name: str) -> list[Block]:
     result = found["results"][name]
     blocks: list[Block] = [Text(found["questions"][name]), _win_rates(result["win_rates"])]
     if all(one["mean"] is not None for one in result["strengths"]):
-        blocks.append(Figures([_strengths(place, result["strengths"])]))
+        blocks.append(Figures([_strengths(index, result["strengths"])]))
     blocks.append(
         Text(
             f"Krippendorff’s α of the raters is {number(result['alpha'], '.2f')}: 1 is full "
@@ -122,7 +122,7 @@ def _win_rates(rates: Sequence[Json]) -> Table:
     )
 
 
-def _strengths(place: int, strengths: Sequence[Json]) -> Figure:
+def _strengths(index: int, strengths: Sequence[Json]) -> Figure:
     with plot(420, 70 + 34 * len(strengths)) as (figure, axes):
         ranked = sorted(strengths, key=lambda one: one["mean"])
         for row, one in enumerate(ranked):
@@ -132,7 +132,7 @@ def _strengths(place: int, strengths: Sequence[Json]) -> Figure:
         axes.set_ylim(-0.6, len(ranked) - 0.4)
         axes.axvline(0, color=INK, alpha=0.4, lw=0.8)
         axes.set_xlabel("Bradley–Terry strength (log odds)")
-        svg = to_svg(figure, f"strengths-{place}")
+        svg = to_svg(figure, f"strengths-{index}")
     said = ", ".join(f"{one['system']} {number(one['mean'], '+.2f')}" for one in strengths)
     return Figure(
         svg,

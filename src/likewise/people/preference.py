@@ -52,8 +52,8 @@ def fit_preference(judged: Sequence[Judged], names: Sequence[str]) -> Preference
     scale[scale == 0] = 1.0
     weights = _fit(gaps / scale, net, votes) / scale
     decided = net != 0
-    single = [_alike(gaps[:, place], net)[decided] for place in range(len(names))]
-    best = max(range(len(names)), key=lambda place: single[place].mean()) if decided.any() else None
+    single = [_alike(gaps[:, index], net)[decided] for index in range(len(names))]
+    best = max(range(len(names)), key=lambda index: single[index].mean()) if decided.any() else None
     return Preference(
         weights={name: float(weight) for name, weight in zip(names, weights, strict=True)},
         votes=int(votes.sum()),

@@ -94,9 +94,9 @@ def stock(ours: FluxUnoPolicy, task: Task, steps: int, seed: int) -> Tensor:
     length, tokens, ids = row * column, [], []
     for image in task.references:
         own, height, width = reference_tokens(theirs, image)
-        places = theirs._prepare_latent_image_ids(1, height, width, own.device, torch.float32)
+        positions = theirs._prepare_latent_image_ids(1, height, width, own.device, torch.float32)
         tokens.append(own)
-        ids.append(places + torch.tensor([0.0, row, column]))
+        ids.append(positions + torch.tensor([0.0, row, column]))
         row, column = row + height, column + width
 
     def append(model: Any, args: Any, given: dict[str, Any]) -> Any:

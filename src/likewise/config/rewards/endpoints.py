@@ -27,9 +27,9 @@ MOST_SECONDS = 540
 def _address(url: str) -> str:
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https") or "@" in parts.netloc:
-        raise ValueError(f"wants http(s)://host/path, without user or password; {_KEY_PLACE}")
+        raise ValueError(f"wants http(s)://host/path, without user or password; {_KEY_HINT}")
     if re.search(r"[\s?#]", url):
-        raise ValueError(f"wants no query, fragment or spaces; {_KEY_PLACE}")
+        raise ValueError(f"wants no query, fragment or spaces; {_KEY_HINT}")
     return url.rstrip("/")
 
 
@@ -48,7 +48,7 @@ def _variable(name: str) -> str:
     return name
 
 
-_KEY_PLACE = "a key belongs in an environment variable"
+_KEY_HINT = "a key belongs in an environment variable"
 Address = Annotated[str, AfterValidator(_address)]
 Variable = Annotated[str, AfterValidator(_variable)]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,7 +27,6 @@ from likewise.api.training import settle
 from likewise.builders.parts import build_parts
 from likewise.config import load_recipe
 from likewise.records import RunDirectory
-from likewise.rollout.steps import plan_steps
 from likewise.trainer.assignment import assign_credit
 from likewise.trainer.clock import Clock
 from likewise.trainer.processes import Processes
@@ -40,11 +39,16 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linu
 
 @dataclass(frozen=True)
 class Cost:
-    """One iteration: seconds in all and of credit alone, and peak bytes (None: cannot be told)."""
+    """One iteration: seconds in all and by phase, and peak bytes (None: cannot be told)."""
 
     seconds: float
-    credit: float
+    phases: Mapping[str, float]
     peak: int | None
+
+    @property
+    def credit(self) -> float:
+        """Seconds of credit alone."""
+        return self.phases["credit"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -85,23 +89,22 @@ def compare(naive: Session, method: Session, pairs: int) -> list[tuple[Cost, Cos
 
 def iterate(session: Session, iteration: int, start: Sequence[torch.Tensor]) -> Cost:
     """One iteration from the given weights, as `trainer.loop` makes it, less what only records."""
-    recipe, tasks = session.recipe, session.tasks(iteration)
+    tasks, plan = session.tasks(iteration), session.plan(iteration)
     with torch.no_grad():
         for parameter, value in zip(session.learner.parameters, start, strict=True):
             parameter.copy_(value)
     clock = Clock(session.processes.device)
     forget_peak(clock.device)
     started = time.perf_counter()
-    plan = plan_steps(recipe.rollout, recipe.seed, iteration - 1)
     rollout = session.rollouts.draw(iteration, tasks, plan, clock)
     assert rollout is not None  # nobody stops it
     drawn, scores = rollout
     with clock.phase("credit"):
-        credit = assign_credit(scores.values, scores.valid, recipe, plan, iteration)
+        credit = assign_credit(scores.values, scores.valid, session.recipe, plan, iteration)
     with clock.phase("update"):
         session.updates.learn(iteration, drawn, credit, plan)
     seconds = time.perf_counter() - started
-    return Cost(seconds, clock.phases["credit"], peak(clock.device))
+    return Cost(seconds, clock.phases, peak(clock.device))
 
 
 def forget_peak(device: torch.device) -> None:

@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ElementTree
 import zipfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -32,6 +33,12 @@ TINY_DEMO = (
 def transfer(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     return importlib.import_module("transfer")
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("check")
 
 
 def run_kit(program: str, kit: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -131,13 +138,8 @@ def script(*words: str | Path) -> str:
 
 
 def test_check_finds_times_ratios_and_failures(tmp_path: Path) -> None:
-    done = run_kit(
-        *("check", tmp_path / "kit", tmp_path / "out", "--set", *TINY_DEMO),
-        *("--evaluate=--tasks=2", "--evaluate=--steps=2", "--only-tests", "noise"),
-        *("--minutes", "60"),  # a busy machine is not a failure here
-    )
-    found = json.loads((tmp_path / "out" / "check.json").read_text())
-    assert done.returncode == 0, found
+    later = ("flux", "credit", "int8", "flux-int8")  # a slow test does them all
+    found = checked(tmp_path, "--skip", *later)
     assert found["ratios"]["float32"] == found["ratios"]["bfloat16"] == 0.0
     assert found["demo"]["median_seconds"]["seconds/total"] > 0
     assert found["tests"] | {"seconds": 0} == {
@@ -146,31 +148,73 @@ def test_check_finds_times_ratios_and_failures(tmp_path: Path) -> None:
         "failed": {},
         "seconds": 0,
     }
-    assert found["evaluation"]["summary"]
+    assert found["evaluation"]["summary"] and not found["evaluation"]["failed"]
     assert {"hardware", "started", "versions"} <= found.keys()
-    kept = {file.name for file in (tmp_path / "out").iterdir()}
-    assert kept == {*("check.json", "before-after.png", "demo-metrics.jsonl", "demo-timings.jsonl")}
+    kept = {file.name for file in (tmp_path / "out").iterdir() if file.suffix != ".json"}
+    assert kept == {"before-after.png", "demo-metrics.jsonl", "demo-timings.jsonl"}
 
 
-def test_a_part_that_fails_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    script = importlib.import_module("check")
+@pytest.mark.slow
+def test_check_rehearses_all_of_its_parts(tmp_path: Path) -> None:
+    found = checked(tmp_path, "--tiny", "--pairs", "1")
+    for part, name in (("flux", "kontext"), ("flux", "kontext-nft"), ("flux-int8", "kontext")):
+        assert found[part][name]["tokens per second"] > 0, found[part]
+    assert found["credit"]["said"][0].startswith("time of an iteration: ")
+    assert found["int8"]["iterations"] == 2 and not found["int8"]["failed"]
+
+
+def checked(folder: Path, *options: str) -> dict[str, Any]:
+    """What `check` writes after tiny parts."""
+    done = run_kit(
+        *("check", folder / "kit", folder / "out", "--set", *TINY_DEMO),
+        *("--evaluate=--tasks=2", "--evaluate=--steps=2", "--only-tests", "noise"),
+        *("--tolerance", "2", "--minutes", "60", *options),  # a busy machine is not a failure here
+    )
+    (file,) = (folder / "out").glob("*-cpu-check.json")
+    found = json.loads(file.read_text())
+    assert done.returncode == 0, found
+    return found
+
+
+def test_a_part_that_fails_is_a_finding(check: ModuleType, tmp_path: Path) -> None:
     words = ["--kit", str(tmp_path / "kit"), "--out", str(tmp_path), "--started", "0"]
-    check = script.Check(script.parse([*words, "--device", "cpu", "--set", "rollout.tasks=0"]))
-    for name in ("ratios", "evaluation"):  # a recipe that is refused; a command out of time
-        check.do(name, script.PARTS[name])
-    found = json.loads((tmp_path / "check.json").read_text())
+    one = check.Check(check.parse([*words, "--device", "cpu", "--set", "rollout.tasks=0"]))
+    for name in ("ratios", "evaluation", "flux"):  # a recipe that is refused; commands out of time
+        one.do(name, check.PARTS[name])
+    found = json.loads((tmp_path / one.name).read_text())
     assert "rollout.tasks" in found["ratios"]["error"]
     assert "time was up: likewise evaluate" in found["evaluation"]["error"]
-    assert not check.is_fine()
+    assert "time was up: benchmarks/flux_size.py" in found["flux"]["error"]
+    assert not one.is_fine()
 
 
-def test_outcomes_of_tests_are_read_from_their_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    outcome = importlib.import_module("check").outcome
+def test_outcomes_of_tests_are_read_from_their_report(check: ModuleType) -> None:
     ends = ("", "<skipped/>", '<failure message="1 != 2">where</failure>', "<error>no GPU</error>")
     cases = [ElementTree.fromstring(f"<testcase>{end}</testcase>") for end in ends]
+    outcome = importlib.import_module("check_parts").outcome
     assert [outcome(case) for case in cases] == ["passed", "skipped", "1 != 2", "no GPU"]
+
+
+def test_the_demo_is_compared_with_the_readme(check: ModuleType) -> None:
+    parts = importlib.import_module("check_parts")
+    printed = parts.read_table((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert set(printed) == set(parts.ROWS.values())
+    systems = {
+        system: {metric: {"mean": pair[number]} for metric, pair in printed.items()}
+        for number, system in enumerate(("before", "after"))
+    }
+    assert parts.differing({"systems": systems}, printed, 1e-9) == {}
+    systems["after"]["evaluator/prompt"]["mean"] -= 0.1
+    assert list(parts.differing({"systems": systems}, printed, 0.05)) == ["evaluator/prompt after"]
+
+
+@pytest.mark.parametrize(
+    ("hardware", "short"),
+    [("NVIDIA H100 80GB HBM3", "h100"), ("NVIDIA L40S", "l40s"), ("2 CPU cores", "cpu")],
+)
+def test_results_are_named_after_date_and_gpu(check: ModuleType, hardware: str, short: str) -> None:
+    name = check.result_name(hardware, "2026-11-28T00:15:00+00:00")
+    assert name == f"2026-11-28-{short}-check.json"
 
 
 def test_an_unknown_program_is_a_usage_error(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ WHEELS = (
     *("diffusers", "importlib_metadata", "lazy-importer", "peft"),
     *("pydantic", "pydantic_core", "annotated-types", "typing-inspection", "typing_extensions"),
     *("httpx2", "httpcore2", "truststore"),
+    "torchao",
 )
 PYTHON = "3.12"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")

@@ -9,17 +9,21 @@ from typing import Annotated
 import typer
 
 from likewise.cli.messages import readable_errors
-from likewise.cli.options import BestOption, DeviceOption, RecipeOption, TrustCodeOption
-from likewise.terminal import SafeConsole, say
+from likewise.cli.options import (
+    BestOption,
+    DeviceOption,
+    DrawsArgument,
+    NoiseSeedOption,
+    RecipeOption,
+    ResamplesOption,
+    TrainingTasksOption,
+    TrustCodeOption,
+)
+from likewise.terminal import progress_bars, say
 
 
 def advise(
-    target: Annotated[
-        str,
-        typer.Argument(
-            help="Run with a checkpoint, or a model: shipped, a pipeline's folder, or on the Hub."
-        ),
-    ],
+    target: DrawsArgument,
     attribution: Annotated[
         Path | None,
         typer.Option(
@@ -28,17 +32,12 @@ def advise(
         ),
     ] = None,
     recipe: RecipeOption = None,
-    tasks: Annotated[int, typer.Option(min=2, help="Number of training tasks.")] = 48,
-    resamples: Annotated[
-        int,
-        typer.Option(
-            min=2, help="Number of trajectories per task; each is redrawn for every step."
-        ),
-    ] = 4,
+    tasks: TrainingTasksOption = 48,
+    resamples: ResamplesOption = 4,
     groups: Annotated[
         int, typer.Option(min=2, help="Number of groups of the recipe's size, for correlations.")
     ] = 24,
-    seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
+    seed: NoiseSeedOption = 0,
     best: BestOption = False,
     device: DeviceOption = None,
     trust_code: TrustCodeOption = False,
@@ -60,13 +59,10 @@ def advise(
     sum. With 95 % intervals over subjects; the model behind it is in docs/method.md, section 9.
     """
     with readable_errors():
-        from rich.progress import Progress
-
         from likewise import api
         from likewise.analysis.advice_words import in_words
 
-        with Progress(console=SafeConsole(stderr=True), transient=True) as progress:
-            bar = progress.add_task("tasks", total=tasks)
+        with progress_bars() as show:
             found = api.advise(
                 target,
                 attribution=attribution,
@@ -78,7 +74,7 @@ def advise(
                 best=best,
                 device=device,
                 out=out,
-                progress=lambda done: progress.update(bar, completed=done),
+                progress=lambda done: show("tasks", done, tasks),
                 trust_code=trust_code,
             )
         if as_json:

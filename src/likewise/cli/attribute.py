@@ -9,8 +9,17 @@ import typer
 from rich.table import Table
 
 from likewise.cli.messages import readable_errors
-from likewise.cli.options import BestOption, DeviceOption, RecipeOption, TrustCodeOption
-from likewise.terminal import SafeConsole, say, shown
+from likewise.cli.options import (
+    BestOption,
+    DeviceOption,
+    DrawsArgument,
+    NoiseSeedOption,
+    RecipeOption,
+    ResamplesOption,
+    TrainingTasksOption,
+    TrustCodeOption,
+)
+from likewise.terminal import SafeConsole, progress_bars, say, shown
 
 if TYPE_CHECKING:  # imports torch
     from likewise.analysis.intervals import Estimate
@@ -20,20 +29,10 @@ if TYPE_CHECKING:  # imports torch
 
 
 def attribute(
-    target: Annotated[
-        str,
-        typer.Argument(
-            help="Run with a checkpoint, or a model: shipped, a pipeline's folder, or on the Hub."
-        ),
-    ],
+    target: DrawsArgument,
     recipe: RecipeOption = None,
-    tasks: Annotated[int, typer.Option(min=2, help="Number of training tasks.")] = 48,
-    resamples: Annotated[
-        int,
-        typer.Option(
-            min=2, help="Number of trajectories per task; each is redrawn for every step."
-        ),
-    ] = 4,
+    tasks: TrainingTasksOption = 48,
+    resamples: ResamplesOption = 4,
     groups: Annotated[
         int,
         typer.Option(
@@ -41,7 +40,7 @@ def attribute(
             help="Number of groups to draw besides, of the recipe's size, for likewise advise.",
         ),
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
+    seed: NoiseSeedOption = 0,
     best: BestOption = False,
     device: DeviceOption = None,
     trust_code: TrustCodeOption = False,
@@ -59,12 +58,9 @@ def attribute(
     are used, because held-out subjects are for evaluation only.
     """
     with readable_errors():
-        from rich.progress import Progress
-
         from likewise import api
 
-        with Progress(console=SafeConsole(stderr=True), transient=True) as progress:
-            bar = progress.add_task("tasks", total=tasks)
+        with progress_bars() as show:
             found = api.attribute(
                 target,
                 recipe=recipe,
@@ -75,7 +71,7 @@ def attribute(
                 best=best,
                 device=device,
                 out=out,
-                progress=lambda done: progress.update(bar, completed=done),
+                progress=lambda done: show("tasks", done, tasks),
                 trust_code=trust_code,
             )
         section = found.time_weights()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +11,9 @@ import typer
 
 from likewise.cli.messages import readable_errors
 from likewise.cli.options import DeviceOption, TrustCodeOption, recipe_names
-from likewise.terminal import SafeConsole, say, shown
+from likewise.terminal import SafeConsole, progress_bars, say
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from likewise.api import Evaluation
     from likewise.evaluation.summary import Summary
 
@@ -174,7 +171,7 @@ def evaluate(
             metrics=metrics,
         )
         others = {str(folder): read_summary(folder) for folder in beside or ()}
-        with _progress_bars() as progress:
+        with progress_bars() as progress:
             found = api.evaluate(
                 target,
                 settings,
@@ -189,22 +186,6 @@ def evaluate(
                 progress=progress,
             )
         _print(found, others)
-
-
-@contextmanager
-def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Called with a stage's name and how much of it is done, of how much: a bar for each stage."""
-    from rich.progress import Progress
-
-    bars: dict[str, TaskID] = {}
-    with Progress(console=SafeConsole(stderr=True), transient=True) as progress:
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in bars:
-                bars[what] = progress.add_task(shown(what))
-            progress.update(bars[what], completed=done, total=total)
-
-        yield show
 
 
 def _pair(word: str) -> tuple[str, str]:

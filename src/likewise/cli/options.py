@@ -46,3 +46,16 @@ RecipeOption = Annotated[
         autocompletion=recipe_names,
     ),
 ]
+# Of commands that draw training tasks to measure something on a run or a model.
+DrawsArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Run with a checkpoint, or a model: shipped, a pipeline's folder, or on the Hub."
+    ),
+]
+TrainingTasksOption = Annotated[int, typer.Option(min=2, help="Number of training tasks.")]
+ResamplesOption = Annotated[
+    int,
+    typer.Option(min=2, help="Number of trajectories per task; each is redrawn for every step."),
+]
+NoiseSeedOption = Annotated[int, typer.Option(help="Seed of all noise.")]

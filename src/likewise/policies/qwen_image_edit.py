@@ -20,11 +20,11 @@ from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import (
 from PIL.Image import Image
 from torch import Tensor
 
-from likewise.algorithm.schedule import model_time, shifted_sigmas
+from likewise.algorithm.schedule import model_time
 from likewise.policies.common.encoded import EncodedTask, Tensors, stacked
-from likewise.policies.common.pipeline_policy import PipelinePolicy
-from likewise.policies.common.sampling_inputs import check_size, seeded_noise
-from likewise.policies.flux.tokens import Grid, pack, pipeline_sigmas, unpack
+from likewise.policies.common.sampling_inputs import check_size
+from likewise.policies.flux.packed import PackedLatents
+from likewise.policies.flux.tokens import Grid, pack, unpack
 from likewise.policies.qwen.sizes import STEP, Size, fitted, text_tokens
 from likewise.policies.qwen.text_encoder import load_processor, mark_images
 
@@ -32,7 +32,7 @@ BLANK = " "  # the negative prompt of the model card
 PROMPT_TOKENS = 64  # of a prompt of some 50 words, for planning
 
 
-class QwenImageEditPolicy(PipelinePolicy):
+class QwenImageEditPolicy(PackedLatents):
     """Implements :class:`likewise.protocols.Policy` on a ``QwenImageEditPlusPipeline``.
 
     Args:
@@ -43,7 +43,7 @@ class QwenImageEditPolicy(PipelinePolicy):
         reference_area: Pixels at which references enter the VAE; their sides become multiples of
             32 at their own aspect ratio. 1024² has four times the tokens of 512².
         condition_area: Likewise, pixels at which the text encoder sees them.
-        common: See :class:`PipelinePolicy`.
+        common: See `PipelinePolicy`.
 
     Raises:
         ValueError: a number is out of its range.
@@ -82,7 +82,7 @@ class QwenImageEditPolicy(PipelinePolicy):
         if pipeline.text_encoder is not None:  # planning does without
             mark_images(pipeline.text_encoder)
         self.multiple = multiple
-        self.grid: Grid = (height // multiple, width // multiple)
+        self.grid = (height // multiple, width // multiple)
         self.reference_area = reference_area
         self.condition_area = condition_area
 
@@ -90,10 +90,6 @@ class QwenImageEditPolicy(PipelinePolicy):
     def parts(cls, name: str | Path) -> dict[str, Any]:
         """The processor: its published class has a video part, which would need torchvision."""
         return {"processor": load_processor(name, "processor")}
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return self.grid[0] * self.grid[1], self.denoiser.config.in_channels
 
     def encode_text(self, prompt: str, references: Sequence[Image]) -> Tensors:
         """Hidden states [S, D] of the prompt and of the images that go with it."""
@@ -126,17 +122,6 @@ class QwenImageEditPolicy(PipelinePolicy):
         grids = [self._grid(fitted(size, self.reference_area)) for size in references]
         blanks = tuple({"tokens": self.zeros(*grid, config.in_channels)} for grid in grids)
         return EncodedTask(text(prompt_tokens), blanks, text(1) if self.guidance.enabled else None)
-
-    def initial_noise(self, seeds: Sequence[int]) -> Tensor:
-        """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` each."""
-        shape = (self.denoiser.config.in_channels // 4, 2 * self.grid[0], 2 * self.grid[1])
-        noise = seeded_noise(shape, seeds)
-        return pack(noise).to(self.device)
-
-    def sigmas(self, num_steps: int, shift: float | None = None) -> Tensor:
-        if shift is not None:
-            return shifted_sigmas(num_steps, shift)
-        return pipeline_sigmas(self.pipeline.scheduler, num_steps, self.grid[0] * self.grid[1])
 
     def predict(
         self,

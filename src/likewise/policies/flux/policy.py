@@ -9,21 +9,21 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from likewise.algorithm.schedule import model_time, shifted_sigmas
+from likewise.algorithm.schedule import model_time
 from likewise.policies.common.encoded import EncodedTask, Tensors, stacked
-from likewise.policies.common.pipeline_policy import PipelinePolicy
-from likewise.policies.common.sampling_inputs import check_size, check_text_length, seeded_noise
-from likewise.policies.flux.tokens import Grid, pack, pipeline_sigmas, position_ids, unpack
+from likewise.policies.common.sampling_inputs import check_size, check_text_length
+from likewise.policies.flux.packed import PackedLatents
+from likewise.policies.flux.tokens import Grid, pack, position_ids, unpack
 
 LONGEST_TEXT = 512  # T5 tokens, FLUX's limit
 USUAL_GUIDANCE = 3.5  # FLUX.1-dev's
 
 
-class FluxPolicy(PipelinePolicy):
+class FluxPolicy(PackedLatents):
     """FLUX.1's transformer on the image's tokens, followed by those of its references.
 
-    A subclass says where the references are: :meth:`reference_ids`. Latents x are packed tokens
-    [B, L, 4C], as stock pipelines pass them; the velocity is the output on the first L tokens.
+    A subclass says where the references are: :meth:`reference_ids`. The velocity is the output on
+    the first tokens, those of the image.
 
     Args:
         pipeline: On its device.
@@ -31,7 +31,7 @@ class FluxPolicy(PipelinePolicy):
         max_sequence_length: T5 tokens, 1–512. Padding counts in FLUX: use what the model was
             trained with.
         guidance: Embedded guidance, of models that have an input for it.
-        common: See :class:`PipelinePolicy`.
+        common: See `PipelinePolicy`.
 
     Raises:
         ValueError: a number is out of its range, or the model has no input for this guidance.
@@ -66,17 +66,13 @@ class FluxPolicy(PipelinePolicy):
             )
         super().__init__(pipeline, **common)
         self.multiple = multiple
-        self.grid: Grid = (height // multiple, width // multiple)
+        self.grid = (height // multiple, width // multiple)
         self.max_sequence_length = max_sequence_length
         self.embedded_guidance = guidance
 
     def reference_ids(self, grids: Sequence[Grid]) -> list[Tensor]:
         """Position ids [h·w, 3] of each reference, given their token grids."""
         raise NotImplementedError
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return self.grid[0] * self.grid[1], self.denoiser.config.in_channels
 
     def encode_text(self, prompt: str, references: Sequence[Image] = ()) -> Tensors:
         """T5 states [S, D] of the first S tokens, and CLIP's pooled state [P]."""
@@ -115,18 +111,6 @@ class FluxPolicy(PipelinePolicy):
         """Blank texts with these references."""
         text = self.blank_texts()
         return EncodedTask(text, references, text if self.guidance.enabled else None)
-
-    def initial_noise(self, seeds: Sequence[int]) -> Tensor:
-        """As the float32 stock pipeline with ``torch.Generator().manual_seed(seed)`` each."""
-        channels = self.denoiser.config.in_channels // 4
-        shape = (channels, 2 * self.grid[0], 2 * self.grid[1])
-        noise = seeded_noise(shape, seeds)
-        return pack(noise).to(self.device)
-
-    def sigmas(self, num_steps: int, shift: float | None = None) -> Tensor:
-        if shift is not None:
-            return shifted_sigmas(num_steps, shift)
-        return pipeline_sigmas(self.pipeline.scheduler, num_steps, self.grid[0] * self.grid[1])
 
     def predict(
         self,

@@ -269,6 +269,7 @@ WINDOW = "rollout.trained.kind=window"
             ["rewards.identity.segmenter=mine:find", "rewards.identity.segment=false"],
             "segmenter does nothing unless segment or segment_generated is true",
         ),
+        (["rewards.identity.blur=0.1"], "blur does nothing where band is all"),
         (
             ["rewards.prompt.side=diagnostic", "rewards.identity.side=diagnostic"],
             "rewards are all diagnostics: give one of them a side",

@@ -283,3 +283,12 @@ def test_seeds_depend_on_every_part_and_its_type() -> None:
     others = [derive_seed("a", "1"), derive_seed("a", 2), derive_seed("a1"), derive_seed(1, "a")]
     assert derive_seed("a", 1) not in others and len(set(others)) == 4
     assert 0 <= derive_seed("x") < 2**63
+
+
+def test_recolourings_have_the_share_asked_for() -> None:
+    usual = world._odds(None)
+    assert world._odds(0.15) == pytest.approx(usual) and sum(world._odds(0.6)) == pytest.approx(1)
+    scene, colour, layout, _ = world._odds(0.6)
+    assert colour == 0.6 and scene / layout == pytest.approx(usual[0] / usual[2])
+    assert {world.training_task(n, recolouring=1.0).kind for n in range(5)} == {"property"}
+    assert world.training_task(7).prompt == world.training_task(7, recolouring=0.15).prompt

@@ -74,7 +74,7 @@ def build_datasets(recipe: Recipe, evaluates: bool) -> Datasets:
     data = recipe.data
     if isinstance(data, Stickers):
         return Datasets(
-            lambda index: training_task(index, data.seed),
+            lambda index: training_task(index, data.seed, recolouring=data.recolouring),
             bench_subset(recipe.run.evaluation.tasks) if evaluates else [],
             {},
         )

@@ -162,7 +162,7 @@ def _clip(settings: sections.Clip, encoders: _Encoders) -> Reward:
 
 def _dino(settings: sections.Dino, encoders: _Encoders) -> Reward:
     name = settings.segmenter
-    if not (settings.segment or settings.segment_generated):
+    if settings.band == "all" and not (settings.segment or settings.segment_generated):
         return encoders.load(settings.model)
     with _naming("segmenter"):
         segmenter = None if name is None else load_segmenter(name, encoders.device)
@@ -173,6 +173,8 @@ def _dino(settings: sections.Dino, encoders: _Encoders) -> Reward:
             encoders.device,
             segment_generated=settings.segment_generated,
             segmenter=segmenter,
+            band=settings.band,
+            blur=settings.blur,
         )
 
 

@@ -15,6 +15,13 @@ class Stickers(Section):
 
     kind: Literal["stickers"] = "stickers"
     seed: int = Field(0, ge=0, description="of the stream of training tasks")
+    recolouring: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of training tasks that ask for another colour alone, on which identity "
+        "and prompt conflict; null: 0.15",
+    )
 
 
 class DreamBench(Section):

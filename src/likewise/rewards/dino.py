@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from likewise.pretrained.models import load_config
+from likewise.rewards.common.bands import Band, banded
 from likewise.rewards.common.likeness import Likeness, Transform, load_encoder
 from likewise.rewards.segmenters.masks import Segmenter, check_mask, is_empty
 from likewise.types import Task
@@ -46,6 +47,7 @@ class DinoReward(Likeness):
             unlike any subject: were it missing, an image would escape its low score by losing the
             subject.
         segmenter: Finds subjects; see :func:`likewise.rewards.segmenters.load_segmenter`.
+        band, blur: Which detail of image and subject is compared; see `common.bands.banded`.
 
     Raises:
         OSError: there is no such model.
@@ -60,11 +62,16 @@ class DinoReward(Likeness):
         transform: Transform = "own",
         segment_generated: bool = False,
         segmenter: Segmenter | None = None,
+        band: Band = "all",
+        blur: float = 0.05,
     ) -> None:
         if segment_generated and segmenter is None:
             raise ValueError("segment_generated needs a segmenter: tasks have no masks of it")
         options = _model_options(path_or_name)
-        super().__init__(*load_encoder(path_or_name, transform, **options), device)
+        model, own = load_encoder(path_or_name, transform, **options)
+        super().__init__(
+            model, lambda images: own([banded(one, band, blur) for one in images]), device
+        )
         self.try_out(path_or_name)
         self.segment = segment
         self.segment_generated = segment_generated

@@ -46,6 +46,20 @@ class Dino(RewardSection):
         description="finds subjects: directory or Hub name of a transformers segmentation model, "
         "an .onnx file of U2-Net's layout, or module:function",
     )
+    band: Literal["all", "coarse", "fine"] = Field(
+        "all",
+        description="what is compared: all of an image, what a blur leaves of it (colours, shape), "
+        "or what the blur takes away (texture, marks)",
+    )
+    blur: float = Field(
+        0.05, gt=0, le=1, description="std of that blur, as a share of the shorter side"
+    )
+
+    @model_validator(mode="after")
+    def _blur_counts(self) -> Dino:
+        if self.band == "all" and self.blur != type(self).model_fields["blur"].default:
+            raise ValueError("blur does nothing where band is all: choose coarse or fine")
+        return self
 
     @model_validator(mode="after")
     def _segmenter_fits(self) -> Dino:

@@ -29,6 +29,8 @@ OTHER_PHOTOS = 4
 TUNING_SEED = 777  # of a stream that no recipe trains on
 TUNING_TASKS = 300
 
+KINDS = {"scene": 0.4, "property": 0.15, "layout": 0.15, "combination": 0.3}  # of training tasks
+
 _LAYOUTS = (
     {"size": "tiny"},
     {"size": "huge"},
@@ -39,13 +41,20 @@ _LAYOUTS = (
 )
 
 
-def training_task(index: int, seed: int = 0, art: StickerArt | None = None) -> Task:
-    """Task `index` of an endless, deterministic stream over the training subjects."""
+def training_task(
+    index: int, seed: int = 0, art: StickerArt | None = None, recolouring: float | None = None
+) -> Task:
+    """Task `index` of an endless, deterministic stream over the training subjects.
+
+    Args:
+        recolouring: Share of tasks that ask for another colour and nothing else; the other kinds
+            keep their proportions. None: 0.15, as `KINDS` has it.
+    """
     art = art or shipped_art()
     rng = numpy_rng("training task", seed, index)
     subjects = art.subjects(held_out=False)
     subject = subjects[rng.integers(len(subjects))]
-    kind = ("scene", "property", "layout", "combination")[rng.choice(4, p=(0.4, 0.15, 0.15, 0.3))]
+    kind = tuple(KINDS)[rng.choice(len(KINDS), p=_odds(recolouring))]
     constraints = _random_constraints(kind, int(rng.integers(2, 4)), rng)
     prompt = write_prompt(art[subject].name, constraints, rng)
     return make_task(f"train-{seed}-{index}", subject, prompt, constraints, art)
@@ -207,6 +216,13 @@ def _random_constraints(kind: str, kinds: int, rng: np.random.Generator) -> dict
         return dict(parts[kind])
     chosen = [tuple(parts)[i] for i in sorted(rng.permutation(3)[:kinds])]
     return {key: value for name in chosen for key, value in parts[name].items()}
+
+
+def _odds(recolouring: float | None) -> list[float]:
+    if recolouring is None:
+        return list(KINDS.values())
+    others = (1 - recolouring) / (1 - KINDS["property"])
+    return [recolouring if kind == "property" else odds * others for kind, odds in KINDS.items()]
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -101,26 +104,54 @@ def test_two_tabs_before_the_first_answer_are_one_rater(tmp_path: Path) -> None:
 
 
 def test_twenty_raters_vote_at_once_over_http(tmp_path: Path) -> None:
-    """2,000 votes: every pair has as many, none is lost; the 95th percentile is printed."""
+    """2,000 votes: every pair has as many, none is lost; 95 % are answered within 300 ms.
+
+    Server and raters are two processes, so that raters do not take the server's time. On a machine
+    that is busy with other work the time is printed and says nothing.
+    """
     study = make_study(tmp_path / "s", tasks=200, raters_per_pair=10, pairs_per_rater=100, checks=0)
-    seconds: list[float] = []
-    with served(create_app([tmp_path])) as url:
-
-        def rate(number: int) -> None:
-            rater = Rater(url, study)
-            rater.join()
-            while rater.state["showing"] is not None:
-                begin = time.perf_counter()
-                rater.vote("left" if number % 2 else "right")
-                seconds.append(time.perf_counter() - begin)
-
+    port, busy = free_port(), os.getloadavg()[0] > (os.cpu_count() or 1)
+    process = serve(tmp_path, port)
+    try:
         with ThreadPoolExecutor(20) as pool:
-            list(pool.map(rate, range(20)))
+            begun = [pool.submit(seconds_of_votes, port, study.settings.key) for _ in range(20)]
+            seconds = [one for rater in begun for one in rater.result()]
+    finally:
+        process.terminate()
+        process.wait()
     votes = read_votes(study.votes)
     assert len(votes) == len(seconds) == 2000
     assert Counter(Counter(row[1] for row in votes).values()) == {10: 200}
     assert len({(row[0], row[1]) for row in votes}) == 2000
-    print(f"p95 {1000 * float(np.quantile(seconds, 0.95)):.0f} ms")
+    p95 = 1000 * float(np.quantile(seconds, 0.95))
+    print(f"p95 {p95:.0f} ms{' on a busy machine' if busy else ''}")
+    assert busy or p95 < 300
+
+
+def seconds_of_votes(port: int, key: str) -> list[float]:
+    """A rater from first to last pair, as a plain client that costs little; seconds per vote."""
+    client, base = HTTPConnection("127.0.0.1", port, timeout=60), f"/rate/{key}/"
+    client.request("GET", base)
+    page = client.getresponse()
+    page.read()
+    cookie = str(page.getheader("set-cookie")).split(";")[0]
+
+    def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
+        headers = {"content-type": "application/json", "cookie": cookie}
+        client.request("POST", base + path, json.dumps(body), headers)
+        answer = client.getresponse()
+        content = json.loads(answer.read())
+        assert answer.status == 200, content
+        return content
+
+    state, seconds = post("join", {}), []
+    while state["showing"] is not None:
+        now = {"showing": state["showing"], "question": state["question"]}
+        begin = time.perf_counter()
+        state = post("vote", {**now, "choice": "left", "nonce": secrets.token_hex(8)})
+        seconds.append(time.perf_counter() - begin)
+    client.close()
+    return seconds
 
 
 def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:

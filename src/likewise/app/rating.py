@@ -10,6 +10,7 @@ import asyncio
 import re
 import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +39,7 @@ class _Body(BaseModel):
 
 
 BodyT = TypeVar("BodyT", bound=_Body)
+_Answer = tuple[dict[str, Any], int]  # what is sent as JSON, and the status
 
 
 class _VoteBody(_Body):
@@ -107,7 +109,7 @@ class _Rating:
         self.studies = studies
 
     async def page(self, request: Request) -> Response:
-        study, _, _ = await self._study(request)
+        study, _, _ = await run_in_threadpool(self.studies.find, request.path_params["key"])
         page = HTMLResponse(
             render("rate.html.j2", consent=study.settings.consent.split("\n")),
             headers={"cache-control": "no-store"},
@@ -122,44 +124,46 @@ class _Rating:
         return page
 
     async def state(self, request: Request) -> Response:
-        study, _, store = await self._study(request)
-        rater = await run_in_threadpool(store.find, _secret(request))
-        if rater is None:
-            return _json({"joined": False})
-        return _json(_described(study, rater, await run_in_threadpool(store.place, rater[0])))
+        def look(study: PeopleStudy, store: VoteStore, secret: str) -> _Answer:
+            return _where(study, store, secret)
+
+        return await self._answer(request, look)
 
     async def join(self, request: Request) -> Response:
-        study, _, store = await self._study(request)
-        secret = _secret(request)
-        if not secret:
-            raise HTTPException(401, "cookies are needed: open the page first")
-        if not await run_in_threadpool(store.join, secret):
-            return _json({"joined": False, "full": True})
-        rater = await run_in_threadpool(store.find, secret)
-        assert rater is not None
-        return _json(_described(study, rater, await run_in_threadpool(store.place, rater[0])))
+        def join(study: PeopleStudy, store: VoteStore, secret: str) -> _Answer:
+            if not secret:
+                raise HTTPException(401, "cookies are needed: open the page first")
+            if not store.join(secret):
+                return {"joined": False, "full": True}, 200
+            return _where(study, store, secret)
+
+        return await self._answer(request, join)
 
     async def vote(self, request: Request) -> Response:
-        study, _, store = await self._study(request)
-        rater = await self._rater(request, store)
         body = await _body(request, _VoteBody)
         vote = Vote(body.showing, body.question, body.choice, body.nonce, body.milliseconds)
-        try:
-            place = await run_in_threadpool(store.vote, rater[0], vote)
-        except VoteRefusedError as error:
-            place = await run_in_threadpool(store.place, rater[0])
-            return _json({**_described(study, rater, place), "refused": str(error)}, 409)
-        return _json(_described(study, rater, place))
+
+        def cast(study: PeopleStudy, store: VoteStore, secret: str) -> _Answer:
+            rater = _rater(store, secret)
+            try:
+                return _described(study, rater, store.vote(rater[0], vote)), 200
+            except VoteRefusedError as error:
+                now = _described(study, rater, store.place(rater[0]))
+                return {**now, "refused": str(error)}, 409
+
+        return await self._answer(request, cast)
 
     async def undo(self, request: Request) -> Response:
-        study, _, store = await self._study(request)
-        rater = await self._rater(request, store)
         body = await _body(request, _UndoBody)
-        place = await run_in_threadpool(store.undo, rater[0], body.vote)
-        return _json(_described(study, rater, place))
+
+        def undo(study: PeopleStudy, store: VoteStore, secret: str) -> _Answer:
+            rater = _rater(store, secret)
+            return _described(study, rater, store.undo(rater[0], body.vote)), 200
+
+        return await self._answer(request, undo)
 
     async def image(self, request: Request) -> Response:
-        study, root, _ = await self._study(request)
+        study, root, _ = await run_in_threadpool(self.studies.find, request.path_params["key"])
         name = request.path_params["name"]
         file = study.image(name)
         if not NAME.fullmatch(name) or not inside(file, root):
@@ -167,14 +171,33 @@ class _Rating:
         forever = {"cache-control": "private, max-age=31536000, immutable"}
         return FileResponse(file, media_type="image/webp", headers=forever)
 
-    async def _study(self, request: Request) -> tuple[PeopleStudy, Path, VoteStore]:
-        return await run_in_threadpool(self.studies.find, request.path_params["key"])
+    async def _answer(
+        self, request: Request, do: Callable[[PeopleStudy, VoteStore, str], _Answer]
+    ) -> Response:
+        """What `do` says of a study to who sent the request; all of it in one visit to a thread."""
+        key, secret = request.path_params["key"], _secret(request)
 
-    async def _rater(self, request: Request, store: VoteStore) -> tuple[int, str]:
-        rater = await run_in_threadpool(store.find, _secret(request))
-        if rater is None:
-            raise HTTPException(401, "you have not joined this study")
-        return rater
+        def answered() -> _Answer:
+            study, _, store = self.studies.find(key)
+            return do(study, store, secret)
+
+        content, status = await run_in_threadpool(answered)
+        return JSONResponse(content, status, headers={"cache-control": "no-store"})
+
+
+def _where(study: PeopleStudy, store: VoteStore, secret: str) -> _Answer:
+    rater = store.find(secret)
+    if rater is None:
+        return {"joined": False}, 200
+    return _described(study, rater, store.place(rater[0])), 200
+
+
+def _rater(store: VoteStore, secret: str) -> tuple[int, str]:
+    """Raises HTTPException 401."""
+    rater = store.find(secret)
+    if rater is None:
+        raise HTTPException(401, "you have not joined this study")
+    return rater
 
 
 def _secret(request: Request) -> str:
@@ -228,7 +251,3 @@ async def _body(request: Request, kind: type[BodyT]) -> BodyT:
         return kind.model_validate_json(content)
     except ValidationError:
         raise HTTPException(422, "this is not what the page sends") from None
-
-
-def _json(content: dict[str, Any], status: int = 200) -> JSONResponse:
-    return JSONResponse(content, status, headers={"cache-control": "no-store"})

@@ -8,8 +8,8 @@ read:
     images/          all images, in one format and size, under names that tell nothing
     votes.sqlite     who was shown what, and every vote
 
-Modules: `files` and `store` are the formats, `design` decides who sees what, `creating` makes a
-study, `ballots` and `findings` say what came out, `reporting` and `page` write it down, and
-`preference_export` turns votes into preferences to learn from. Nothing here knows a web server, or
-imports torch.
+Modules: `files` and `store` are the formats, `committing` lets writers share a commit, `design`
+decides who sees what, `creating` makes a study, `ballots` and `findings` say what came out,
+`reporting` and `page` write it down, and `preference_export` turns votes into preferences to learn
+from. Nothing here knows a web server, or imports torch.
 """

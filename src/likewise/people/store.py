@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from likewise.people.committing import Run, SharedCommits
 from likewise.people.design import Showing
 from likewise.people.files import VOTES
 
@@ -120,11 +121,13 @@ class VoteStore:
     def __init__(self, file: Path, questions: int, idle: float = IDLE) -> None:
         self.questions, self.idle = questions, idle
         self._lock = threading.Lock()
-        self._connection = _connect(file)
+        self._reader = _connect(file)  # of its own: who reads does not wait for the disk
+        self._commits = SharedCommits(_connect(file))
 
     def close(self) -> None:
+        self._commits.close()
         with self._lock:
-            self._connection.close()
+            self._reader.close()
 
     def join(self, secret: str) -> bool:
         """Make who knows `secret` a rater; false if nothing is left to judge.
@@ -132,29 +135,30 @@ class VoteStore:
         A booklet that nobody has is handed out; else what is left of one whose rater has been away
         for `idle` seconds. Who is a rater already stays the same one.
         """
-        with self._writing() as run:
-            if run("SELECT 1 FROM raters WHERE secret = ?", (_hashed(secret),)).fetchone():
-                return True
-            booklet = run(
-                "SELECT MIN(booklet) FROM showings WHERE rater IS NULL AND booklet NOT IN "
-                "(SELECT booklet FROM showings WHERE rater IS NOT NULL)"
-            ).fetchone()[0]
-            left = self._left_behind(run) if booklet is None else []
-            if booklet is None and not left:
-                return False
-            now = time.time()
-            code = "".join(secrets.choice(LETTERS) for _ in range(8))
-            rater = run(
-                "INSERT INTO raters (code, secret, joined, active) VALUES (?, ?, ?, ?)",
-                (code, _hashed(secret), now, now),
-            ).lastrowid
-            if booklet is not None:
-                run("UPDATE showings SET rater = ? WHERE booklet = ?", (rater, booklet))
-            for showing in left:
-                run("UPDATE votes SET void = 'moved' WHERE showing = ? AND void IS NULL",
-                    (showing,))  # fmt: skip
-                run("UPDATE showings SET rater = ? WHERE id = ?", (rater, showing))
+        return self._commits.write(lambda run: self._join(run, _hashed(secret)))
+
+    def _join(self, run: Run, secret: str) -> bool:
+        if run("SELECT 1 FROM raters WHERE secret = ?", (secret,)).fetchone():
             return True
+        booklet = run(
+            "SELECT MIN(booklet) FROM showings WHERE rater IS NULL AND booklet NOT IN "
+            "(SELECT booklet FROM showings WHERE rater IS NOT NULL)"
+        ).fetchone()[0]
+        left = self._left_behind(run) if booklet is None else []
+        if booklet is None and not left:
+            return False
+        now = time.time()
+        code = "".join(secrets.choice(LETTERS) for _ in range(8))
+        rater = run(
+            "INSERT INTO raters (code, secret, joined, active) VALUES (?, ?, ?, ?)",
+            (code, secret, now, now),
+        ).lastrowid
+        if booklet is not None:
+            run("UPDATE showings SET rater = ? WHERE booklet = ?", (rater, booklet))
+        for showing in left:
+            run("UPDATE votes SET void = 'moved' WHERE showing = ? AND void IS NULL", (showing,))
+            run("UPDATE showings SET rater = ? WHERE id = ?", (rater, showing))
+        return True
 
     def find(self, secret: str) -> tuple[int, str] | None:
         """Number and code of the rater with this secret."""
@@ -174,37 +178,40 @@ class VoteStore:
         Raises:
             VoteRefusedError: it is not about what the rater is to judge now. Nothing is stored.
         """
-        with self._writing() as run:
-            known = run("SELECT rater FROM votes WHERE nonce = ?", (vote.nonce,)).fetchone()
-            if known:
-                if known[0] != rater:
-                    raise VoteRefusedError("this request was made by another rater")
-                return self._place(run, rater)
-            now = self._place(run, rater)
-            if (vote.showing, vote.question) != (now.showing, now.question):
-                raise VoteRefusedError("this pair and question is not the one to be judged now")
-            if vote.choice not in CHOICES:
-                raise VoteRefusedError(f"a vote is one of {', '.join(CHOICES)}")
-            spent = vote.milliseconds
-            run(
-                "INSERT INTO votes "
-                "(showing, rater, question, choice, milliseconds, nonce, cast_at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (vote.showing, rater, vote.question, vote.choice,
-                 None if spent is None else max(0, min(spent, LONGEST)), vote.nonce, time.time()),
-            )  # fmt: skip
-            run("UPDATE raters SET active = ? WHERE id = ?", (time.time(), rater))
+        return self._commits.write(lambda run: self._vote(run, rater, vote))
+
+    def _vote(self, run: Run, rater: int, vote: Vote) -> Place:
+        known = run("SELECT rater FROM votes WHERE nonce = ?", (vote.nonce,)).fetchone()
+        if known:
+            if known[0] != rater:
+                raise VoteRefusedError("this request was made by another rater")
             return self._place(run, rater)
+        now = self._place(run, rater)
+        if (vote.showing, vote.question) != (now.showing, now.question):
+            raise VoteRefusedError("this pair and question is not the one to be judged now")
+        if vote.choice not in CHOICES:
+            raise VoteRefusedError(f"a vote is one of {', '.join(CHOICES)}")
+        spent = vote.milliseconds
+        run(
+            "INSERT INTO votes (showing, rater, question, choice, milliseconds, nonce, cast_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (vote.showing, rater, vote.question, vote.choice,
+             None if spent is None else max(0, min(spent, LONGEST)), vote.nonce, time.time()),
+        )  # fmt: skip
+        run("UPDATE raters SET active = ? WHERE id = ?", (time.time(), rater))
+        return self._place(run, rater)
 
     def undo(self, rater: int, vote: int) -> Place:
         """Take back the rater's last vote, and say where the rater is then.
 
         `vote` has to be the last one: a request that is sent twice takes back one vote.
         """
-        with self._writing() as run:
-            if self._place(run, rater).last_vote == vote:
-                run("UPDATE votes SET void = 'undone' WHERE id = ?", (vote,))
-            return self._place(run, rater)
+        return self._commits.write(lambda run: self._undo(run, rater, vote))
+
+    def _undo(self, run: Run, rater: int, vote: int) -> Place:
+        if self._place(run, rater).last_vote == vote:
+            run("UPDATE votes SET void = 'undone' WHERE id = ?", (vote,))
+        return self._place(run, rater)
 
     def progress(self) -> dict[str, int]:
         """Raters, votes that count, and votes in all when the study is complete."""
@@ -214,7 +221,7 @@ class VoteStore:
             showings = run("SELECT COUNT(*) FROM showings").fetchone()[0]
         return {"raters": raters, "votes": votes, "total": showings * self.questions}
 
-    def _place(self, run: Any, rater: int) -> Place:
+    def _place(self, run: Run, rater: int) -> Place:
         done, total = run(
             "SELECT (SELECT COUNT(*) FROM votes v JOIN showings s ON s.id = v.showing "
             "WHERE s.rater = ? AND v.void IS NULL), "
@@ -239,7 +246,7 @@ class VoteStore:
         upcoming = (rows[1][1], bool(rows[1][2])) if len(rows) > 1 else None
         return Place(showing, pair, bool(flipped), question, upcoming, last, done, total)
 
-    def _left_behind(self, run: Any) -> list[int]:
+    def _left_behind(self, run: Run) -> list[int]:
         """Showings that the rater who has been away longest did not finish."""
         away = run(
             "SELECT r.id FROM raters r WHERE r.active < ? AND EXISTS (SELECT 1 FROM showings s "
@@ -257,21 +264,9 @@ class VoteStore:
         return [row[0] for row in rows]
 
     @contextmanager
-    def _reading(self) -> Iterator[Any]:
+    def _reading(self) -> Iterator[Run]:
         with self._lock:
-            yield self._connection.execute
-
-    @contextmanager
-    def _writing(self) -> Iterator[Any]:
-        """A transaction that other processes wait for; what raises inside leaves no trace."""
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection.execute
-                self._connection.execute("COMMIT")
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
+            yield self._reader.execute
 
 
 def read_votes(file: Path) -> list[tuple[Any, ...]]:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from browsing import SIZES, Watched, chromium
-from made_up import make_images, make_run, references
+from made_up import make_images, make_many_images, make_run, references
 from serving import free_port, served
 from test_app_rating import serve
 from voting import make_study
 
+from likewise.app.catalogue import Catalogue
 from likewise.app.server import create_app
 from likewise.people.store import read_votes
 
@@ -162,26 +163,67 @@ def test_the_gallery_filters_sorts_and_links(size: str, browser: Any, tmp_path: 
         watched = Watched(browser, size)
         page = watched.page
         page.goto(f"{url}/gallery")
-        page.locator(".task-row").first.wait_for()
-        assert page.locator(".task-row").count() == 4 and watched.fits()
-        assert "<script>" in page.locator(".task-row b").first.inner_text()
+        page.locator(".sample").first.wait_for()
+        assert page.locator(".sample").count() == 4 and watched.fits()
+        assert "<script>" in page.locator(".sample b").first.inner_text()
         page.locator("select[name=kind]").select_option("scene")
-        assert page.locator(".task-row").count() == 2
+        assert page.locator(".sample").count() == 2
         page.locator("select[name=quadrant]").select_option("identity down, prompt up")
-        assert page.locator(".task-row").count() == 2  # after is listed first
+        assert page.locator(".sample").count() == 2  # after is listed first
         page.locator("select[name=quadrant]").select_option("both up")
-        assert page.locator(".task-row").count() == 0
+        assert page.locator(".sample").count() == 0
         page.locator("select[name=quadrant]").select_option("")
         page.reload()
-        page.locator(".task-row").first.wait_for()
-        assert page.locator(".task-row").count() == 2  # the filter is in the address
-        page.locator(".task-row a").first.click()
+        page.locator(".sample").first.wait_for()
+        assert page.locator(".sample").count() == 2  # the filter is in the address
+        page.locator(".sample a").first.click()
         page.locator("#said", has_text="One sample").wait_for()
-        assert page.locator(".task-row").count() == 1
+        assert page.locator(".sample").count() == 1
         shown = "() => [...document.images].every(one => one.complete && one.naturalWidth)"
         page.wait_for_function(shown)
         watched.context.close()
     assert watched.complaints == []
+
+
+SCROLL = """
+async () => {
+  const found = { frames: [], long: 0, nodes: 0 };
+  new PerformanceObserver((list) => {
+    for (const one of list.getEntries()) found.long = Math.max(found.long, one.duration);
+  }).observe({ type: "longtask" });
+  const frame = () => new Promise(requestAnimationFrame);
+  let before = await frame();
+  while (scrollY + innerHeight < document.documentElement.scrollHeight - 1) {
+    scrollBy(0, 400);
+    const now = await frame();
+    found.frames.push(now - before);
+    before = now;
+    found.nodes = Math.max(found.nodes, document.getElementsByTagName("*").length);
+  }
+  return found;
+}
+"""
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_750_samples_of_four_systems_scroll(size: str, browser: Any, tmp_path: Path) -> None:
+    """Few of them are in the page at any time; how long frames took is printed."""
+    for name in ("a", "b", "c", "d"):
+        make_many_images(tmp_path / name, 750)
+    systems = "&".join(f"system={one.id}" for one in Catalogue([tmp_path]).evaluations())
+    with served(create_app([tmp_path], references=references)) as url:
+        watched = Watched(browser, size)
+        watched.page.goto(f"{url}/gallery?{systems}")
+        watched.page.locator("#said", has_text="750 of 750").wait_for()
+        found = watched.page.evaluate(SCROLL)
+        last = watched.page.locator("[id='task-t749/0']")
+        last.wait_for()
+        assert last.locator("img").count() == 5 and watched.fits()
+        watched.context.close()
+    assert found["nodes"] < 5000  # all of them would be 30,000
+    frames = sorted(found["frames"])
+    print(f"{len(frames)} frames, 95 % within {frames[int(0.95 * len(frames))]:.0f} ms; longest "
+          f"task {found['long']:.0f} ms; {found['nodes']} nodes")  # fmt: skip
 
 
 @pytest.mark.parametrize("size", SIZES)

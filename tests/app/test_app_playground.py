@@ -34,6 +34,7 @@ class Stub:
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         self.asked: list[tuple[Path | None, Task, int]] = []
+        self.blended: list[tuple[Path | None, Path, float]] = []
 
     def examples(self) -> Sequence[Task]:
         return [make_task(number) for number in range(3)]
@@ -45,8 +46,12 @@ class Stub:
         seed: int,
         strength: float,
         step: Callable[[int, int], None],
+        second: Path | None = None,
+        share: float = 0.0,
     ) -> tuple[Image.Image, dict[str, float]]:
         self.asked.append((run, task, seed))
+        if second is not None:
+            self.blended.append((run, second, share))
         for done in range(STEPS):
             step(done, STEPS)
             self.may_go_on.wait(30)
@@ -93,6 +98,44 @@ def test_several_runs_draw_from_one_order(tmp_path: Path) -> None:
         assert image.headers["content-type"] == "image/png"
     assert [asked[0] for asked in painter.asked] == [None, run.path]
     assert all(task.constraints and seed == 3 for _, task, seed in painter.asked)
+
+
+def lean(folder: Path, identity: float, prompt: float) -> Path:
+    """A run whose evaluators changed by so much."""
+    run = make_run(folder)
+    change = {"eval/evaluator/identity": 0.5 + identity, "eval/evaluator/prompt": 0.5 + prompt}
+    run.append_metrics({"iteration": 9, **change})
+    return folder
+
+
+def test_weights_between_two_adapters_are_drawn(tmp_path: Path) -> None:
+    for name, changes in {"both": (0.1, 0.1), "p": (-0.1, 0.3), "i": (0.2, -0.1)}.items():
+        lean(tmp_path / name, *changes)
+    make_run(tmp_path / "damaged").path.joinpath("metrics.jsonl").write_text("nonsense\n" * 2)
+    lora = tmp_path / "exported" / "pytorch_lora_weights.safetensors"
+    lora.parent.mkdir()
+    lora.touch()
+    painter = Stub()
+    with served(create_app([tmp_path], painter=painter)) as url:
+        answer = httpx2.get(f"{url}/playground/adapters", trust_env=False, timeout=60)
+        rows = {row["label"]: row for row in answer.json()}
+        assert list(rows) == ["i", "both", "damaged", "exported", "p"]  # by leaning
+        assert rows["p"]["change"] == {
+            "identity": pytest.approx(-0.1), "prompt": pytest.approx(0.3)
+        }  # fmt: skip
+        assert rows["damaged"]["change"] is rows["exported"]["change"] is None
+        blend = {"first": rows["i"]["id"], "second": rows["p"]["id"], "share": 0.25}
+        state = ended(url, post(url, "draw", order(systems=[], blend=blend)).json()["id"])
+        assert [one["label"] for one in state["images"]] == ["i 0.75 + p 0.25"]
+        for change, code in (
+            ({"share": 1.5}, 422),
+            ({"second": blend["first"]}, 422),
+            ({"second": "untrained"}, 422),
+            ({"second": "nothing"}, 404),
+        ):
+            wrong = {**blend, **change}
+            assert post(url, "draw", order(systems=[], blend=wrong)).status_code == code
+    assert painter.blended == [(tmp_path / "i", tmp_path / "p", 0.25)]
 
 
 def test_another_prompt_is_another_task(tmp_path: Path) -> None:
@@ -161,14 +204,22 @@ def test_an_image_appears_in_the_browser(
     browser: Any,  # noqa: F811
     tmp_path: Path,
 ) -> None:
+    lean(tmp_path / "p", -0.1, 0.3)
+    lean(tmp_path / "i", 0.1, 0.0)
     with served(create_app([tmp_path], painter=Stub())) as url:
         watched = Watched(browser, size)
-        watched.page.goto(f"{url}/playground")
-        watched.page.wait_for_function("() => document.getElementById('reference').naturalWidth")
-        watched.page.locator("#draw").click()
-        watched.page.locator("#drawn img").wait_for()
-        watched.page.locator("#said", has_text="Done").wait_for()
-        assert watched.page.locator("#drawn img").count() == 1 and watched.fits()
+        page = watched.page
+        page.goto(f"{url}/playground")
+        page.wait_for_function("() => document.getElementById('reference').naturalWidth")
+        page.locator("#draw").click()
+        page.locator("#drawn img").wait_for()
+        page.locator("#said", has_text="Done").wait_for()
+        assert page.locator("#drawn img").count() == 1 and watched.fits()
+        assert page.locator("#first option:checked").inner_text() == "i"
+        page.locator("#share").fill("0.7")  # draws again, with both
+        page.locator("#drawn figcaption", has_text="i 0.30 + p 0.70").wait_for()
+        page.locator("#said", has_text="Done").wait_for()
+        assert watched.fits()
         watched.context.close()
     assert watched.complaints == []
 

@@ -56,6 +56,76 @@ def test_the_strength_scales_what_a_lora_changes(make_policy, train, velocity) -
     assert not torch.equal(half, trained) and not torch.equal(half, untrained)
 
 
+def delta(folder: Path) -> dict[str, Tensor]:
+    """What a stored LoRA adds to the weights of its modules: alpha / r · B A."""
+    weights, settings = read_lora(folder, "transformer")
+    scale = settings["lora_alpha"] / settings["r"]
+    modules = {key.rpartition(".lora_")[0] for key in weights}
+    return {
+        name: scale * weights[f"{name}.lora_B.weight"] @ weights[f"{name}.lora_A.weight"]
+        for name in modules
+    }
+
+
+@pytest.fixture
+def two_loras(make_policy, train, tmp_path: Path) -> tuple[Path, Path]:
+    """Two trained ones that differ in rank, scale and modules."""
+    for name, rank, alpha, targets in (("a", 4, 10, "attention"), ("b", 2, 3, "all")):
+        policy = make_policy()
+        policy.add_lora(rank, alpha, targets, seed=rank)
+        train(policy, 0.05 * rank).save_adapter(tmp_path / name)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_interpolated_loras_end_at_the_single_ones(make_policy, velocity, two_loras) -> None:
+    single = []
+    for folder in two_loras:
+        policy = make_policy()
+        policy.load_adapter(folder)
+        single.append(velocity(policy))
+    both = make_policy()
+    both.load_adapter(two_loras[0])
+    before = torch.random.get_rng_state()
+    both.add_second(two_loras[1])
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(velocity(both), single[0])  # the second changes nothing yet
+    for share in (0, 1, 0):
+        both.set_strength(1 - share, share)
+        assert torch.equal(velocity(both), single[share])
+    with pytest.raises(ValueError, match="already exists"):
+        both.add_second(two_loras[1])
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_between_them_is_the_mean_of_deltas(make_policy, velocity, two_loras, share) -> None:
+    first, second = (delta(folder) for folder in two_loras)
+    assert first.keys() < second.keys()
+    merged, plain = make_policy(), velocity(make_policy())
+    with torch.no_grad():
+        for part, folder_share in ((first, 1 - share), (second, share)):
+            for name, change in part.items():
+                merged.denoiser.get_submodule(name).weight += folder_share * change
+    both = make_policy()
+    both.load_adapter(two_loras[0])
+    both.add_second(two_loras[1])
+    both.set_strength(1 - share, share)
+    found, wanted = velocity(both), velocity(merged)
+    # Both are float32 sums in another order.
+    assert (found - wanted).abs().max() < 1e-4 * (wanted - plain).abs().max()
+
+
+def test_only_plain_loras_are_interpolated(make_policy, two_loras, tmp_path: Path) -> None:
+    full = make_policy()
+    full.train_all()
+    with pytest.raises(ValueError, match="only LoRAs"):
+        full.add_second(two_loras[0])
+    full.save_adapter(tmp_path / "full")
+    policy = make_policy()
+    policy.load_adapter(two_loras[0])
+    with pytest.raises(ValueError, match="only LoRAs"):
+        policy.add_second(tmp_path / "full")
+
+
 def test_all_weights_have_no_strength(make_policy) -> None:
     policy = make_policy(torch.float32)
     policy.train_all()

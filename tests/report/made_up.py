@@ -86,6 +86,20 @@ def make_images(folder: Path, identity: float, prompt: float) -> None:
     pq.write_table(pa.Table.from_pylist(rows), folder / "scores.parquet")
 
 
+def make_many_images(folder: Path, tasks: int) -> None:
+    """So many small images, each another."""
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for number in range(tasks):
+        file = f"images/t{number}.png"
+        Image.new("RGB", (64, 64), (number % 256, number // 256, 9)).save(folder / file)
+        scores = {f"reward/{name}": number / tasks for name in ("a", "b", "c", "d")}
+        scores |= {"evaluator/identity": number / tasks, "evaluator/prompt": 0.5}
+        labels = {"task": f"t{number}", "subject": "duck", "kind": "scene", "complexity": 1}
+        rows.append({"file": file, "number": 0, "prompt": f"duck {number}", **labels, **scores})
+    pq.write_table(pa.Table.from_pylist(rows), folder / "scores.parquet")
+
+
 def references(benchmark: str) -> dict[str, Image.Image]:
     """Red images, whatever the benchmark."""
     return {task["task"]: Image.new("RGB", (8, 8), "red") for task in TASKS}

@@ -37,7 +37,7 @@ class Painter:
         self.device = device
         self._lock = threading.Lock()
         self._examples: Sequence[Task] = ()
-        self._models: dict[Path | None, _Model] = {}
+        self._models: dict[tuple[Path | None, Path | None], _Model] = {}
 
     def examples(self) -> Sequence[Task]:
         """Tasks to begin with, of different subjects."""
@@ -55,21 +55,25 @@ class Painter:
         seed: int,
         strength: float,
         step: Callable[[int, int], None],
+        second: Path | None = None,
+        share: float = 0.0,
     ) -> tuple[Image.Image, dict[str, float]]:
         """The image and its known scores by name.
 
         Args:
-            run: Run directory, whose newest checkpoint counts; None: the recipe `stickers` before
-                training.
+            run: Run directory, whose newest checkpoint counts, or the folder of a LoRA; None: the
+                recipe `stickers` before training.
             task: Reference and prompt; a task of sticker bench is scored by its held-out
                 evaluators too, which need to know what was asked for.
             seed: The same seed starts from the same noise, whatever draws.
-            strength: Factor of what the run's adapter changes: 0 is the untrained model, 1 as
-                trained; of a LoRA only.
+            strength: Factor of what adapters change: 0 is the untrained model, 1 as trained; of
+                LoRAs only.
             step: Called with steps done and steps in all; what it raises ends the drawing.
+            second: Another run or LoRA: weights are interpolated between the two.
+            share: Of the second in it, 0 to 1.
 
         Raises:
-            ValueError, OSError: the run has no checkpoint, or something does not fit.
+            ValueError, OSError: a run has no checkpoint, or something does not fit.
         """
         from likewise.builders.datasets import fit_reference
         from likewise.builders.policies import build_sampler, set_strength
@@ -78,8 +82,8 @@ class Painter:
         from likewise.seeding import derive_seed
 
         with self._lock:
-            model = self._model(run)
-            set_strength(model.policy, strength)
+            model = self._model(run, second)
+            set_strength(model.policy, strength * (1 - share), strength * share)
             sampler = build_sampler(model.recipe, model.policy)
             step(0, sampler.num_steps)
             policy: Any = _Counting(model.policy, sampler.num_steps, step)
@@ -90,13 +94,14 @@ class Painter:
             (image,) = to_pil(drawn)
             return image, _scores(model.scorers, image, task)
 
-    def _model(self, run: Path | None) -> _Model:
-        if run not in self._models:
+    def _model(self, run: Path | None, second: Path | None) -> _Model:
+        key = run, second
+        if key not in self._models:
             while len(self._models) >= HELD:
                 self._models.pop(next(iter(self._models)))
-            self._models[run] = _loaded(run, self.device)
-        self._models[run] = self._models.pop(run)  # the newest is last
-        return self._models[run]
+            self._models[key] = _loaded(run, second, self.device)
+        self._models[key] = self._models.pop(key)  # the newest is last
+        return self._models[key]
 
 
 class _Counting:
@@ -115,9 +120,9 @@ class _Counting:
         return found
 
 
-def _loaded(run: Path | None, device: str | None) -> _Model:
+def _loaded(run: Path | None, second: Path | None, device: str | None) -> _Model:
     from likewise.api.generation import find_adapter
-    from likewise.builders.policies import build_policy
+    from likewise.builders.policies import add_second, build_policy
     from likewise.builders.rewards import build_evaluators, build_rewards
     from likewise.config.data import Stickers
     from likewise.devices import find_device
@@ -129,6 +134,11 @@ def _loaded(run: Path | None, device: str | None) -> _Model:
     policy = build_policy(recipe, chosen, trainable=folder is None)
     if folder is not None:
         policy.load_adapter(folder)
+    if second is not None:
+        other, beside = find_adapter(second, None, sections=sections)
+        if beside is None or folder is None or other.policy != recipe.policy:
+            raise ValueError(f"{run} and {second} do not train the same model")
+        add_second(policy, beside)
     stickers = isinstance(recipe.data, Stickers)
     scorers = beside_evaluators(
         build_rewards(recipe, chosen), build_evaluators(recipe, chosen, stickers)

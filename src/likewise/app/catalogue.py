@@ -1,4 +1,4 @@
-"""What lies in the folders that the app was given: runs and human studies, by names of their own.
+"""What lies in the folders that the app was given, by names of their own.
 
 Everything is found by looking into those folders, and nothing by a path from a request. A link that
 leads out of them is not followed.
@@ -18,12 +18,13 @@ from likewise.records.run_directory import RECIPE
 
 DEPTH = 7  # folders below one that was named
 SCORES = "scores.parquet"
+LORA = "pytorch_lora_weights.safetensors"  # of a folder that diffusers can load
 INSIDE = {"images", "checkpoints", "samples", "rewards", "report", "parts"}  # not searched
 
 
 @dataclass(frozen=True)
 class Found:
-    """A run or a study.
+    """A run, a study, an evaluation or an adapter.
 
     Attributes:
         id: For addresses; the same as long as its path is.
@@ -52,6 +53,10 @@ class Catalogue:
     def evaluations(self) -> list[Found]:
         """Folders of a system's images with their scores: of runs, and by themselves."""
         return list(self._holding(SCORES))
+
+    def adapters(self) -> list[Found]:
+        """Folders of LoRAs; those inside of runs are the runs' own."""
+        return list(self._holding(LORA))
 
     def _holding(self, name: str) -> Iterator[Found]:
         """Folders that hold a file of this name, in order of their paths."""

@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Route
 
 from likewise.app.catalogue import SCORES, Catalogue, Found, inside
-from likewise.app.pages import render
+from likewise.app.pages import options, render
 from likewise.images import SUFFIXES
 from likewise.printable import printable
 
@@ -64,11 +64,20 @@ class Gallery:
         self.catalogue, self.references = catalogue, references
         self._tables: dict[tuple[Path, float], list[dict[str, Any]]] = {}
         self._references: dict[str, Mapping[str, Image.Image]] = {}
+        self._known: dict[str, Drawn] = {}
         self._lock = threading.Lock()  # a benchmark is read once, whoever asks first
 
     def systems(self) -> list[Drawn]:
         """All that was evaluated, in order of their paths."""
-        return [Drawn(one, printable(one.label)) for one in self.catalogue.evaluations()]
+        found = [Drawn(one, printable(one.label)) for one in self.catalogue.evaluations()]
+        self._known = {one.found.id: one for one in found}
+        return found
+
+    def _system(self, name: str) -> Drawn | None:
+        """By its identifier; folders are searched for one that is new, and not for every image."""
+        if name not in self._known:
+            self.systems()
+        return self._known.get(name)
 
     def rows(self, drawn: Drawn) -> list[dict[str, Any]]:
         """As `Drawn.rows`; read again when the file has changed."""
@@ -106,7 +115,7 @@ class Gallery:
         Raises:
             HTTPException: there is none (404).
         """
-        drawn = next((one for one in self.systems() if one.found.id == system), None)
+        drawn = self._system(system)
         try:
             row = self.rows(drawn)[index] if drawn is not None and index >= 0 else None
         except (ValueError, OSError, IndexError):
@@ -123,10 +132,10 @@ class Gallery:
         Raises:
             HTTPException: there is none (404).
         """
-        if benchmark not in {one.benchmark() for one in self.systems()}:
-            raise HTTPException(404, "there is no such benchmark")
         with self._lock:
             if benchmark not in self._references:
+                if benchmark not in {one.benchmark() for one in self.systems()}:
+                    raise HTTPException(404, "there is no such benchmark")
                 self._references[benchmark] = self.references(benchmark)
         image = self._references[benchmark].get(task)
         if image is None:
@@ -140,10 +149,9 @@ class Gallery:
 
 def routes(gallery: Gallery) -> list[Route]:
     async def page(request: Request) -> Response:
-        systems = await run_in_threadpool(gallery.systems)
-        chosen = request.query_params.getlist("system")
-        chosen = chosen or [one.found.id for one in systems[:2]]
-        rows = [(one.found.id, one.label, one.found.id in chosen) for one in systems]
+        found = [one.found for one in await run_in_threadpool(gallery.systems)]
+        chosen = request.query_params.getlist("system") or [one.id for one in found[:2]]
+        rows = options(found, chosen)
         return HTMLResponse(render("gallery.html.j2", tab="gallery", rows=rows, most=MOST))
 
     async def data(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The playground: a reference, a prompt, and images of several runs from the same noise.
+"""The playground: a reference, a prompt, and images of several adapters from the same noise.
 
 Images are drawn one after another by a painter that the command hands in; requests wait in line.
 """
@@ -24,17 +24,20 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from likewise.app.catalogue import Catalogue
-from likewise.app.pages import render
+from likewise.app.catalogue import Catalogue, Found, inside
+from likewise.app.pages import Option, options, render
+from likewise.app.telemetry import change_of_evaluators
 from likewise.images import ImageError, check_mode, decoded, on_white, opened
 from likewise.printable import printable
+from likewise.records.run_directory import METRICS, RunDirectory
 from likewise.types import Task
 
 BYTES = 12 * 2**20  # of a request, the uploaded image in base64 included
 PIXELS = 16 * 2**20  # of an uploaded image
 WAITING = 8  # jobs in line
 KEPT = 32  # jobs whose images are remembered
-UNTRAINED = "untrained"
+MOST = 4  # systems in one order, beside a blend of two
+UNTRAINED, UNTRAINED_LABEL = "untrained", "untrained nano model"
 
 
 class Painter(Protocol):
@@ -49,11 +52,23 @@ class Painter(Protocol):
         seed: int,
         strength: float,
         step: Callable[[int, int], None],
+        second: Path | None = None,
+        share: float = 0.0,
     ) -> tuple[Image.Image, dict[str, float]]: ...
 
 
 class _CancelledError(Exception):
     """Nobody wants this image any more."""
+
+
+class Blend(BaseModel):
+    """Two adapters, between which weights are interpolated; `share` is that of the second."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    first: str
+    second: str
+    share: float = Field(ge=0, le=1)
 
 
 class Order(BaseModel):
@@ -62,11 +77,22 @@ class Order(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     prompt: str = Field(min_length=1, max_length=2000)
-    systems: list[str] = Field(min_length=1, max_length=4)
+    systems: list[str] = Field(max_length=MOST)
+    blend: Blend | None = None
     seed: int = Field(0, ge=0, lt=2**31)
     strength: float = Field(1.0, ge=0, le=2)
     example: str | None = None
     upload: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What draws one image; see `likewise.api.painting.Painter.draw`."""
+
+    label: str
+    run: Path | None
+    second: Path | None = None
+    share: float = 0.0
 
 
 @dataclass(eq=False)
@@ -74,7 +100,7 @@ class Job:
     """One order on its way.
 
     Attributes:
-        systems: What is shown above each image, and the run that draws it.
+        systems: What draws, an image each.
         state: ``waiting``, ``drawing``, ``done``, ``failed`` or ``cancelled``.
         drawn: Images as PNG with their scores, as far as they are there.
     """
@@ -83,7 +109,7 @@ class Job:
     task: Task
     seed: int
     strength: float
-    systems: list[tuple[str, Path | None]]
+    systems: list[Source]
     state: str = "waiting"
     problem: str = ""
     step: int = 0
@@ -93,10 +119,8 @@ class Job:
 
     def described(self) -> dict[str, Any]:
         images = [
-            {"label": label, "image": f"/playground/jobs/{self.id}/{place}", "scores": scores}
-            for place, ((label, _), (_, scores)) in enumerate(
-                zip(self.systems, self.drawn, strict=False)
-            )
+            {"label": one.label, "image": f"/playground/jobs/{self.id}/{place}", "scores": scores}
+            for place, (one, (_, scores)) in enumerate(zip(self.systems, self.drawn, strict=False))
         ]
         return {"id": self.id, "state": self.state, "problem": self.problem, "step": self.step,
                 "steps": self.steps, "systems": len(self.systems), "images": images}  # fmt: skip
@@ -147,10 +171,12 @@ class Workshop:
                 raise _CancelledError
 
         try:
-            for _, run in job.systems:
+            for one in job.systems:
                 step(0, 0)
                 job.state = "drawing"
-                image, scores = self.painter.draw(run, job.task, job.seed, job.strength, step)
+                image, scores = self.painter.draw(
+                    one.run, job.task, job.seed, job.strength, step, one.second, one.share
+                )
                 content = io.BytesIO()
                 image.save(content, "PNG")
                 job.drawn.append((content.getvalue(), scores))
@@ -165,10 +191,13 @@ def routes(catalogue: Catalogue, painter: Painter) -> list[Route]:
     workshop = Workshop(painter)
 
     async def page(request: Request) -> Response:
-        runs = await run_in_threadpool(catalogue.runs)
-        rows = [(UNTRAINED, "untrained nano model"),
-                *[(one.id, printable(one.label)) for one in runs]]  # fmt: skip
-        return HTMLResponse(render("playground.html.j2", tab="playground", rows=rows, most=4))
+        found = await run_in_threadpool(_adapters, catalogue)
+        rows = [Option(UNTRAINED, UNTRAINED_LABEL, UNTRAINED_LABEL, True), *options(found, ())]
+        return HTMLResponse(render("playground.html.j2", tab="playground", rows=rows, most=MOST))
+
+    async def adapters(request: Request) -> Response:
+        found = await run_in_threadpool(_by_leaning, catalogue)
+        return JSONResponse(found, headers={"cache-control": "no-store"})
 
     async def examples(request: Request) -> Response:
         tasks = await run_in_threadpool(painter.examples)
@@ -202,6 +231,7 @@ def routes(catalogue: Catalogue, painter: Painter) -> list[Route]:
 
     return [
         Route("/playground", page),
+        Route("/playground/adapters", adapters),
         Route("/playground/examples", examples),
         Route("/playground/examples/{task}", example),
         Route("/playground/draw", draw, methods=["POST"]),
@@ -230,16 +260,58 @@ def read_upload(text: str) -> Image.Image:
         raise HTTPException(422, printable(str(error))) from None
 
 
+def _adapters(catalogue: Catalogue) -> list[Found]:
+    return [*catalogue.runs(), *catalogue.adapters()]
+
+
+def _by_leaning(catalogue: Catalogue) -> list[dict[str, Any]]:
+    """Adapters with what training changed, from who leans to identity to who leans to the prompt.
+
+    `change` is that of the two held-out evaluators, or None where it is not known.
+    """
+    found = _adapters(catalogue)
+    rows = [
+        {"id": option.id, "label": option.label, "change": _change(one)}
+        for option, one in zip(options(found, ()), found, strict=True)
+    ]
+    return sorted(rows, key=lambda row: _leaning(row["change"]))
+
+
+def _change(found: Found) -> dict[str, float] | None:
+    if not inside(found.path / METRICS, found.root):
+        return None
+    try:
+        return change_of_evaluators(RunDirectory(found.path).read_metrics())
+    except (ValueError, OSError):  # the page of runs says what is wrong with it
+        return None
+
+
+def _leaning(change: dict[str, float] | None) -> float:
+    return 0.0 if change is None else change["prompt"] - change["identity"]
+
+
 def _job(order: Order, catalogue: Catalogue, painter: Painter) -> Job:
-    known = {one.id: (printable(one.label), one.path) for one in catalogue.runs()}
-    systems: list[tuple[str, Path | None]] = []
-    for name in dict.fromkeys(order.systems):
+    found = _adapters(catalogue)
+    labels = {one.id: one.label for one in options(found, ())}
+    paths = {one.id: one.path for one in found}
+
+    def source(name: str) -> Source:
         if name == UNTRAINED:
-            systems.append(("untrained nano model", None))
-        elif name in known:
-            systems.append(known[name])
-        else:
-            raise HTTPException(404, "there is no such run")
+            return Source(UNTRAINED_LABEL, None)
+        if name not in paths:
+            raise HTTPException(404, "there is no such run or adapter")
+        return Source(labels[name], paths[name])
+
+    systems = [source(name) for name in dict.fromkeys(order.systems)]
+    if order.blend is not None:
+        first, second = source(order.blend.first), source(order.blend.second)
+        if first.run is None or second.run is None or first.run == second.run:
+            raise HTTPException(422, "weights are interpolated between two different adapters")
+        share = order.blend.share
+        label = f"{first.label} {1 - share:.2f} + {second.label} {share:.2f}"
+        systems.append(Source(label, first.run, second.run, share))
+    if not systems:
+        raise HTTPException(422, "choose what is to draw")
     return Job(secrets.token_hex(8), _task(order, painter), order.seed, order.strength, systems)
 
 

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from likewise.app.catalogue import Catalogue, Found, leads_out
-from likewise.app.pages import render
+from likewise.app.pages import options, render
 from likewise.app.telemetry import Plan, telemetry
 from likewise.printable import printable
 from likewise.records import RunDirectory
@@ -45,8 +45,8 @@ def routes(catalogue: Catalogue) -> list[Route]:
 
     async def page(request: Request) -> Response:
         runs = await run_in_threadpool(catalogue.runs)
-        chosen = set(request.query_params.getlist("run"))
-        rows = [(one.id, printable(one.label), one.id in chosen) for one in runs]
+        chosen = request.query_params.getlist("run") or [one.id for one in runs[:1]]
+        rows = options(runs, chosen)
         return HTMLResponse(render("runs.html.j2", tab="runs", rows=rows, most=MOST))
 
     async def data(request: Request) -> Response:

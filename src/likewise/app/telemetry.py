@@ -121,6 +121,21 @@ def warnings(plan: Plan, metrics: Rows) -> list[str]:
     return found
 
 
+def change_of_evaluators(metrics: Rows) -> dict[str, float] | None:
+    """From first to last evaluation: `identity` and `prompt`; None where there are not two of both.
+
+    Their difference is which way a run leans.
+    """
+    found = {}
+    for name in ("identity", "prompt"):
+        key = f"eval/evaluator/{name}"
+        values = [row[key] for row in metrics if row.get(key) is not None]
+        if len(values) < 2:
+            return None
+        found[name] = float(values[-1] - values[0])
+    return found
+
+
 def _evaluator_keys(metrics: Rows) -> list[str]:
     keys = {key: None for row in metrics for key in row if key.startswith("eval/evaluator/")}
     return [key for key in keys if not key.endswith("/std")]

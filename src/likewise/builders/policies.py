@@ -43,16 +43,30 @@ POLICIES: dict[str, type[PipelinePolicy]] = {
 }
 
 
-def set_strength(policy: Policy, factor: float) -> None:
+def set_strength(policy: Policy, factor: float, second: float = 0.0) -> None:
     """Scale what the adapter of a policy changes; 1 as trained.
+
+    Args:
+        second: The same for the adapter of `add_second`.
 
     Raises:
         ValueError: it is a custom policy, which has no strength, and `factor` is not 1.
     """
     if isinstance(policy, PipelinePolicy):
-        policy.set_strength(factor)
+        policy.set_strength(factor, second)
     elif factor != 1:
         raise ValueError("a custom policy has no strength to be set")
+
+
+def add_second(policy: Policy, folder: Path) -> None:
+    """Put another LoRA beside a policy's own; see `TrainablePolicy.add_second`.
+
+    Raises:
+        ValueError: either is no plain LoRA, or it is a custom policy.
+    """
+    if not isinstance(policy, PipelinePolicy):
+        raise ValueError("adapters of a custom policy cannot be interpolated")
+    policy.add_second(folder)
 
 
 def build_policy(

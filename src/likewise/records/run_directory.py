@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # both load slowly, and most importers need one of them at mo
 
     from likewise.config import Recipe
 
+METRICS = "metrics.jsonl"
 RECIPE = "recipe.yaml"
 NUMBERED = re.compile(r"(\d{6,})(?!\d)")  # rewards and samples start with their iteration
 
@@ -131,7 +132,7 @@ class RunDirectory:
             ValueError: the row has no whole-number `iteration`.
             TypeError: a value is neither a number nor None.
         """
-        append_row(self.path / "metrics.jsonl", row)
+        append_row(self.path / METRICS, row)
 
     def extend_metrics(self, iteration: int, numbers: Mapping[str, Number]) -> None:
         """Add numbers to an iteration's row: an evaluation that a signal had put off.
@@ -139,7 +140,7 @@ class RunDirectory:
         Raises:
             ValueError, TypeError: as `lines.extend_row`.
         """
-        extend_row(self.path / "metrics.jsonl", iteration, numbers)
+        extend_row(self.path / METRICS, iteration, numbers)
 
     def append_timings(self, row: Mapping[str, Number]) -> None:
         """Add an iteration's seconds and memory, as `append_metrics` does its numbers."""
@@ -151,7 +152,7 @@ class RunDirectory:
         Raises:
             ValueError: another line is not a row; the message names file and line.
         """
-        return read_rows(self.path / "metrics.jsonl")
+        return read_rows(self.path / METRICS)
 
     def read_timings(self) -> list[dict[str, Any]]:
         """As `read_metrics`."""
@@ -215,7 +216,7 @@ class RunDirectory:
         Raises:
             ValueError: a metrics or timings file is unreadable; see `read_metrics`.
         """
-        for name in ("metrics.jsonl", "timings.jsonl"):
+        for name in (METRICS, "timings.jsonl"):
             drop_rows_after(self.path / name, iteration)
         remove_leftovers(self.path)
         for folder in (self.path / "rewards", self.path / "samples"):
@@ -231,7 +232,7 @@ class RunDirectory:
         Raises:
             ValueError: a metrics or timings file is unreadable; see `read_metrics`.
         """
-        found = {name: read_rows(self.path / name) for name in ("metrics.jsonl", "timings.jsonl")}
+        found = {name: read_rows(self.path / name) for name in (METRICS, "timings.jsonl")}
         have: dict[str, set[Any]] = {
             name: {row["iteration"] for row in rows} for name, rows in found.items()
         }

@@ -13,23 +13,6 @@ function svg(name, attributes, parent) {
   return one;
 }
 
-function html(name, parent, text, className) {
-  const one = document.createElement(name);
-  if (text !== undefined) one.textContent = text;
-  if (className) one.className = className;
-  parent.append(one);
-  return one;
-}
-
-// Paths without the folders that all of them share, in front and behind.
-function brief(paths) {
-  const parts = paths.map((path) => path.split("/"));
-  const shared = (at) => parts.length > 1 && parts.every((one) => one.length > 1 && one.at(at) === parts[0].at(at));
-  while (shared(0)) parts.forEach((one) => one.shift());
-  while (shared(-1)) parts.forEach((one) => one.pop());
-  return parts.map((one) => one.join("/"));
-}
-
 const short = (value) => {
   if (value === 0) return "0";
   const size = Math.abs(value);
@@ -47,6 +30,7 @@ function ticks(low, high, count) {
 // lines: [{name, dash, points: [[x, y, low, high]]}]; equal names have one colour.
 function chart(title, xName, note, lines) {
   const figure = document.createElement("figure");
+  figure.className = "card";
   html("h2", figure, title);
   const points = lines.flatMap((line) => line.points);
   const xs = points.map((one) => one[0]);
@@ -96,6 +80,26 @@ function chart(title, xName, note, lines) {
     key.append(` ${line.label || line.name} `);
     html("b", key, short(line.points.at(-1)[1]));
   }
+  const values = legend.querySelectorAll("b");
+  const at = html("span", legend, "", "at");
+  const rule = svg("line", { y1: TOP, y2: HEIGHT - BOTTOM, class: "rule", visibility: "hidden" }, root);
+  root.addEventListener("pointermove", (event) => {
+    const box = root.getBoundingClientRect();
+    const wanted = x0 + ((event.clientX - box.left) / box.width * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT) * (x1 - x0);
+    const near = xs.reduce((best, one) => (Math.abs(one - wanted) < Math.abs(best - wanted) ? one : best));
+    lines.forEach((line, place) => {
+      const found = line.points.find((one) => one[0] === near);
+      values[place].textContent = found ? short(found[1]) : "–";
+    });
+    at.textContent = `${xName} ${near}`;
+    for (const end of ["x1", "x2"]) rule.setAttribute(end, x(near));
+    rule.setAttribute("visibility", "visible");
+  });
+  root.addEventListener("pointerleave", () => {
+    lines.forEach((line, place) => { values[place].textContent = short(line.points.at(-1)[1]); });
+    at.textContent = "";
+    rule.setAttribute("visibility", "hidden");
+  });
   if (note) html("figcaption", figure, note);
   figure.dataset.points = String(points.length);
   return figure;

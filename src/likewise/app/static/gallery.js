@@ -1,16 +1,19 @@
 // The gallery: all tasks as rows of images; filters and order are kept in the address.
 "use strict";
 
-const choice = document.getElementById("choice");
 const FILTERS = ["kind", "category", "complexity"];
 const AIMS = { identity: "evaluator/identity", prompt: "evaluator/prompt" };
 const QUADRANTS = {
   "both up": [1, 1], "identity up, prompt down": [1, -1], "identity down, prompt up": [-1, 1], "both down": [-1, -1],
 };
+const PER_PAGE = 12; // samples that come and go together
+const AHEAD = "1000px"; // above and below the screen, samples are there already
+const SIZES = { small: 150, large: 230 }; // pixels of an image, at least
 let content = { systems: [], tasks: [] };
+let chooser = null, near = null;
 
 const parameters = () => new URLSearchParams(location.search);
-const chosen = () => [...choice.querySelectorAll("input:checked")].map((one) => one.value);
+const queryOfSystems = () => new URLSearchParams(chooser.chosen.map((one) => ["system", one]));
 const score = (task, place, name) => (task.images[place] ? task.images[place].scores[name] : undefined);
 
 function change(task, name) {
@@ -20,7 +23,7 @@ function change(task, name) {
 }
 
 function menu(form, name, label, values) {
-  const box = html("label", form, `${label} `);
+  const box = html("label", form, label, "field");
   const select = html("select", box);
   select.name = name;
   for (const [value, text] of values) {
@@ -39,7 +42,7 @@ function filters() {
     if (values.length > 1) menu(form, name, name, [["", "all"], ...values.map((one) => [String(one), String(one)])]);
   }
   if (content.systems.length > 1) {
-    menu(form, "quadrant", "first to last", [["", "all"], ...Object.keys(QUADRANTS).map((one) => [one, one])]);
+    menu(form, "quadrant", "from first to last", [["", "all"], ...Object.keys(QUADRANTS).map((one) => [one, one])]);
   }
   const scores = new Set(content.tasks.flatMap((task) => Object.values(task.images).flatMap((one) => Object.keys(one.scores))));
   const orders = [...scores].sort().flatMap((one) => {
@@ -48,7 +51,7 @@ function filters() {
     return content.systems.length > 1 ? [...own, ...moved] : own;
   });
   menu(form, "order", "order", [["", "as drawn"], ...orders]);
-  const box = html("label", form, "text ");
+  const box = html("label", form, "words", "field");
   const text = html("input", box);
   text.type = "search";
   text.name = "text";
@@ -93,15 +96,16 @@ function picture(parent, source, title, alt, note) {
 
 function row(task) {
   const section = document.createElement("section");
-  section.className = "task-row card";
+  section.className = "sample card";
   section.id = `task-${task.key}`;
   const head = html("p", section, undefined, "head");
   html("b", head, task.prompt);
-  html("small", head, ` ${task.subject} · ${task.kind} · complexity ${task.complexity} `);
+  html("small", head, `${task.subject} · ${task.kind} · complexity ${task.complexity}`);
   const link = html("a", head, "link");
-  const query = new URLSearchParams(chosen().map((one) => ["system", one]));
+  const query = queryOfSystems();
   query.set("task", task.key);
   link.href = `/gallery?${query}`;
+  link.title = "address of this sample";
   const images = html("div", section, undefined, "images");
   const benchmark = content.systems.map((one) => one.benchmark).find(Boolean) || "";
   const reference = new URLSearchParams({ benchmark, task: task.task });
@@ -112,10 +116,57 @@ function row(task) {
     const scores = Object.entries(own.scores);
     const shown = scores.filter(([name]) => name.startsWith("evaluator/"));
     const note = (shown.length ? shown : scores.slice(0, 2)).map(([name, value]) => `${name.replace("evaluator/", "")} ${value.toFixed(2)}`);
-    picture(images, `/gallery/image/${system.id}/${own.index}`, system.brief, task.prompt, note.join(", "));
+    picture(images, `/gallery/image/${system.id}/${own.index}`, chooser.label(system.id), task.prompt, note.join(", "));
     images.lastElementChild.title = scores.map(([name, value]) => `${name} ${value}`).join("\n");
   });
   return section;
+}
+
+// All scores of one sample, a column per system.
+function table(task) {
+  const box = html("div", document.createElement("div"), undefined, "card scores");
+  const head = html("tr", html("thead", html("table", box)));
+  html("th", head, "score");
+  for (const system of content.systems) html("th", head, chooser.label(system.id));
+  const body = html("tbody", box.firstElementChild);
+  const names = new Set(Object.values(task.images).flatMap((one) => Object.keys(one.scores)));
+  for (const name of [...names].sort()) {
+    const line = html("tr", body);
+    html("th", line, name);
+    content.systems.forEach((_, place) => {
+      const value = score(task, place, name);
+      html("td", line, value === undefined ? "–" : value.toFixed(3));
+    });
+  }
+  return box;
+}
+
+// Only samples near the screen are in the page; others leave room of the height they had.
+function spread(tasks, box) {
+  if (near) near.disconnect();
+  near = new IntersectionObserver((entries) => {
+    for (const entry of entries) (entry.isIntersecting ? fill : clear)(entry.target);
+  }, { rootMargin: `${AHEAD} 0px` });
+  box.replaceChildren();
+  for (let at = 0; at < tasks.length; at += PER_PAGE) {
+    const page = html("div", box, undefined, "samples");
+    page.tasks = tasks.slice(at, at + PER_PAGE);
+    if (at === 0) fill(page);
+    else page.style.minHeight = `${box.firstElementChild.offsetHeight}px`;
+    near.observe(page);
+  }
+}
+
+function fill(page) {
+  if (page.childElementCount) return;
+  page.append(...page.tasks.map(row));
+  page.style.minHeight = "";
+}
+
+function clear(page) {
+  if (!page.childElementCount) return;
+  page.style.minHeight = `${page.offsetHeight}px`;
+  page.replaceChildren();
 }
 
 function draw() {
@@ -125,38 +176,37 @@ function draw() {
     : ordered(content.tasks.filter((task) => wanted(task, asked)), asked.get("order"));
   const said = document.getElementById("said");
   said.textContent = only ? "One sample. " : `${tasks.length} of ${content.tasks.length} samples`;
-  if (only) {
-    const all = html("a", said, "Show all");
-    all.href = `/gallery?${new URLSearchParams(chosen().map((one) => ["system", one]))}`;
-  }
+  if (only) html("a", said, "Show all").href = `/gallery?${queryOfSystems()}`;
   for (const system of content.systems) {
-    if (system.problem) html("p", said, `${system.label}: ${system.problem}`, "problem");
+    if (system.problem) html("span", said, `${system.label}: ${system.problem}`, "problem");
   }
-  document.getElementById("tasks").replaceChildren(...tasks.map(row));
+  const box = document.getElementById("tasks"), form = document.getElementById("filters");
+  form.hidden = Boolean(only);
+  box.style.setProperty("--images", content.systems.length + 1);
+  box.style.setProperty("--size", `${only ? SIZES.large : SIZES.small}px`);
+  spread(tasks, box);
+  if (only) box.append(...tasks.map(table));
 }
 
 async function load() {
-  const query = new URLSearchParams(chosen().map((one) => ["system", one]));
-  const answer = await fetch(`/gallery/data?${query}`);
-  if (!answer.ok) return;
+  const answer = await fetch(`/gallery/data?${queryOfSystems()}`).catch(() => null);
+  if (!answer || !answer.ok) {
+    document.getElementById("said").textContent = "No connection.";
+    return;
+  }
   content = await answer.json();
-  const labels = brief(content.systems.map((one) => one.label));
-  content.systems.forEach((one, place) => { one.brief = labels[place]; });
   filters();
   draw();
 }
 
+const choice = document.getElementById("choice");
 if (choice) {
-  const limit = () => {
-    const full = chosen().length >= Number(choice.dataset.most);
-    for (const box of choice.querySelectorAll("input")) box.disabled = full && !box.checked;
-  };
+  chooser = new Chooser(choice);
   choice.addEventListener("change", () => {
     const query = parameters();
     query.delete("system");
-    for (const one of chosen()) query.append("system", one);
+    for (const one of chooser.chosen) query.append("system", one);
     history.replaceState(null, "", `?${query}`);
-    limit();
     load();
   });
   document.getElementById("filters").addEventListener("input", (event) => {
@@ -168,6 +218,5 @@ if (choice) {
     draw();
   });
   document.getElementById("filters").addEventListener("submit", (event) => event.preventDefault());
-  limit();
   load();
 }

@@ -1,11 +1,8 @@
 // The page of runs: asks for the chosen runs every two seconds, and draws what has changed.
 "use strict";
 
-const choice = document.getElementById("choice");
 const EVERY = 2000; // milliseconds
-let last = "";
-
-const chosen = () => [...choice.querySelectorAll("input:checked")].map((one) => one.value);
+let chooser = null, last = "";
 
 function time(seconds) {
   if (seconds < 90) return `${Math.round(seconds)} s`;
@@ -14,19 +11,19 @@ function time(seconds) {
 
 function describe(run, box) {
   const section = html("section", box, undefined, "card");
-  html("h2", section, run.label);
+  html("h2", section, chooser.label(run.id)).title = run.label;
   if (run.problem) {
     html("p", section, run.problem, "problem");
     return;
   }
-  const bar = html("progress", section);
-  bar.max = run.total;
-  bar.value = run.done;
-  bar.setAttribute("aria-label", "iterations");
   let said = `${run.done} of ${run.total} iterations`;
   if (run.eta) said += `, about ${time(run.eta)} left`;
   if (run.quiet !== null && run.done < run.total) said += `; newest row ${time(run.quiet)} ago`;
   html("p", section, said, "said");
+  const bar = html("progress", section);
+  bar.max = run.total;
+  bar.value = run.done;
+  bar.setAttribute("aria-label", "iterations");
   for (const warning of run.warnings) html("p", section, `⚠ ${warning}`, "problem");
 }
 
@@ -34,7 +31,6 @@ function draw(runs) {
   const states = document.getElementById("states"), charts = document.getElementById("charts");
   states.replaceChildren();
   for (const run of runs) describe(run, states);
-  const labels = brief(runs.map((run) => run.label));
   const titles = [...new Set(runs.flatMap((run) => run.charts.map((one) => one.title)))];
   charts.replaceChildren(...titles.map((title) => {
     const lines = [];
@@ -43,7 +39,7 @@ function draw(runs) {
       const own = run.charts.find((one) => one.title === title);
       found = found || own;
       for (const [name, points] of Object.entries(own ? own.lines : {})) {
-        const label = runs.length > 1 ? `${name} · ${labels[place]}` : name;
+        const label = runs.length > 1 ? `${name} · ${chooser.label(run.id)}` : name;
         lines.push({ name, label, dash: DASHES[place], points });
       }
     });
@@ -53,7 +49,7 @@ function draw(runs) {
 
 async function look() {
   try {
-    const query = chosen().map((one) => `run=${one}`).join("&");
+    const query = chooser.chosen.map((one) => `run=${one}`).join("&");
     const answer = await fetch(`/runs/data?${query}`, { cache: "no-store" });
     if (answer.ok) {
       const { runs } = await answer.json();
@@ -73,16 +69,12 @@ async function watch() {
   }
 }
 
+const choice = document.getElementById("choice");
 if (choice) {
-  const limit = () => {
-    const full = chosen().length >= Number(choice.dataset.most);
-    for (const box of choice.querySelectorAll("input")) box.disabled = full && !box.checked;
-  };
+  chooser = new Chooser(choice);
   choice.addEventListener("change", () => {
-    history.replaceState(null, "", `?${chosen().map((one) => `run=${one}`).join("&")}`);
-    limit();
+    history.replaceState(null, "", `?${chooser.chosen.map((one) => `run=${one}`).join("&")}`);
     look();
   });
-  limit();
   watch();
 }

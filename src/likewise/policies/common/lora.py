@@ -19,6 +19,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
+from likewise.policies.common.second_lora import SECOND, add_second
 from likewise.policies.common.stored_lora import METADATA_KEY, read_lora
 from likewise.sharding.shards import Shards, shard_module
 from likewise.tensors import save, writing
@@ -159,14 +160,22 @@ class Lora:
             own |= {f"{module}.lora_A.weight": filled_A, f"{module}.lora_B.weight": filled_B}
         set_peft_model_state_dict(self.denoiser, own, adapter_name=NAME)
 
-    def set_strength(self, factor: float) -> None:
+    def set_strength(self, factor: float, second: float = 0.0) -> None:
         """Make what it changes `factor` times as large, until the next call; 1 is as trained.
 
         Meant for drawing: what is saved does not have it.
+
+        Args:
+            second: The same for the LoRA of `add_second`.
         """
         for module in self.denoiser.modules():
-            if isinstance(module, LoraLayer):
+            if isinstance(module, LoraLayer):  # which need not have both
                 module.set_scale(NAME, factor)
+                module.set_scale(SECOND, second)
+
+    def add_second(self, folder: Path) -> None:
+        """Put another LoRA beside it for drawing; see `second_lora.add_second`."""
+        add_second(self.denoiser, self.name, folder)
 
     def keep_reference(self) -> None:
         """Make the weights as they are now what :meth:`disabled` shows, instead of no adapter."""

@@ -142,14 +142,30 @@ class TrainablePolicy:
             self.adapter = stored_adapter(self.denoiser, self.denoiser_name, Path(folder))
         self.adapter.load(Path(folder))
 
-    def set_strength(self, factor: float) -> None:
+    def add_second(self, folder: str | Path) -> None:
+        """Put the LoRA in `folder` beside the policy's own, for drawing; see :meth:`set_strength`.
+
+        Raises:
+            ValueError: all weights were trained, here or there, or as `second_lora.add_second`.
+        """
+        if not isinstance(self.adapter, Lora) or (Path(folder) / self.denoiser_name).is_dir():
+            raise ValueError("only LoRAs can be interpolated, and one trained all weights")
+        self.adapter.add_second(Path(folder))
+
+    def set_strength(self, factor: float, second: float = 0.0) -> None:
         """Draw with the adapter's change `factor` times as large; 1 is as trained.
+
+        The denoiser's weights become W + factor·ΔW₁ + second·ΔW₂: with ``1 − s`` and ``s`` they are
+        interpolated between two adapters.
+
+        Args:
+            second: The same for the adapter of :meth:`add_second`.
 
         Raises:
             ValueError: all weights were trained, so that there is no adapter to be scaled.
         """
         if isinstance(self.adapter, Lora):
-            self.adapter.set_strength(factor)
+            self.adapter.set_strength(factor, second)
         elif self.adapter is not None and factor != 1:
             raise ValueError("only a LoRA has a strength, and this run trained all weights")
 

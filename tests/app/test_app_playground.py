@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import torch
 from browsing import SIZES, Watched
 from made_up import make_run
 from PIL import Image
@@ -22,6 +23,8 @@ from voting import make_task
 from likewise.api.painting import Painter
 from likewise.app.catalogue import Catalogue
 from likewise.app.server import create_app
+from likewise.builders.policies import build_policy
+from likewise.config import load_recipe
 from likewise.types import Task
 
 STEPS = 4
@@ -246,3 +249,33 @@ def test_the_nano_draws_and_is_scored() -> None:
 
     with pytest.raises(StopError):
         painter.draw(None, task, 0, 1.0, stop)
+
+
+@pytest.fixture
+def adapters(tmp_path: Path) -> list[Path]:
+    """Two LoRAs of the nano model, which change it at random."""
+    recipe, folders = load_recipe("stickers"), [tmp_path / name for name in ("a", "b")]
+    for seed, folder in enumerate(folders):
+        policy = build_policy(recipe, torch.device("cpu"))
+        torch.manual_seed(seed)
+        for parameter in policy.trainable_parameters():
+            parameter.data.add_(torch.randn_like(parameter), alpha=0.05)
+        policy.save_adapter(folder)
+    return folders
+
+
+def test_the_nano_draws_between_two_adapters(adapters: list[Path]) -> None:
+    painter = Painter("cpu")
+    task = painter.examples()[0]
+
+    def draw(run: Path | None, strength: float = 1.0, **more: Any) -> bytes:
+        image, _ = painter.draw(run, task, 0, strength, lambda done, total: None, **more)
+        return image.tobytes()
+
+    first, second = adapters
+    ends = [draw(first), draw(second)]
+    assert [draw(first, second=second, share=share) for share in (0.0, 1.0)] == ends
+    middle = draw(first, second=second, share=0.5)
+    assert middle not in ends and ends[0] != ends[1]
+    assert draw(first, 0.0, second=second, share=0.5) == draw(None)
+    assert len(painter._models) == 4  # small ones stay

@@ -38,15 +38,18 @@ def test_charts_have_intervals_where_they_are_known() -> None:
     assert charts["Rewards in training"].lines["prompt"][1] == (1, 0.1, None, None)
 
 
-def test_weights_and_cosines_are_by_step() -> None:
+def test_weights_and_gradients_are_by_step() -> None:
     metrics = [
-        {"iteration": 1, "weight/prompt/step_00": 0.7, "gradient/cosine/step_01": 0.1},
+        {"iteration": 1, "weight/prompt/step_00": 0.7, "gradient/cosine/step_01": 0.1,
+         "weight/prompt/step_01": 0.7, "update/grad_norm": 3.0},
         {"iteration": 2, "weight/prompt/step_02": 0.5, "gradient/cosine/step_01": -0.2},
-    ]
+    ]  # fmt: skip
     charts = {chart.title: chart for chart in telemetry(PLAN, metrics, []).charts}
     assert charts["Weights by step"].lines == {
-        "prompt": [(0, 0.7, None, None), (2, 0.5, None, None)]
+        "prompt": [(0, 0.7, None, None), (1, 0.7, None, None), (2, 0.5, None, None)]
     }
+    lengths = charts["Length of gradients by step"].lines
+    assert lengths == {"whole": [(0.5, 3.0, None, None)]}  # of an update of steps 0 and 1
     assert charts["Cosine of the gradients by step"].lines["cosine"] == [(1, -0.2, None, None)]
 
 

@@ -34,8 +34,10 @@ def evaluated(folder: Path, good: bool, tasks: int = 24) -> None:
         task.reference.rotate(90 * good).save(folder / file)
         rows.append(Row(file=file, subject=task.subject, prompt=task.prompt, task=task.id))
         prompt, identity = 0.2 + 0.6 * good + 0.1 * rng.normal(), 0.5 + 0.1 * rng.normal()
-        scores.append({"file": file, "reward/prompt": prompt, "reward/identity": identity,
-                       "evaluator/prompt": prompt, "evaluator/identity": identity})  # fmt: skip
+        labels = {"task": task.id, "subject": task.subject, "kind": task.kind}
+        scores.append({"file": file, "prompt": task.prompt, **labels, "reward/prompt": prompt,
+                       "reward/identity": identity, "evaluator/prompt": prompt,
+                       "evaluator/identity": identity})  # fmt: skip
     write_manifest(folder / MANIFEST, rows)
     pq.write_table(pa.Table.from_pylist(scores), folder / "scores.parquet")
 
@@ -73,7 +75,7 @@ def test_a_study_is_created_rated_and_reported(study: Path) -> None:
 def test_what_raters_prefer_is_a_reward(study: Path, forget_module: None, monkeypatch) -> None:
     result = run("study-people", "export", study)
     assert result.exit_code == 0, result.output
-    assert re.search(r"fitted: prompt \+\S+, identity \S+; right on pairs", said(result))
+    assert re.search(r"fitted: reward/prompt \+\S+, reward/identity \S+; right on", said(result))
     monkeypatch.chdir(study / "preferences")
     reward = "rewards.people={kind: function, target: 'preference:score', side: prompt}"
     result = run("train", *TINY, reward, "--run-dir", study / "trained")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from likewise.config import Recipe
     from likewise.protocols import Policy, Reward
 
-HELD = 2  # models in memory at once
+HELD = 2  # models in memory at once; more while all of them are small
+SMALL = 2**30  # bytes
 EXAMPLES = 30
 
 
@@ -28,7 +29,7 @@ class _Model:
 
 
 class Painter:
-    """Draws with runs and with the untrained model, and keeps the models used last.
+    """Draws with runs, with LoRAs and with the untrained model, and keeps the models used last.
 
     One image at a time is drawn, whoever asks.
     """
@@ -97,11 +98,22 @@ class Painter:
     def _model(self, run: Path | None, second: Path | None) -> _Model:
         key = run, second
         if key not in self._models:
-            while len(self._models) >= HELD:
-                self._models.pop(next(iter(self._models)))
+            self._make_room()
             self._models[key] = _loaded(run, second, self.device)
         self._models[key] = self._models.pop(key)  # the newest is last
         return self._models[key]
+
+    def _make_room(self) -> None:
+        """Forget the models that were used least recently."""
+        while len(self._models) >= HELD and sum(map(_size, self._models.values())) > SMALL:
+            self._models.pop(next(iter(self._models)))
+
+
+def _size(model: _Model) -> int:
+    """Bytes of its generator; a custom one counts as large."""
+    from likewise.builders.policies import model_bytes
+
+    return model_bytes(model.policy) or SMALL
 
 
 class _Counting:

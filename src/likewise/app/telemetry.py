@@ -79,6 +79,8 @@ def telemetry(plan: Plan, metrics: Rows, timings: Rows) -> Telemetry:
               for sign in ("++", "+-", "-+", "--")})),
         Chart("Weights by step", "step", _by_step(metrics, STEP), "of the newest iterations"),
         Chart("Length of gradients", "iteration", _gradients(metrics)),
+        Chart("Length of gradients by step", "step", _gradients_by_step(metrics),
+              "median over updates, at the middle of the steps that each trained"),
         Chart("Cosine of the gradients by step", "step", _by_step(metrics, COSINE),
               "of the newest measurement; below 0 the rewards pull against each other"),
         Chart("Seconds", "iteration", _seconds(timings)),
@@ -195,6 +197,16 @@ def _gradients(metrics: Rows) -> dict[str, list[Point]]:
     keys = {key: None for row in metrics for key in row if key.startswith("gradient/norm/")}
     named = {key.removeprefix("gradient/norm/"): key for key in keys}
     return _lines(metrics, {"whole": "update/grad_norm", **named})
+
+
+def _gradients_by_step(metrics: Rows) -> dict[str, list[Point]]:
+    from likewise.analysis.credit_shares import gradient_norms  # pyarrow takes a second
+
+    points: list[Point] = [
+        (sum(steps) / len(steps), norm, None, None)
+        for steps, norm in gradient_norms(metrics).items()
+    ]
+    return {"whole": points} if points else {}
 
 
 def _seconds(timings: Rows) -> dict[str, list[Point]]:

@@ -69,6 +69,14 @@ def add_second(policy: Policy, folder: Path) -> None:
     policy.add_second(folder)
 
 
+def model_bytes(policy: Policy) -> int | None:
+    """Of all weights of its pipeline, adapters included; None where that is not known."""
+    if not isinstance(policy, PipelinePolicy):
+        return None
+    modules = [part for part in policy.pipeline.components.values() if hasattr(part, "parameters")]
+    return sum(one.nbytes for module in modules for one in module.parameters())
+
+
 def build_policy(
     recipe: Recipe, device: torch.device, trainable: bool = True, spread: bool = False
 ) -> Policy:

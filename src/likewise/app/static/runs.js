@@ -53,7 +53,9 @@ async function look() {
     const answer = await fetch(`/runs/data?${query}`, { cache: "no-store" });
     if (answer.ok) {
       const { runs } = await answer.json();
-      const text = JSON.stringify(runs.map((run) => ({ ...run, quiet: run.quiet && Math.round(run.quiet / 10) })));
+      // Charts are drawn again only when there is something new, or they would blink under the pointer.
+      const age = (run) => (run.done < run.total ? Math.round(run.quiet / 10) : null);
+      const text = JSON.stringify(runs.map((run) => ({ ...run, quiet: age(run) })));
       if (text !== last) draw(runs);
       last = text;
     }

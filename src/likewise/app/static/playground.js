@@ -74,7 +74,7 @@ function show(state) {
     html("figcaption", figure, one.label);
     const list = html("dl", figure);
     for (const [name, value] of Object.entries(one.scores)) {
-      html("dt", list, name);
+      html("dt", list, name.replaceAll("/", "/\u200b")); // where a line may break
       html("dd", list, value.toFixed(3));
     }
     return figure;

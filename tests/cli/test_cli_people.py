@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from running import TINY, run, said
 
-from likewise.builders.benchmarks import STICKER_BENCH, load_benchmark
+from likewise.builders.benchmarks import load_benchmark
+from likewise.config.evaluation_settings import STICKER_BENCH
 from likewise.evaluation.manifest import MANIFEST, Row, write_manifest
 from likewise.people.files import open_study
 from likewise.records import RunDirectory

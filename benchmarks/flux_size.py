@@ -126,6 +126,7 @@ class Bench:
         self.options, self.folder, self.matmul_tflops = options, folder, matmul_tflops
         self.model = shrink(folder / "model") if options.tiny else architectures.folder(MODEL)
         self.processes = Processes(Accelerator(cpu=options.device == "cpu"))
+        self.planner = Planner(gpu=self.processes.device.type == "cuda")
         recipe = self.recipe(options.only[0])
         self.policy = random_policy(recipe, self.model, self.processes.device, options.quantization)
         add_adapter(recipe, self.policy)
@@ -162,8 +163,7 @@ class Bench:
 
     def plan(self, name: str, peak: float | None) -> dict[str, float]:
         """Planned peak in GiB of what is on the device here, and the measured share of it."""
-        gpu = self.processes.device.type == "cuda"
-        needs = Planner(gpu).memory(self.recipe(name)).needs
+        needs = self.planner.memory(self.recipe(name)).needs
         encoders = {"vae": needs.encoders["vae"]}
         planned = replace(needs, encoders=encoders, rewards={}, extra=0).peak / 2**30
         found = {"planned gib": planned}

@@ -91,7 +91,8 @@ TORCH_FREE = {"__init__", "assets", "config", "images", "records", "sheets", "ty
 TORCH_FREE |= {"fingerprints", "printable", "terminal", "cores"}
 TORCH_FREE |= {"analysis", "study", "report", "serve", "seeding", "people", "app"}
 TORCH = {"torch", "accelerate", "diffusers", "peft", "transformers"}
-TORCH_LATER = {"quiet", "cli", "api", "api.data_checks"}  # import it inside functions at most
+# They import it inside functions at most.
+TORCH_LATER = {"quiet", "cli", "api", "api.adapters", "api.data_checks"}
 
 # `algorithm` has no models, no files and no network: beside likewise it imports only these.
 PURE = {"__future__", "abc", "collections", "dataclasses", "enum", "functools", "itertools"}

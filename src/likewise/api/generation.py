@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from likewise.api.adapters import require_adapter
 from likewise.builders.datasets import fit_reference
 from likewise.builders.policies import build_policy, build_sampler, long_prompts
 from likewise.config.code import require_trust
@@ -29,7 +30,6 @@ from likewise.trainer.state import adapter_folder
 from likewise.types import Task
 
 LOG = logging.getLogger(__name__)
-SUFFIX = ".safetensors"
 _INSIDE_RUN = 3  # an adapter is at RUN/checkpoints/ITERATION/adapter
 
 
@@ -113,14 +113,9 @@ def find_adapter(
         ValueError: there is no such folder or file, the run has no checkpoint, or its recipe names
             code that is not trusted.
     """
-    if best and (adapter is None or not (adapter / RECIPE).is_file()):
-        raise ValueError("the best checkpoint is that of a run: give its folder as the adapter")
+    require_adapter(adapter, best)
     if adapter is None:
         return _loaded(recipe), None
-    if adapter.is_file() and adapter.suffix != SUFFIX:
-        raise ValueError(f"{adapter} does not end in {SUFFIX}: no other format of weights is read")
-    if not adapter.is_file() and not adapter.is_dir():
-        raise ValueError(f"there is no {adapter}: give a run, a checkpoint or an adapter")
     if recipe is None:
         around = [adapter, *adapter.resolve().parents][: _INSIDE_RUN + 1]
         run = next((folder for folder in around if (folder / RECIPE).is_file()), None)

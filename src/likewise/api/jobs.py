@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from likewise.api.targets import REAL, Target
+from likewise.api.adapters import REAL
+from likewise.api.targets import Target
 from likewise.builders.benchmarks import load_benchmark
 from likewise.builders.datasets import fit_held_out, fit_reference
 from likewise.builders.metric_rewards import build_metric_rewards, build_metrics, check_metrics

@@ -9,6 +9,7 @@ from pathlib import Path
 from diffusers import DiffusionPipeline
 from huggingface_hub import hf_hub_download
 
+from likewise.api.adapters import REAL, require_target
 from likewise.api.generation import find_adapter
 from likewise.builders.model_names import model_path
 from likewise.config.recipe import Recipe
@@ -17,7 +18,7 @@ from likewise.evaluation.summary import AFTER, BEFORE
 from likewise.records.run_directory import RECIPE
 
 CODED = ("policy", "rewards", "evaluators")  # sections of a recipe that may name code
-REAL, MODEL = "real", "model"
+MODEL = "model"  # the system of an untrained model
 EVALUATIONS = "runs/evaluation"
 
 
@@ -113,11 +114,8 @@ def _images(folder: Path, recipe: Recipe | str | Path | None, name: str | None) 
 
 
 def _model(name: str, recipe: Recipe | str | Path | None) -> Target:
+    require_target(name)
     path = model_path(name)
-    if not os.path.isdir(path) and (path.count("/") != 1 or Path(path).parent.is_dir()):
-        raise ValueError(
-            f"there is no {name}: give a run, a model, a folder of images, or {REAL!r}"
-        )
     if os.path.isdir(path) and not (Path(path) / DiffusionPipeline.config_name).is_file():
         raise ValueError(
             f"{name} is not a run directory (it has no {RECIPE}), nor images ({MANIFEST}), "

@@ -58,6 +58,10 @@ def attribute(
     are used, because held-out subjects are for evaluation only.
     """
     with readable_errors():
+        from likewise.api.adapters import require_target
+
+        require_target(target)  # before torch is imported
+
         from likewise import api
 
         with progress_bars() as show:

@@ -157,6 +157,10 @@ def evaluate(
     with readable_errors():
         metrics = None if not metric else dict(_pair(word) for word in metric)
 
+        from likewise.api.adapters import require_target
+
+        require_target(target)  # before torch is imported
+
         from likewise import api
         from likewise.config.evaluation_settings import EvaluationSettings
         from likewise.evaluation.summary import read_summary

@@ -46,6 +46,10 @@ def export(
     then is it moved to its path. Which program reads which file: docs/export.md.
     """
     with readable_errors():
+        from likewise.api.adapters import require_adapter
+
+        require_adapter(adapter, best)  # before torch is imported
+
         from likewise import api
 
         found = api.export(adapter, file_format.value, out, recipe, best, device, trust_code)

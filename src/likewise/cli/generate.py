@@ -40,6 +40,10 @@ def generate(
     with readable_errors():
         files = _files(out, count)
 
+        from likewise.api.adapters import require_adapter
+
+        require_adapter(adapter, best)  # before torch is imported
+
         from likewise import api
 
         images = api.generate(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch._C._profiler import _ExtraFields_Allocation
 from torch.profiler import ProfilerActivity, profile
 
 from likewise.builders.datasets import build_stream
@@ -52,15 +55,26 @@ def _train(session: Session, iteration: int) -> None:
 
 
 def _highest(found: profile) -> int:
-    """The largest running sum of what was taken from the allocator and given back."""
+    """The largest sum of what was taken from the allocator and not yet given back.
+
+    Threads of gloo give back later than they say, when the address may have been taken again.
+    """
     assert found.profiler is not None
-    events = [
-        (event.start_ns(), event.nbytes())
-        for event in found.profiler.kineto_results.events()
-        if event.name() == "[memory]"
-    ]
+    live: dict[int, int] = {}
     now = most = 0
-    for _, size in sorted(events, key=lambda event: event[0]):
-        now += size
+    changes = _changes(found.profiler.kineto_results.experimental_event_tree())
+    for _, address, size in sorted(changes, key=lambda change: change[0]):
+        now -= live.pop(address, 0)
+        if size > 0:
+            live[address] = size
+            now += size
         most = max(most, now)
     return most
+
+
+def _changes(events: Sequence[Any]) -> Iterator[tuple[int, int, int]]:
+    """Of memory: when, at which address, and how many bytes; fewer than 0 are given back."""
+    for event in events:
+        if isinstance(event.extra_fields, _ExtraFields_Allocation):
+            yield event.start_time_ns, event.extra_fields.ptr, event.extra_fields.alloc_size
+        yield from _changes(event.children)

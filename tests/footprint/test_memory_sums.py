@@ -10,7 +10,7 @@ from torch import nn
 
 from likewise.footprint.phases import Needs, stored_latents
 from likewise.footprint.remedies import fitting, micro_batches
-from likewise.footprint.spread import Spread, spread_of
+from likewise.footprint.spread import Spread
 from likewise.footprint.weight_bytes import saved_by, storage_bytes, working_copy
 
 NEEDS = Needs(
@@ -49,30 +49,18 @@ def test_every_phase_is_what_lives_in_it() -> None:
     assert replace(NEEDS, reference=70).peak == NEEDS.peak + 70
 
 
-def test_shards_are_a_part_and_come_together_by_blocks() -> None:
-    spread = Spread(size=4, whole=600, gathered=98, gradients=50)
+def test_of_what_is_in_shards_a_process_has_its_part() -> None:
+    spread = Spread(size=4, whole=600)
     needs = replace(NEEDS, reference=400, spread=spread)
     kept = 250 + 100 + 15 + 10 + 5 + 1 + 390
     assert needs.phases == {
         "encode": kept + 11,
-        "rollout": kept + 6 + 98 + 12,
+        "rollout": kept + 6 + 12,
         "decode": kept + 6 + 13,
-        "update": kept + 6 + 5 + 98 + 50 + 300,
+        "update": kept + 6 + 5 + 300,
         "step": kept + 6 + 5,
         "load": 10 + 390 + 1 + 600 + 250 + 5,
     }
-
-
-def test_blocks_are_those_that_the_model_names() -> None:
-    """Half of two linear layers of 6 numbers is trained; gradients are bfloat16 and float32."""
-    model = nn.Sequential(nn.Sequential(nn.Linear(2, 2)), nn.Linear(2, 2), nn.Linear(3, 3))
-    model._no_split_modules = ["Sequential"]
-    model[1].requires_grad_(False)
-    model[2].requires_grad_(False)
-    gpu = spread_of(model, 2, torch.bfloat16, gpu=True)
-    assert gpu == Spread(2, whole=2 * 24, gathered=2 * (18 + 3 * 6), gradients=6 * 10)
-    cpu = spread_of(model, 2, torch.bfloat16, gpu=False)
-    assert cpu == Spread(2, whole=2 * 24, gathered=2 * (18 + 6), gradients=6 * 10)
 
 
 def test_offloaded_parts_visit_for_their_phase() -> None:

@@ -136,13 +136,13 @@ class Planner:
     def _spread(self, recipe: Recipe, policy: Any) -> Spread | None:
         """How the denoiser is spread over processes; None where each has all of it."""
         size = _copy_size(recipe)
-        return None if size == 1 else spread_of(policy.denoiser, size, policy.dtype, self.gpu)
+        return None if size == 1 else spread_of(policy.denoiser, size, policy.dtype)
 
     def _trace(self, recipe: Recipe) -> Traced:
         settings, references = recipe.policy.model_dump(exclude=ASIDE), reference_sizes(recipe)
         against_reference = recipe.objective.needs_reference
-        gathered = _copy_size(recipe) > 1
-        key = repr((settings, recipe.adapter, references, against_reference, gathered))
+        size = _copy_size(recipe)
+        key = repr((settings, recipe.adapter, references, against_reference, size))
         known = self._traced.get(key)
         if known is None or known.batch < micro_batch(recipe):
             self._traced[key] = Traced(
@@ -152,7 +152,7 @@ class Planner:
                 micro_batch(recipe),
                 against_reference,
                 self.gpu,
-                gathered,
+                size,
             )
         return self._traced[key]
 

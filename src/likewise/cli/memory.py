@@ -62,6 +62,7 @@ def _parts_table(recipe: Recipe, memory: Memory) -> Table:
     stored = policy.quantization or policy.dtype
     where = "on the CPU between uses" if needs.offload else policy.dtype
     many = f"{memory.batch} image{'s' * (memory.batch > 1)}"
+    together = "" if needs.spread is None else ", and blocks put together"
     table = _table(f"memory of each of {_machines(recipe)}", "GB")
 
     def row(name: str, size: int, note: str = "") -> None:
@@ -87,15 +88,12 @@ def _parts_table(recipe: Recipe, memory: Memory) -> Table:
     shared("optimiser", 2 * needs.trained, "two moments")
     if needs.averaged:
         shared("moving average", needs.trained)
-    if spread is not None:
-        row("weights put together", spread.gathered, "block by block, for each forward")
-        row("gradients before their sum", spread.gradients, "of a block")
     row("encoded tasks", needs.conditions)
     row("stored trajectories", needs.trajectories)
-    on = policy.gradient_checkpointing
-    row("activations: update", memory.plain, f"{many}, no checkpointing" + " (not used)" * on)
-    row("", memory.checkpointed, f"{many}, checkpointing" + " (not used)" * (not on))
-    row("activations: rollout", needs.rollout, many)
+    on, forward = policy.gradient_checkpointing, many + together
+    row("activations: update", memory.plain, f"{forward}, no checkpointing" + " (not used)" * on)
+    row("", memory.checkpointed, f"{forward}, checkpointing" + " (not used)" * (not on))
+    row("activations: rollout", needs.rollout, forward)
     row("activations: decode", needs.decode, many)
     if needs.extra:
         row("CUDA itself", needs.extra, "an allowance")

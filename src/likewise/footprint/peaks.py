@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from likewise.footprint.gathering import Gathering
 from likewise.footprint.tracker import Tracker
 
 SIGMA = 0.5
@@ -29,6 +30,7 @@ class Peaks:
         references: Height and width in pixels of each reference of a task.
         against_reference: Whether an update compares with the frozen model (KL).
         world: Where the policy was made: a :class:`fake.Weightless`; by default among real tensors.
+        gathering: How the denoiser is put together, where it is in shards.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class Peaks:
         references: Sequence[Size],
         against_reference: bool = False,
         world: AbstractContextManager[None] | None = None,
+        gathering: Gathering | None = None,
     ) -> None:
         self.policy, self.references = policy, references
         self.against_reference = against_reference
         self.world = nullcontext() if world is None else world
+        self.gathering = gathering
         with self.world:
             self.condition = policy.blank_condition(references)
         self.trained: list[nn.Parameter] = policy.trainable_parameters()
@@ -52,13 +56,13 @@ class Peaks:
             return self._peak(lambda: self._velocity(x, batch))
 
     def update(self, batch: int, checkpointing: bool) -> int:
-        """Forward, loss and backward; the gradients themselves live on and do not count."""
+        """Forward, loss and backward; the gradients that are there afterwards do not count."""
         denoiser = self.policy.denoiser
         before = denoiser.is_gradient_checkpointing
         with self.world:
             _checkpoint(denoiser, checkpointing)
             for parameter in self.trained:
-                parameter.grad = torch.zeros_like(parameter)
+                parameter.grad = None if self.gathering else torch.zeros_like(parameter)
             x, following = self._latents(batch), self._latents(batch)
             try:
                 return self._peak(lambda: self._learn(x, following, batch))
@@ -97,7 +101,7 @@ class Peaks:
         return self.policy.velocity(x, SIGMA, self.condition.repeat(batch))
 
     def _peak(self, run: Callable[[], object]) -> int:
-        with Tracker() as tracker:
+        with Tracker() as tracker, self.gathering or nullcontext():
             tracker.know([*self._standing()])
             run()
         return tracker.peak

@@ -32,8 +32,8 @@ class Needs:
         bucket: Of gradients that share a message to other processes; 0: there are none.
         at_once: Whether AdamW steps all parameters together, as on a GPU: that takes their roots of
             second moments once more.
-        spread: Where the denoiser and what is trained of it is in shards. All sizes are of the
-            whole, as without.
+        spread: Where the denoiser and what is trained of it is in shards. Its sizes are of the
+            whole, as without; `rollout` and `update` count what is put together.
     """
 
     denoiser: int
@@ -58,16 +58,14 @@ class Needs:
     def phases(self) -> dict[str, int]:
         """Peak of each phase of an iteration after the first, when all states exist."""
         stored = self._always + self.trajectories
-        gathered = 0 if self.spread is None else self.spread.gathered
-        reduced = 0 if self.spread is None else self.spread.gradients
         gradients = self.own(self.trained)
         message = min(self.bucket, gradients) if self.spread is None else 0  # as FSDP reduces them
         encoders = max(self._awake("text_encoder"), self._awake("vae", "image_encoder"))
         return {
             "encode": self._always + encoders + self.encode,
-            "rollout": stored + gathered + self.rollout,
+            "rollout": stored + self.rollout,
             "decode": stored + self._awake("vae") + self.decode,
-            "update": stored + gradients + gathered + reduced + self.update,
+            "update": stored + gradients + self.update,
             "step": stored + gradients + max(message, gradients * self.at_once),
             **self._loading,
         }

@@ -7,6 +7,7 @@ from functools import cache, cached_property
 from typing import Any, Literal
 
 from likewise.footprint.fake import Weightless
+from likewise.footprint.gathering import Gathering
 from likewise.footprint.peaks import Peaks, Size
 from likewise.footprint.tracker import Tracker
 from likewise.footprint.weight_bytes import storage_bytes
@@ -24,8 +25,8 @@ class Traced:
         batch: Images of the largest micro-batch that will be asked about.
         against_reference: Whether an update compares with the frozen model (KL).
         like_cuda: See :class:`Weightless`.
-        gathered: Weights reach the forward in the policy's dtype, as they do from shards: autocast
-            makes no copies of them.
+        copy_size: Processes that share a copy of the denoiser. From shards, weights reach the
+            forward in the policy's dtype: autocast makes no copies of them.
 
     Attributes:
         trained: Of the trained parameters.
@@ -42,7 +43,7 @@ class Traced:
         batch: int,
         against_reference: bool,
         like_cuda: bool,
-        gathered: bool = False,
+        copy_size: int = 1,
     ) -> None:
         self.batch = batch
         world = Weightless(like_cuda)
@@ -53,11 +54,13 @@ class Traced:
             parameters = self.policy.trainable_parameters()
         self.trained = storage_bytes(parameters)
         self.reference = tracker.live - self.trained
-        if gathered:
+        gathering = None
+        if copy_size > 1:
             with world:
                 for one in self.policy.denoiser.parameters():
                     one.data = one.data.to(self.policy.dtype)
-        self.peaks = Peaks(self.policy, references, against_reference, world)
+            gathering = Gathering(self.policy.denoiser, copy_size, like_cuda)
+        self.peaks = Peaks(self.policy, references, against_reference, world, gathering)
         self.condition = _condition_bytes(self.peaks.condition.tasks[0])
         self.latents = 4
         for side in self.policy.latent_shape:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from policies.families import Family
 from policies.ledger import YES, Ledger
 from torch import nn
 
-from likewise.policies.common import pipeline_policy
 from likewise.policies.common.embedding_cache import EmbeddingCache
 from likewise.policies.common.encoded import EncodedBatch
 from likewise.policies.common.pipeline_policy import PipelinePolicy
@@ -103,13 +101,14 @@ def test_what_sleeps_is_not_used(
         wanted = [plain.velocity(x, suite.SIGMA, plain.encode(tasks[:1])), plain.decode(x)]
     up: set[nn.Module] = set()
     used: set[str] = set()
+    visits: Counter[str] = Counter()
 
-    @contextmanager
-    def on_device(parts: Sequence[Any], device: torch.device | None) -> Iterator[None]:
-        assert device == policy.device
-        up.update(part for part in parts if isinstance(part, nn.Module))
-        yield
-        up.clear()
+    def arrive(name: str) -> None:
+        visits[name] += 1
+        up.add(parts[name])
+
+    def leave(name: str) -> None:
+        up.remove(parts[name])
 
     def watch(name: str, part: nn.Module) -> None:
         def check(*_: object) -> None:
@@ -126,11 +125,15 @@ def test_what_sleeps_is_not_used(
     }
     for name, part in parts.items():
         watch(name, part)
-    monkeypatch.setattr(pipeline_policy, "on_device", on_device)
+    monkeypatch.setattr(policy.visitors, "arrive", arrive)
+    monkeypatch.setattr(policy.visitors, "leave", leave)
     with torch.no_grad():
-        found = [policy.velocity(x, suite.SIGMA, policy.encode(tasks[:1])), policy.decode(x)]
+        condition = policy.encode(tasks)
+        assert not up and set(visits.values()) == {1}  # for all tasks together
+        first = condition.select([0])
+        found = [policy.velocity(x, suite.SIGMA, first), policy.decode(x)]
     assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
-    assert used == parts.keys()
+    assert used == parts.keys() == visits.keys()
     ledger.record(family.name, "offload", YES)
 
 

@@ -33,6 +33,9 @@ class PolicySection(Section):
     attention: str | None = Field(
         None, description="diffusers' attention backend, such as flash; null: torch's own"
     )
+    vae_tiling: bool = Field(
+        False, description="encode and decode large images in tiles, whose seams rewards see"
+    )
     offload: bool = Field(False, description="encoders and VAE wait on the CPU between uses")
     cache: str | None = Field(
         None, description="folder for embeddings of prompts and references; null: none"

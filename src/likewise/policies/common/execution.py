@@ -1,9 +1,7 @@
-"""How models run: gradient checkpointing, compilation, attention backends, offloading."""
+"""How models run: gradient checkpointing, compilation, attention backends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -42,25 +40,6 @@ def narrow_queries(denoiser: Any, dtype: torch.dtype) -> None:
     for name, module in denoiser.named_modules():
         if name.rpartition(".")[2] in QUERY_NORMS:
             module.register_forward_hook(partial(_narrowed, dtype))
-
-
-@contextmanager
-def on_device(parts: Sequence[Any], device: torch.device | None) -> Iterator[None]:
-    """Within this context the modules among `parts` are on `device`, afterwards on the CPU.
-
-    None, or the CPU, leaves them where they are.
-    """
-    if device is None or device.type == "cpu":
-        yield
-        return
-    modules = [part for part in parts if isinstance(part, nn.Module)]
-    try:
-        for module in modules:
-            module.to(device)
-        yield
-    finally:
-        for module in modules:
-            module.to("cpu")
 
 
 def _narrowed(dtype: torch.dtype, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:

@@ -15,10 +15,11 @@ from torch import Tensor
 from likewise.policies.common.cpu_attention import Float32Backward
 from likewise.policies.common.embedding_cache import EmbeddingCache, NoCache
 from likewise.policies.common.encoded import EncodedBatch, EncodedTask, Tensors, forward_by_shape
-from likewise.policies.common.execution import narrow_queries, on_device, set_up
+from likewise.policies.common.execution import narrow_queries, set_up
 from likewise.policies.common.pipeline_loading import load_pipeline
 from likewise.policies.common.trainable import TrainablePolicy
 from likewise.policies.common.trial import SMALLEST, try_out
+from likewise.policies.common.visiting import Visitors
 from likewise.pretrained.first_use import first_use
 from likewise.types import Task
 
@@ -63,8 +64,10 @@ class PipelinePolicy(TrainablePolicy):
         compile: Compile each repeated block with torch.compile. A rollout and its replay are then
             other programs, whose results differ in the last bits: see objective.ratio_tolerance.
         attention: diffusers' attention backend, such as ``flash`` or ``native``; None: its default.
+        vae_tiling: Encode and decode images in overlapping tiles where they are larger than one.
+            Decoding is then another function: rewards see seams, and training is about them too.
         offload: Text encoders, image encoders and VAE wait on the CPU and visit the device for each
-            use. The denoiser stays.
+            use; for all tasks that are encoded together once. The denoiser stays.
         cache: Folder for embeddings of prompts and references, by content, shared between runs and
             processes; None: encode every time.
 
@@ -94,12 +97,16 @@ class PipelinePolicy(TrainablePolicy):
         gradient_checkpointing: bool = False,
         compile: bool = False,
         attention: str | None = None,
+        vae_tiling: bool = False,
         offload: bool = False,
         cache: str | Path | None = None,
     ) -> None:
         super().__init__(pipeline, dtype)
         self.guidance = Guidance(true_cfg_scale, negative_prompt, batched_cfg)
-        self.offload = offload
+        self.vae_tiling = vae_tiling
+        if vae_tiling:
+            pipeline.vae.enable_tiling()
+        self.visitors = Visitors(self._others(), self.device if offload else None)
         self.cache = NoCache() if cache is None else EmbeddingCache(Path(cache), pipeline)
         self._compiled = compile
         set_up(self.denoiser, gradient_checkpointing, compile, attention)
@@ -251,8 +258,18 @@ class PipelinePolicy(TrainablePolicy):
 
     @torch.no_grad()
     def encode(self, tasks: Sequence[Task]) -> EncodedBatch:
-        """One by one, so that no encoding depends on the batch that it was made in."""
-        return EncodedBatch(tuple(self._encode(task) for task in tasks))
+        """One by one, so that no encoding depends on the batch that it was made in.
+
+        All references come first, so that encoders of images and of texts are never together.
+        """
+        with self.visitors.staying():
+            references = [self._references(task) for task in tasks]
+        with self.visitors.staying():
+            texts = [self._texts(task) for task in tasks]
+        pairs = zip(texts, references, strict=True)
+        return EncodedBatch(
+            tuple(EncodedTask(text, images, negative) for (text, negative), images in pairs)
+        )
 
     def velocity(self, x: Tensor, sigma: float | Tensor, condition: EncodedBatch) -> Tensor:
         """Samples whose embeddings differ in shape go through the denoiser in turn."""
@@ -283,10 +300,10 @@ class PipelinePolicy(TrainablePolicy):
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> Tensor:
-        with self._on_device("vae"):
+        with self.visitors.visiting("vae"):
             return self.decode_latents(x)
 
-    def _encode(self, task: Task) -> EncodedTask:
+    def _references(self, task: Task) -> tuple[Tensors, ...]:
         references = _checked(task, self.max_references)
         try:
             images = self.cache.get(
@@ -298,17 +315,20 @@ class PipelinePolicy(TrainablePolicy):
             )
         except ValueError as error:
             raise ValueError(f"task {task.id!r}: {error}") from error
-        text = self._text(task.prompt, references)
-        return EncodedTask(text, tuple(_unflattened(images)), self._negative(references))
+        return tuple(_unflattened(images))
+
+    def _texts(self, task: Task) -> tuple[Tensors, Tensors | None]:
+        """Of its prompt, and of the negative one."""
+        return self._text(task.prompt, task.references), self._negative(task.references)
 
     def embed_references(self, references: Sequence[Image]) -> tuple[Tensors, ...]:
         """As :meth:`encode_references`, with the encoders on the device and without the cache."""
-        with self._on_device("vae", "image_encoder"):
+        with self.visitors.visiting("vae", "image_encoder"):
             return self.encode_references(references)
 
     def embed_text(self, prompt: str, references: Sequence[Image]) -> Tensors:
         """As :meth:`encode_text`, with the encoders on the device and without the cache."""
-        with self._on_device("text_encoder"):
+        with self.visitors.visiting("text_encoder"):
             return self.encode_text(prompt, references)
 
     def _text(self, prompt: str, references: Sequence[Image]) -> Tensors:
@@ -346,9 +366,10 @@ class PipelinePolicy(TrainablePolicy):
         positive = self.predict(x, sigma, texts, references)
         return self.combine(positive, self.predict(x, sigma, negative, others))
 
-    def _on_device(self, *parts: str) -> Any:
-        chosen = [part for name, part in self.pipeline.components.items() if name.startswith(parts)]
-        return on_device(chosen, self.device if self.offload else None)
+    def _others(self) -> dict[str, Any]:
+        """All parts of the pipeline but the denoiser."""
+        parts = self.pipeline.components.items()
+        return {name: part for name, part in parts if name != self.denoiser_name}
 
 
 def _checked(task: Task, most: int) -> tuple[Image, ...]:

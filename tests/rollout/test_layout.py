@@ -9,7 +9,7 @@ import pytest
 from likewise.config import load_recipe
 from likewise.config.learning import Optimizer
 from likewise.config.rollout import Rollout
-from likewise.rollout.layout import Indices, micro_batches
+from likewise.rollout.layout import Indices, micro_batches, own_tasks
 
 Shares = list[list[list[Indices]]]  # [process][update] → micro-batches
 
@@ -85,3 +85,11 @@ def test_one_process_holds_the_samples_of_all(split: str) -> None:
     for update in range(2):
         together = [batch for share in shares for batch in share[update]]
         assert together == alone[update]  # a share of 3 samples is one micro-batch of 3
+
+
+def test_own_tasks_are_those_of_own_samples() -> None:
+    """20 samples over 3 processes are 6, 7 and 7: groups of 4 are split."""
+    few, many = Rollout(tasks=1, group_size=2), Rollout(tasks=5, group_size=4)
+    shares = [own_tasks(many, Optimizer(), 3, process) for process in range(3)]
+    assert shares == [(0, 1), (1, 2, 3), (3, 4)]
+    assert own_tasks(few, Optimizer(), 4, 0) == ()

@@ -107,11 +107,11 @@ def moments(run_dir: Path) -> Tensor:
     return torch.cat([found[name].flatten() for name in sorted(found) if "exp_avg" in name[-8:]])
 
 
-def assert_one(run_dir: Path, other: Path) -> None:
+def assert_one(run_dir: Path, other: Path, apart: float = 1e-6) -> None:
     """Measured: gradients to 5e-7 of their norm, weights to 2e-7 at learning rate 5e-4."""
     gradient, twin = moments(run_dir), moments(other)
     assert gradient.norm() > 1e-5
-    assert (gradient - twin).norm() < 1e-6 * gradient.norm()
+    assert (gradient - twin).norm() < apart * gradient.norm()
     for part in ("adapter", "average"):
         assert (weights(run_dir, part) - weights(other, part)).abs().max() < 1e-6
     rows, others = (RunDirectory.open(path).read_metrics() for path in (run_dir, other))
@@ -128,9 +128,20 @@ def test_processes_learn_what_one_learns(result: Result, how: dict[str, Any]) ->
     assert_one(result("lora", "grpo"), result("lora", "grpo", **how))
 
 
-@pytest.mark.parametrize("objective", ["grpo", pytest.param("nft", marks=pytest.mark.slow)])
-def test_all_weights_learn_the_same_in_shards(result: Result, objective: str) -> None:
-    assert_one(result("full", objective), result("full", objective, **SHARDED))
+@pytest.mark.parametrize(
+    "objective, how, apart",
+    [
+        ("grpo", SHARDED, 1e-6),
+        # Measured: 1.2e-6; micro-batches of 1, 3 or 5 in one process move it by 1.3e-6 to 1.5e-6.
+        pytest.param("nft", SHARDED, 2e-6, marks=pytest.mark.slow),
+        pytest.param("nft", HYBRID, 2e-6, marks=pytest.mark.slow),
+    ],
+    ids=["grpo", "nft", "nft, 2 x 2"],
+)
+def test_all_weights_learn_the_same_in_shards(
+    result: Result, objective: str, how: dict[str, Any], apart: float
+) -> None:
+    assert_one(result("full", objective), result("full", objective, **how), apart)
 
 
 def test_whoever_only_draws_has_all_of_it(tiny_model: Path) -> None:

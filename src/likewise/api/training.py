@@ -232,7 +232,7 @@ def _train_process(job: _Job) -> int:
     with lost, progress.heeding("likewise.data"), ExitStack() as stack:
         if job.environment is None and processes.is_main:
             stack.enter_context(RunDirectory.open(job.path).lock())
-        parts = build_parts(recipe, processes.device)
+        parts = build_parts(recipe, processes.device, processes)
         if job.environment is not None and processes.is_main:
             stack.enter_context(RunDirectory.start(job.path, recipe, job.environment))
         processes.wait()

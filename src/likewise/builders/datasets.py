@@ -46,6 +46,14 @@ SOURCES: dict[str, Callable[[Any], Source]] = {
 }
 
 
+Indexed = tuple[Source, Index]
+Once = Callable[[Callable[[], Indexed]], Indexed]
+
+
+def _here(make: Callable[[], Indexed]) -> Indexed:
+    return make()
+
+
 @dataclass(frozen=True)
 class Datasets:
     """What a run trains on and evaluates on meanwhile.
@@ -62,11 +70,15 @@ class Datasets:
     fingerprints: Mapping[str, str]
 
 
-def build_datasets(recipe: Recipe, evaluates: bool) -> Datasets:
+def build_datasets(
+    recipe: Recipe, evaluates: bool, once: Once = _here, asked: Sequence[int] | None = None
+) -> Datasets:
     """Both, with each dataset indexed once.
 
     Args:
         evaluates: Whether evaluation tasks are wanted.
+        once: Gives what a function makes; with several processes, one may do it for all.
+        asked: Which tasks of every iteration will be asked for; None: all.
 
     Raises:
         ValueError, OSError: as `build_stream`.
@@ -85,9 +97,10 @@ def build_datasets(recipe: Recipe, evaluates: bool) -> Datasets:
         evaluation = build_evaluation_tasks(recipe) if evaluates else []
         index = index_rows(open_source(data), None)
         return Datasets(stream, evaluation, {"data.path": index.fingerprint})
-    own = _indexed(data)
-    photos = _stream(recipe, data, *own)
-    other = _indexed_evaluation(data) if data.evaluation and evaluates else None
+    own = once(lambda: _indexed(data))
+    asked = range(recipe.rollout.tasks) if asked is None else asked
+    photos = _stream(recipe, data, *own, frozenset(asked))
+    other = once(lambda: _indexed_evaluation(data)) if data.evaluation and evaluates else None
     evaluation = _evaluation_tasks(recipe, data, own, other) if evaluates else []
     fingerprints = {"data.path": own[1].fingerprint}
     if other is not None:
@@ -134,9 +147,6 @@ def build_evaluation_tasks(recipe: Recipe) -> Sequence[Task]:
     return _evaluation_tasks(recipe, data, _indexed(data), None)
 
 
-Indexed = tuple[Source, Index]
-
-
 def _indexed(data: Photos) -> Indexed:
     source = open_source(data)
     return source, index_rows(source, None if data.evaluation else data.held_out)
@@ -151,7 +161,9 @@ def _evaluation_section(data: Photos) -> Photos:
     return data.model_copy(update={"path": data.evaluation})
 
 
-def _stream(recipe: Recipe, data: Photos, source: Source, index: Index) -> PhotoStream:
+def _stream(
+    recipe: Recipe, data: Photos, source: Source, index: Index, asked: frozenset[int]
+) -> PhotoStream:
     if index.problems.counts:
         refuse_or_log(index.problems, data)
     log_notes(source.notes)
@@ -160,7 +172,7 @@ def _stream(recipe: Recipe, data: Photos, source: Source, index: Index) -> Photo
         raise ValueError(f"{data.path} has no good row to train on")
     opener = Opener(source, recipe.policy, data.workers)
     rows = Epochs(index.training.tolist(), data.seed)
-    return PhotoStream(opener, rows, data, ahead=recipe.rollout.tasks)
+    return PhotoStream(opener, rows, data, recipe.rollout.tasks, asked)
 
 
 def _evaluation_tasks(

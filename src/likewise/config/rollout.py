@@ -112,6 +112,9 @@ class Rollout(Section):
         "group, but for objectives on finished images, which draw no other noise",
     )
     micro_batch: PositiveInt = Field(16, description="images per forward, in rollout and update")
+    decode_batch: PositiveInt | None = Field(
+        None, description="images that the VAE decodes at a time; null: micro_batch"
+    )
 
     @property
     def transition_facts(self) -> TransitionFacts:

@@ -28,15 +28,19 @@ class PhotoStream:
     Attributes:
         rows: Numbers of good rows, as far as can be told without opening images.
         ahead: How many tasks after one that is asked for are opened ahead of time.
+        asked: Of every `ahead` tasks, which ones are ever asked for: others are not opened.
     """
 
     opener: Opener
     rows: Epochs[int]
     settings: Photos
     ahead: int
+    asked: frozenset[int]
 
     def __call__(self, index: int) -> Task:
-        self.opener.expect([self.rows(later) for later in range(index, index + self.ahead + 1)])
+        later = range(index + 1, index + self.ahead + 1)
+        wanted = [index, *(one for one in later if one % self.ahead in self.asked)]
+        self.opener.expect([self.rows(one) for one in wanted])
         for after in range(min(len(self.rows.tasks), MOST_IN_A_ROW)):
             found = self.opener.take(self.rows(index, after))
             if isinstance(found, Task):

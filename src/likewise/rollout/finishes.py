@@ -20,8 +20,7 @@ from likewise.rollout.scoring import Scores, add_troubles
 from likewise.rollout.solvers import integrate
 from likewise.rollout.spoilt import AskedUsable
 from likewise.rollout.steps import StepPlan
-from likewise.rollout.trajectories import Fork, Roller, Trajectory
-from likewise.types import Task
+from likewise.rollout.trajectories import Fork, Roller, Tasks, Trajectory
 
 
 def starts(plan: StepPlan) -> tuple[int, ...]:
@@ -110,7 +109,7 @@ class AskedFinish(AskedUsable):
         finish: Finish,
         rewards: Mapping[str, AnyReward],
         decoded: Tensor,
-        tasks: Sequence[Task],
+        tasks: Tasks,
     ) -> None:
         super().__init__(rewards, decoded, [tasks[number] for number in finish.tasks])
         self.step, self.indices, self.images = finish.step, finish.indices, list(finish.images)

@@ -34,6 +34,15 @@ def micro_batches(
     return shares
 
 
+def own_tasks(
+    rollout: Rollout, optimizer: Optimizer, processes: int, process: int
+) -> tuple[int, ...]:
+    """Which tasks of an iteration a process draws samples of, ascending; perhaps none."""
+    updates = micro_batches(rollout, optimizer, processes, process)
+    samples = [index for update in updates for batch in update for index in batch]
+    return tuple(sorted({index // rollout.group_size for index in samples}))
+
+
 def _indices_by_update(rollout: Rollout, optimizer: Optimizer) -> list[list[int]]:
     """Samples of each update, ascending: its turn of all, or its turn of every group's."""
     count, updates = rollout.tasks * rollout.group_size, optimizer.updates_per_iteration

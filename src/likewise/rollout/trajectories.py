@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +16,8 @@ from likewise.rollout.solvers import integrate, solve
 from likewise.rollout.steps import StepPlan
 from likewise.seeding import derive_seed
 from likewise.types import Task
+
+Tasks = Sequence[Task] | Mapping[int, Task]  # of an iteration: all, or those that are at hand
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +94,7 @@ class Roller:
     them.
 
     Args:
-        tasks: All tasks of the iteration; only those of `indices` are touched.
+        tasks: Of the iteration, by number; only those of `indices` are touched.
         settings: The recipe's section.
         indices: Samples that this process draws.
         seed: Of the run and iteration: :func:`iteration_seed`.
@@ -105,7 +107,7 @@ class Roller:
         policy: Policy,
         sampler: Sampler,
         plan: StepPlan,
-        tasks: Sequence[Task],
+        tasks: Tasks,
         settings: Rollout,
         indices: Sequence[int],
         seed: int,
@@ -237,11 +239,13 @@ def draw_images(
     tasks: Sequence[Task],
     micro_batch: int,
     seed_of: Callable[[Task], int],
+    decode_batch: int | None = None,
 ) -> list[Tensor]:
     """One image per task without any noise but the first: float32 [3, H, W] in [0, 1] each.
 
     Args:
         seed_of: Seed of a task's initial noise.
+        decode_batch: How many are decoded at a time; None: a micro-batch.
     """
     images: list[Tensor] = []
     for start in range(0, len(tasks), micro_batch):
@@ -249,5 +253,15 @@ def draw_images(
         noise = policy.initial_noise([seed_of(task) for task in part])
         condition = policy.encode(part)
         latents = integrate(policy, sampler, noise, condition, range(sampler.num_steps))
-        images += policy.decode(latents).cpu().unbind()
+        images += decode(policy, latents, decode_batch).cpu().unbind()
     return images
+
+
+def decode(policy: Policy, latents: Tensor, batch: int | None) -> Tensor:
+    """Images float32 [B, 3, H, W] in [0, 1], decoded so many at a time; None: all at once.
+
+    In parts they are gathered on the CPU.
+    """
+    if batch is None or len(latents) <= batch:
+        return policy.decode(latents)
+    return torch.cat([policy.decode(part).cpu() for part in latents.split(batch)])

@@ -82,13 +82,14 @@ class EvaluationSet:
                 self.recipe.rollout.micro_batch,
                 self.processes,
                 stop,
+                self.recipe.run.evaluation.grid,
+                self.recipe.rollout.decode_batch,
             )
         if found is None:
             return None
         numbers, images = found
         if self.processes.is_main:
-            shown = self.recipe.run.evaluation.grid
-            sheet = grid(tasks[:shown], images[:shown])
+            sheet = grid(tasks[: len(images)], images)
             png = io.BytesIO()
             sheet.save(png, "png")
             write_atomically(self.run.sample_path(iteration), png.getvalue())
@@ -117,16 +118,22 @@ def evaluate(
     micro_batch: int,
     processes: Processes,
     stop: Stop = never,
+    shown: int | None = None,
+    decode_batch: int | None = None,
 ) -> tuple[Numbers, list[Image.Image]] | None:
-    """Mean and std of every scorer over the tasks, and the images in the order of tasks.
+    """Mean and std of every scorer over the tasks, and the images of the first ones.
+
+    Images stay where they were drawn, but for those that the main process is to show.
 
     Noise follows from the task alone, so that evaluations of one run, and of several, compare.
 
     Args:
         stop: Asked before each micro-batch.
+        shown: How many images are wanted; None: all.
+        decode_batch: See `draw_images`.
 
     Returns:
-        None where some process has to stop.
+        None where some process has to stop; no images but in the main process.
     """
     own = tasks[processes.index :: processes.count]
     decoded: list[Tensor] = []
@@ -134,12 +141,12 @@ def evaluate(
         if stop():
             break
         part = own[start : start + micro_batch]
-        decoded += draw_images(policy, sampler, part, micro_batch, _seed)
+        decoded += draw_images(policy, sampler, part, micro_batch, _seed, decode_batch)
     if processes.any(stop()):
         return None
     images = to_pil(decoded)
     scores = AskedUsable(scorers, decoded, own).scores(time.monotonic())
-    scored = list(zip(images, scores.values.T.tolist(), scores.valid.T.tolist(), strict=True))
+    scored = list(zip(scores.values.T.tolist(), scores.valid.T.tolist(), strict=True))
     for name, reason in scores.failures.items():
         warnings.warn(printable(f"{name} failed in an evaluation: {reason}"), stacklevel=2)
     for reason, count in scores.spoilt.items():
@@ -148,10 +155,12 @@ def evaluate(
     ordered = [shares[i % len(shares)][i // len(shares)] for i in range(len(tasks))]
     numbers: Numbers = {}
     for k, name in enumerate(scorers):
-        found = torch.tensor([values[k] for _, values, valid in ordered if valid[k]])
+        found = torch.tensor([values[k] for values, valid in ordered if valid[k]])
         numbers[f"eval/{name}"] = float(found.mean()) if len(found) else None
         numbers[f"eval/{name}/std"] = float(found.std()) if len(found) > 1 else None
-    return numbers, [image for image, _, _ in ordered]
+    numbered = zip(range(processes.index, len(tasks), processes.count), images, strict=True)
+    wanted = [(i, image) for i, image in numbered if shown is None or i < shown]
+    return numbers, [image for _, image in sorted(processes.gather_on_main(wanted), key=_first)]
 
 
 def gain(names: Sequence[str], before: Mapping[str, float | None], now: Numbers) -> float | None:
@@ -179,6 +188,10 @@ def grid(tasks: Sequence[Task], images: Sequence[Image.Image], columns: int = 8)
         rows.append((["reference"] * len(part), [task.reference for task in part]))
         rows.append(([short_caption(task) for task in part], list(images[start:][: len(part)])))
     return contact_sheet(rows)
+
+
+def _first(pair: tuple[int, Image.Image]) -> int:
+    return pair[0]
 
 
 def _seed(task: Task) -> int:

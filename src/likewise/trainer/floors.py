@@ -21,7 +21,7 @@ from likewise.config.credit_rules import HingeGate
 from likewise.config.recipe import Recipe
 from likewise.rollout.scoring import Scores
 from likewise.trainer.checks import TrainingError
-from likewise.types import Task
+from likewise.trainer.facts import Facts
 
 FLOORS = "floors.json"  # in a checkpoint
 
@@ -47,7 +47,7 @@ class Floors:
             name: one.weight for name, one in credited if one.side == self.gate and one.weight > 0
         }
 
-    def of(self, iteration: int, tasks: Sequence[Task], scores: Scores) -> Tensor | None:
+    def of(self, iteration: int, tasks: Sequence[Facts], scores: Scores) -> Tensor | None:
         """The floor of every sample of an iteration, float32 [B]; None without any.
 
         A kind of task that iteration 1 did not have takes the mean over the kinds that it had.

@@ -46,7 +46,8 @@ def train(
             break  # dropped, and drawn again on resume
         drawn, scores = rollout
 
-        floors = session.floors.of(iteration, tasks, scores)
+        facts = session.facts(tasks)
+        floors = session.floors.of(iteration, facts, scores)
         credit = assign_credit(
             *(scores.values, scores.valid, recipe, plan, iteration, floors, scores.finished),
             time_weights=session.timing.rule,
@@ -59,7 +60,7 @@ def train(
         session.checkpoints.check_finite(iteration)
 
         evaluation = _evaluate(session, iteration, clock, stop)
-        recorder.iteration(iteration, tasks, scores, credit, plan, {**update, **evaluation}, clock)
+        recorder.iteration(iteration, facts, scores, credit, plan, {**update, **evaluation}, clock)
         session.iteration = iteration
         stopped = processes.any(stop())
         stalled = session.patience.should_stop(made_progress(update))

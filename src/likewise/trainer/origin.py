@@ -22,7 +22,7 @@ FREE = (
 # Fields that change the last bits of its numbers, by the order of sums.
 MACHINE = (
     *("run.device", "run.processes", "run.threads", "run.deterministic"),
-    *("run.sharding", "run.shard_size"),
+    *("run.sharding", "run.shard_size", "rollout.decode_batch"),
 )
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, gather_object
+from accelerate.utils import broadcast, broadcast_object_list, gather_object
 from torch import Tensor, distributed, nn
 
 from likewise.sharding.shards import Shards
@@ -39,6 +39,38 @@ class Processes:
         """The items of all processes, in the order of processes."""
         self._finish()
         return list(gather_object(list(items)))
+
+    def gather_on_main(self, items: Sequence[T]) -> list[T]:
+        """As :meth:`gather`, in the main process alone; nothing elsewhere."""
+        self._finish()
+        if self.count == 1:
+            return list(items)
+        found: list[list[T]] | None = [[] for _ in range(self.count)] if self.is_main else None
+        distributed.gather_object(list(items), found, dst=0)
+        return [item for own in found or () for item in own]
+
+    def once(self, make: Callable[[], T]) -> T:
+        """What the main process makes, in all of them.
+
+        Raises:
+            ValueError, OSError: making it failed.
+        """
+        self._finish()
+        if self.count == 1:
+            return make()
+        result: T | None = None
+        error: Exception | None = None
+        if self.is_main:
+            try:
+                result = make()
+            except (ValueError, OSError) as failure:
+                error = failure
+        found, kind, message = broadcast_object_list(
+            [result, error and ("value" if isinstance(error, ValueError) else "os"), str(error)]
+        )
+        if kind is not None:
+            raise error or {"value": ValueError, "os": OSError}[kind](message)
+        return found
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum over processes of a tensor of one shape."""

@@ -6,19 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from likewise.config.data import Stickers
 from likewise.config.recipe import Recipe
-from likewise.fingerprints import fingerprint
 from likewise.records.run_directory import RunDirectory
 from likewise.rollout.scoring import Scores
 from likewise.rollout.steps import StepPlan
 from likewise.trainer import metrics
 from likewise.trainer.assignment import Assignment
 from likewise.trainer.clock import Clock
+from likewise.trainer.facts import Facts
 from likewise.trainer.origin import Changes
 from likewise.trainer.processes import Processes
 from likewise.trainer.progress import Progress
-from likewise.types import Task
 
 
 class Recorder:
@@ -54,7 +52,7 @@ class Recorder:
     def iteration(
         self,
         iteration: int,
-        tasks: Sequence[Task],
+        tasks: Sequence[Facts],
         scores: Scores,
         credit: Assignment,
         plan: StepPlan,
@@ -109,7 +107,7 @@ class Recorder:
         self.progress.show(iteration, row, timings)
 
     def _table(
-        self, tasks: Sequence[Task], scores: Scores, credit: Assignment, plan: StepPlan
+        self, tasks: Sequence[Facts], scores: Scores, credit: Assignment, plan: StepPlan
     ) -> dict[str, list[Any]]:
         """One row per sample; a missing reward is null."""
         size = self.recipe.rollout.group_size
@@ -122,8 +120,8 @@ class Recorder:
             "kind": [task.kind for task in owners],
             "complexity": [task.complexity for task in owners],
         }
-        if not isinstance(self.recipe.data, Stickers):  # whose bench is never trained on
-            columns["photos"] = [marks for task in tasks for marks in [_marks(task)] * size]
+        if all(task.photos is not None for task in tasks):
+            columns["photos"] = [list(task.photos or ()) for task in owners]
         for k, name in enumerate(self.recipe.rewards):
             pairs = zip(scores.values[k].tolist(), scores.valid[k].tolist(), strict=True)
             columns[f"reward/{name}"] = [value if known else None for value, known in pairs]
@@ -148,8 +146,3 @@ class Recorder:
                 columns[f"gain/{name}/step_{t:02d}"] = [None if math.isnan(g) else g for g in own]
                 columns[f"z/{name}/step_{t:02d}"] = credit.step_z[k, :, i].tolist()
         return columns
-
-
-def _marks(task: Task) -> list[str]:
-    """Fingerprints of all images of a task's subject, so that evaluations know them again."""
-    return [fingerprint(photo) for photo in (*task.references, *task.other_photos)]

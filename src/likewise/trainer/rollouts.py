@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 
+from torch import Tensor
+
 from likewise.config.objectives import Forward, Grpo
 from likewise.config.recipe import Recipe
 from likewise.rollout.finishes import AskedFinish, Finish, Finisher, add_finishes
@@ -17,12 +19,11 @@ from likewise.rollout.sampler import Sampler
 from likewise.rollout.scoring import Asked, Scores, join_scores
 from likewise.rollout.spoilt import AskedUsable
 from likewise.rollout.steps import StepPlan
-from likewise.rollout.trajectories import Roller, Trajectory, iteration_seed
+from likewise.rollout.trajectories import Roller, Tasks, Trajectory, decode, iteration_seed
 from likewise.trainer.clock import Clock
 from likewise.trainer.interrupts import Stop, never, unless_stopped
 from likewise.trainer.plugins import Parts
 from likewise.trainer.processes import Processes
-from likewise.types import Task
 
 
 class Rollouts:
@@ -53,7 +54,7 @@ class Rollouts:
     def draw(
         self,
         iteration: int,
-        tasks: Sequence[Task],
+        tasks: Tasks,
         plan: StepPlan,
         clock: Clock,
         stop: Stop = never,
@@ -91,9 +92,7 @@ class Rollouts:
             scores = join_scores(self.processes.gather(shares or []))
         return drawn, compare_groups(self.parts.rewards, scores, self.recipe.rollout.group_size)
 
-    def first_batch(
-        self, iteration: int, tasks: Sequence[Task], plan: StepPlan
-    ) -> Trajectory | None:
+    def first_batch(self, iteration: int, tasks: Tasks, plan: StepPlan) -> Trajectory | None:
         """This process's first micro-batch of an iteration, by itself; None where it has none."""
         batch = next((batch for update in self._layout() for batch in update), None)
         if batch is None:
@@ -106,7 +105,7 @@ class Rollouts:
         return micro_batches(recipe.rollout, recipe.optimizer, processes.count, processes.index)
 
     def _roller(
-        self, iteration: int, tasks: Sequence[Task], plan: StepPlan, indices: Sequence[int]
+        self, iteration: int, tasks: Tasks, plan: StepPlan, indices: Sequence[int]
     ) -> Roller:
         objective = self.recipe.objective
         return Roller(
@@ -121,13 +120,16 @@ class Rollouts:
             solver=objective.solver if isinstance(objective, Forward) else "euler",
         )
 
-    def _ask(self, trajectory: Trajectory, tasks: Sequence[Task]) -> Asked:
-        own = [tasks[index] for index in trajectory.tasks]
-        return AskedUsable(self.parts.rewards, self.parts.policy.decode(trajectory.latents), own)
+    def _decode(self, latents: Tensor) -> Tensor:
+        return decode(self.parts.policy, latents, self.recipe.rollout.decode_batch)
 
-    def _ask_finish(self, finish: Finish, tasks: Sequence[Task]) -> AskedFinish:
+    def _ask(self, trajectory: Trajectory, tasks: Tasks) -> Asked:
+        own = [tasks[index] for index in trajectory.tasks]
+        return AskedUsable(self.parts.rewards, self._decode(trajectory.latents), own)
+
+    def _ask_finish(self, finish: Finish, tasks: Tasks) -> AskedFinish:
         own = {name: self.parts.rewards[name] for name in self.recipe.credited}
-        return AskedFinish(finish, own, self.parts.policy.decode(finish.latents), tasks)
+        return AskedFinish(finish, own, self._decode(finish.latents), tasks)
 
     def _answers(
         self,

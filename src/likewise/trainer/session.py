@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from likewise.config.adapters import Lora
+from likewise.config.data import Stickers
 from likewise.config.objectives import Average, Forward, Grpo
 from likewise.config.recipe import Recipe
 from likewise.records.run_directory import RunDirectory
+from likewise.rollout.layout import own_tasks
 from likewise.rollout.steps import StepPlan, plan_steps
 from likewise.sharding.shards import shards_of
 from likewise.trainer.checks import Patience, check_ratio
 from likewise.trainer.evaluation_set import EvaluationSet
+from likewise.trainer.facts import Facts
 from likewise.trainer.floors import Floors
 from likewise.trainer.learner import Learner
 from likewise.trainer.origin import Changes
@@ -53,23 +58,30 @@ class Session:
         kept = self.floors, self.timing
         self.checkpoints = Checkpoints(recipe, run, parts, self.learner, processes, kept)
         self.iteration = 0
-        self._tasks: tuple[int, list[Task]] = 0, []
+        share = recipe.rollout, recipe.optimizer, processes.count, processes.index
+        self._own, self._tasks = own_tasks(*share), (0, dict[int, Task]())
 
     def restore(self, accept_changes: bool = False) -> Changes:
         """See `Checkpoints.restore`."""
         self.iteration, changes = self.checkpoints.restore(accept_changes)
         return changes
 
-    def tasks(self, iteration: int) -> list[Task]:
-        """The tasks of iteration 1, 2, …; every one takes the next of the stream.
+    def tasks(self, iteration: int) -> dict[int, Task]:
+        """This process's tasks of iteration 1, 2, …, by number; all take the next of the stream.
 
         Those of the last iteration that was asked for are kept: the first one is, twice.
         """
         if self._tasks[0] != iteration:
-            count = self.recipe.rollout.tasks
-            first = (iteration - 1) * count
-            self._tasks = iteration, [self.parts.stream(first + i) for i in range(count)]
+            first = (iteration - 1) * self.recipe.rollout.tasks
+            self._tasks = iteration, {i: self.parts.stream(first + i) for i in self._own}
         return self._tasks[1]
+
+    def facts(self, tasks: Mapping[int, Task]) -> list[Facts]:
+        """What is recorded of all tasks of an iteration, from those of each process."""
+        photos = not isinstance(self.recipe.data, Stickers)  # whose bench is never trained on
+        own = [(number, Facts.of(task, photos)) for number, task in tasks.items()]
+        found = dict(self.processes.gather(own))
+        return [found[number] for number in sorted(found)]
 
     def plan(self, iteration: int) -> StepPlan:
         """Steps of iteration 1, 2, …; on finished images all levels of the schedule are trained."""

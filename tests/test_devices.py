@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from likewise.devices import dtype_of, find_device
+from likewise.devices import device_beside, dtype_of, find_device
 
 
 def test_devices_have_names() -> None:
@@ -39,3 +39,15 @@ def test_auto_on_a_gpu(supported: bool, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", emulated)
     assert dtype_of("auto", "cuda:1") == (torch.bfloat16 if supported else torch.float32)
+
+
+def test_a_device_beside_is_counted_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    assert device_beside(own, "cuda:+4") == torch.device("cuda:5")
+    assert device_beside(own, "cuda:7") == torch.device("cuda:7")
+    assert device_beside(own, "cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"no cuda:8: this machine has 8 GPUs, counted from 0"):
+        device_beside(own, "cuda:+7")
+    with pytest.raises(ValueError, match="counts from the GPU of a process, which is on the cpu"):
+        device_beside(torch.device("cpu"), "cuda:+1")

@@ -37,6 +37,22 @@ def find_device(name: str | None) -> torch.device:
     return device
 
 
+def device_beside(own: torch.device, name: str) -> torch.device:
+    """Another device than a process's own: ``cpu``, ``cuda:7``, or ``cuda:+4``, counted from its.
+
+    Raises:
+        ValueError: this machine has no such GPU, or there is none to count from.
+    """
+    if name.startswith("cuda:+"):
+        if own.type != "cuda":
+            raise ValueError(f"{name} counts from the GPU of a process, which is on the {own.type}")
+        name = f"cuda:{(own.index or 0) + int(name.removeprefix('cuda:+'))}"
+    device, count = torch.device(name), torch.cuda.device_count()
+    if device.type == "cuda" and device.index >= count:
+        raise ValueError(f"there is no {name}: this machine has {count} GPUs, counted from 0")
+    return device
+
+
 def dtype_of(name: str, device: str) -> torch.dtype:
     """The dtype of that name; for ``auto`` bfloat16 where the device has instructions for it.
 

@@ -9,25 +9,26 @@ from typing import Any
 
 import torch
 
+from likewise.api.planned_scorers import Scorers
 from likewise.builders.datasets import build_stream
 from likewise.builders.model_names import model_path
-from likewise.builders.policies import add_adapter, copy_size, policy_class
+from likewise.builders.policies import add_adapter, copy_size, keep_blank_uno, policy_class
 from likewise.config.adapters import Lora
 from likewise.config.data import Stickers
 from likewise.config.layers import apply, parse_override
 from likewise.config.objectives import Grpo
 from likewise.config.policy_sections import Custom, SdIpAdapter
 from likewise.config.recipe import Recipe
-from likewise.config.rewards import Remote, Reward, VlmJudge
+from likewise.config.rewards import VlmJudge
 from likewise.devices import dtype_of
 from likewise.footprint import remedies
-from likewise.footprint.meta import add_ip_adapter, weightless_encoder, weightless_pipeline
+from likewise.footprint.meta import add_ip_adapter, weightless_pipeline
 from likewise.footprint.peaks import Size
 from likewise.footprint.phases import CUDA_BYTES, Needs, stored_latents
 from likewise.footprint.remedies import Change
 from likewise.footprint.spread import Spread, spread_of
 from likewise.footprint.traced import Traced
-from likewise.footprint.weight_bytes import module_bytes, parts, saved_by, working_copy
+from likewise.footprint.weight_bytes import parts, saved_by, working_copy
 from likewise.pretrained.first_use import first_use
 from likewise.trainer.plan import plan_of, trained_at_fork, trained_steps
 from likewise.trainer.reducing import BUCKET_BYTES
@@ -52,6 +53,7 @@ class Memory:
         parameters: Number of parameters of each part of the pipeline.
         trained: Number of parameters that are trained.
         uncounted: Rewards and evaluators whose size is not known.
+        elsewhere: Bytes of reward models on other devices than those of the processes.
     """
 
     needs: Needs
@@ -61,6 +63,7 @@ class Memory:
     parameters: dict[str, int]
     trained: int
     uncounted: tuple[str, ...]
+    elsewhere: dict[str, int]
 
 
 class Planner:
@@ -73,7 +76,7 @@ class Planner:
     def __init__(self, gpu: bool = True) -> None:
         self.gpu = gpu
         self._traced: dict[str, Traced] = {}
-        self._rewards: dict[tuple[str, torch.dtype], int] = {}
+        self.scorers = Scorers(gpu)
 
     def memory(self, recipe: Recipe) -> Memory:
         """What a recipe needs; its `run.processes` must be a number.
@@ -95,7 +98,7 @@ class Planner:
         learned = update_batch(recipe)
         plain = traced.at("update", learned) + unpacking
         checkpointed = traced.at("checkpointed", learned) + unpacking
-        rewards = self._reward_bytes(recipe)
+        rewards, elsewhere = self.scorers.sizes(recipe, _of_a_machine(recipe))
         sizes = parts(traced.policy)
         frozen = sizes.pop(traced.policy.denoiser_name)
         if settings.quantization is not None:
@@ -111,7 +114,8 @@ class Planner:
             trajectories=_kept(recipe) * traced.latents,
             encode=traced.encode,
             rollout=traced.at("rollout", batch) + unpacking,
-            decode=traced.at("decode", batch),
+            score=self.scorers.peak(recipe, batch, _of_a_machine(recipe)),
+            decode=traced.at("decode", min(batch, recipe.rollout.decode_batch or batch)),
             update=checkpointed if settings.gradient_checkpointing else plain,
             offload=settings.offload and self.gpu,
             extra=CUDA_BYTES if self.gpu else 0,
@@ -120,7 +124,8 @@ class Planner:
             spread=self._spread(recipe, traced.policy),
         )
         unknown = tuple(name for name, size in rewards.items() if size is None)
-        return Memory(needs, batch, plain, checkpointed, *_count_parameters(traced.policy), unknown)
+        counts = _count_parameters(traced.policy)
+        return Memory(needs, batch, plain, checkpointed, *counts, unknown, elsewhere)
 
     def remedies(self, recipe: Recipe, limit: int) -> list[tuple[Change, int]]:
         """Changes with which it needs no more than `limit` bytes, and how many it needs then."""
@@ -155,37 +160,6 @@ class Planner:
                 size,
             )
         return self._traced[key]
-
-    def _reward_bytes(self, recipe: Recipe) -> dict[str, int | None]:
-        """Bytes of each reward's models; None where their size is not known."""
-        found: dict[str, int | None] = {}
-        evaluates = recipe.run.evaluation.every > 0
-        held_out = (recipe.evaluators or {}) if evaluates else {}
-        scorers = {**recipe.rewards, **{f"evaluator {n}": one for n, one in held_out.items()}}
-        for name, settings in scorers.items():
-            if isinstance(settings, Remote | VlmJudge):
-                continue  # its memory is elsewhere
-            sizes = [self._model_bytes(*one) for one in models_of(settings)]
-            known = [size for size in sizes if size is not None]
-            found[name] = sum(known) if known and len(known) == len(sizes) else None
-        return found
-
-    def _model_bytes(self, model: str, dtype: torch.dtype) -> int | None:
-        if (model, dtype) not in self._rewards:
-            try:
-                self._rewards[model, dtype] = module_bytes(weightless_encoder(model, "", dtype))
-            except ValueError:
-                return None
-        return self._rewards[model, dtype]
-
-
-def models_of(settings: Reward) -> list[tuple[str, torch.dtype]]:
-    """The models that a reward holds in memory, and in which dtype; segmenters are in float32."""
-    model = getattr(settings, "base", None) or getattr(settings, "model", None)
-    own = getattr(torch, getattr(settings, "dtype", "float32"))
-    segmenter = getattr(settings, "segmenter", None)
-    pairs = [(model, own), (segmenter, torch.float32)]
-    return [(name, dtype) for name, dtype in pairs if name is not None]
 
 
 def for_gpus(recipe: Recipe, count: int | None) -> Recipe:
@@ -254,14 +228,21 @@ def weightless_policy(recipe: Recipe) -> Any:
     if isinstance(settings, Custom):
         options |= settings.options
     with first_use(settings.model, pipeline.components, "scheduler", (ValueError, OSError)):
-        return kind(pipeline, dtype=dtype, **options)
+        policy = kind(pipeline, dtype=dtype, **options)
+    if getattr(settings, "uno_lora", None) and not getattr(settings, "merge_uno", True):
+        keep_blank_uno(policy)
+    return policy
 
 
 def _copy_size(recipe: Recipe) -> int:
-    """Over how many processes one copy of the denoiser is spread, on full machines."""
+    """Over how many processes one copy of the denoiser is spread."""
+    return copy_size(recipe, {"LOCAL_WORLD_SIZE": str(_of_a_machine(recipe))})
+
+
+def _of_a_machine(recipe: Recipe) -> int:
+    """How many processes share a machine, where machines are full."""
     assert isinstance(recipe.run.processes, int)  # settled
-    of_a_machine = min(recipe.run.processes, GPUS_OF_A_MACHINE)
-    return copy_size(recipe, {"LOCAL_WORLD_SIZE": str(of_a_machine)})
+    return min(recipe.run.processes, GPUS_OF_A_MACHINE)
 
 
 def _kept(recipe: Recipe) -> int:

@@ -16,6 +16,7 @@ from likewise.config.recipe import Recipe
 from likewise.devices import dtype_of
 from likewise.imports import load_target
 from likewise.policies.common.pipeline_policy import PipelinePolicy
+from likewise.policies.flux.uno_lora import blank_updates, keep
 from likewise.policies.flux2_klein import Flux2KleinPolicy
 from likewise.policies.flux_kontext import FluxKontextPolicy
 from likewise.policies.flux_uno import FluxUnoPolicy
@@ -131,6 +132,11 @@ def add_adapter(recipe: Recipe, policy: PipelinePolicy, wait: bool = False) -> N
         policy.add_lora(adapter.rank, adapter.alpha, adapter.targets, seed)
     else:
         policy.train_all(keep_reference=recipe.objective.needs_reference, wait=wait)
+
+
+def keep_blank_uno(policy: PipelinePolicy) -> None:
+    """Beside the weights of a policy that is only planned, keep what UNO's LoRA takes."""
+    keep(policy.denoiser, blank_updates(policy.denoiser), policy.dtype)
 
 
 def long_prompts(policy: Policy, prompts: Sequence[str]) -> list[str]:

@@ -15,10 +15,10 @@ from likewise.config import rewards as sections
 from likewise.config.problems import RecipeError, describe
 from likewise.config.recipe import Recipe
 from likewise.config.section import Section
-from likewise.data.stickers.world import asked_for
-from likewise.devices import find_device
+from likewise.devices import device_beside, find_device
 from likewise.protocols import AnyReward, GroupReward, Reward
 from likewise.rewards.clip import ClipI, ClipReward
+from likewise.rewards.common.inputs import BATCH_SIZE as BATCH_SIZE
 from likewise.rewards.copy_index import CopyIndexReward
 from likewise.rewards.dino import DinoReward
 from likewise.rewards.evaluators import IdentityEvaluator, PromptEvaluator
@@ -134,17 +134,25 @@ class _One(Section):
 
 
 class _Encoders:
-    """DINOs by their model: rewards that look at whole images share one."""
+    """DINOs by model and device: rewards that look at whole images share one."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.loaded: dict[str, DinoReward] = {}
+        self.loaded: dict[tuple[str, torch.device], DinoReward] = {}
 
-    def load(self, model: str) -> DinoReward:
-        if model not in self.loaded:
+    def load(self, settings: Any) -> DinoReward:
+        model, device = settings.model, self.place(settings)
+        if (model, device) not in self.loaded:
             with _naming("model"):
-                self.loaded[model] = DinoReward(model_path(model), device=self.device)
-        return self.loaded[model]
+                self.loaded[model, device] = DinoReward(model_path(model), device=device)
+        return self.loaded[model, device]
+
+    def place(self, settings: Any) -> torch.device:
+        """Where a reward computes. Raises ValueError where there is no such GPU."""
+        if settings.device is None:
+            return self.device
+        with _naming("device"):
+            return device_beside(self.device, settings.device)
 
 
 def _named(path: str, settings: sections.Reward, encoders: _Encoders) -> AnyReward:
@@ -155,22 +163,24 @@ def _named(path: str, settings: sections.Reward, encoders: _Encoders) -> AnyRewa
 
 
 def _clip(settings: sections.Clip, encoders: _Encoders) -> Reward:
+    device = encoders.place(settings)
     kind: type[ClipReward | ClipI] = ClipI if settings.compare_to == "reference" else ClipReward
     with _naming("model"):
-        return kind(model_path(settings.model), encoders.device)
+        return kind(model_path(settings.model), device)
 
 
 def _dino(settings: sections.Dino, encoders: _Encoders) -> Reward:
     name = settings.segmenter
     if settings.band == "all" and not (settings.segment or settings.segment_generated):
-        return encoders.load(settings.model)
+        return encoders.load(settings)
+    device = encoders.place(settings)
     with _naming("segmenter"):
-        segmenter = None if name is None else load_segmenter(name, encoders.device)
+        segmenter = None if name is None else load_segmenter(name, device)
     with _naming("model"):
         return DinoReward(
             model_path(settings.model),
             settings.segment,
-            encoders.device,
+            device,
             segment_generated=settings.segment_generated,
             segmenter=segmenter,
             band=settings.band,
@@ -179,25 +189,25 @@ def _dino(settings: sections.Dino, encoders: _Encoders) -> Reward:
 
 
 def _pickscore(settings: sections.PickScore, encoders: _Encoders) -> Reward:
-    dtype = getattr(torch, settings.dtype)
+    dtype, device = getattr(torch, settings.dtype), encoders.place(settings)
     with _naming("model"):
-        return PickScoreReward(settings.model, settings.processor, encoders.device, dtype)
+        return PickScoreReward(settings.model, settings.processor, device, dtype)
 
 
 def _hpsv3(settings: sections.HpsV3, encoders: _Encoders) -> Reward:
-    dtype = getattr(torch, settings.dtype)
+    dtype, device = getattr(torch, settings.dtype), encoders.place(settings)
     try:
-        return HpsV3Reward(settings.model, settings.base, encoders.device, dtype, settings.batch)
+        return HpsV3Reward(settings.model, settings.base, device, dtype, settings.batch)
     except OSError as error:
         raise ValueError(f"base: {error}") from error
 
 
 def _copy_index(settings: sections.CopyIndex, encoders: _Encoders) -> Reward:
-    return CopyIndexReward(encoders.load(settings.model), settings.side != "diagnostic")
+    return CopyIndexReward(encoders.load(settings), settings.side != "diagnostic")
 
 
 def _diversity(settings: sections.InGroupDiversity, encoders: _Encoders) -> GroupReward:
-    return InGroupDiversity(encoders.load(settings.model))
+    return InGroupDiversity(encoders.load(settings))
 
 
 def _function(settings: sections.Function, encoders: _Encoders) -> Reward:

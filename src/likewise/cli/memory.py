@@ -14,6 +14,7 @@ PHASES = {
     "encode": "encoding tasks",
     "rollout": "the rollout",
     "decode": "decoding images",
+    "score": "scoring them",
     "update": "the update",
     "step": "the optimiser's step",
     "load": "loading, before it is spread",
@@ -28,6 +29,8 @@ def print_memory(console: Console, recipe: Recipe, memory: Memory) -> None:
     console.print()
     console.print(_parts_table(recipe, memory))
     console.print(_phases_table(recipe, memory))
+    for device, size in memory.elsewhere.items():
+        console.print(f"Reward models on {device} take {_gb(size)} GB there, not counted above.")
     if memory.uncounted:
         console.print(f"Not counted, as its size is unknown: {shown(', '.join(memory.uncounted))}.")
 
@@ -61,7 +64,7 @@ def _parts_table(recipe: Recipe, memory: Memory) -> Table:
     needs, policy = memory.needs, recipe.policy
     stored = policy.quantization or policy.dtype
     where = "on the CPU between uses" if needs.offload else policy.dtype
-    many = f"{memory.batch} image{'s' * (memory.batch > 1)}"
+    many = _images(memory.batch)
     together = "" if needs.spread is None else ", and blocks put together"
     table = _table(f"memory of each of {_machines(recipe)}", "GB")
 
@@ -94,7 +97,9 @@ def _parts_table(recipe: Recipe, memory: Memory) -> Table:
     row("activations: update", memory.plain, f"{forward}, no checkpointing" + " (not used)" * on)
     row("", memory.checkpointed, f"{forward}, checkpointing" + " (not used)" * (not on))
     row("activations: rollout", needs.rollout, forward)
-    row("activations: decode", needs.decode, many)
+    decoded = min(recipe.rollout.decode_batch or memory.batch, memory.batch)
+    row("activations: decode", needs.decode, _images(decoded))
+    row("activations: rewards", needs.score, many)
     if needs.extra:
         row("CUDA itself", needs.extra, "an allowance")
     return table
@@ -118,6 +123,10 @@ def _machines(recipe: Recipe) -> str:
     count = recipe.run.processes
     kind = "process" if recipe.run.device == "cpu" else "GPU"
     return f"{count} {kind}{('es' if kind == 'process' else 's') * (count != 1)}"
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' * (count > 1)}"
 
 
 def _gb(size: int) -> str:

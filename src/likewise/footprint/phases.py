@@ -25,8 +25,8 @@ class Needs:
         averaged: Whether there is a moving average of them.
         conditions: Encoded tasks.
         trajectories: Latents that updates will replay.
-        encode, rollout, decode, update: Most that a micro-batch adds while it is worked on (one
-            reference for `encode`).
+        encode, rollout, decode, score, update: Most that a micro-batch adds while it is worked on
+            (one reference for `encode`).
         offload: Whether encoders and VAE wait on the CPU.
         extra: Of the device itself.
         bucket: Of gradients that share a message to other processes; 0: there are none.
@@ -50,6 +50,7 @@ class Needs:
     update: int
     offload: bool
     extra: int = CUDA_BYTES
+    score: int = 0
     bucket: int = 0
     at_once: bool = False
     spread: Spread | None = None
@@ -65,6 +66,7 @@ class Needs:
             "encode": self._always + encoders + self.encode,
             "rollout": stored + self.rollout,
             "decode": stored + self._awake("vae") + self.decode,
+            "score": stored + self.score,
             "update": stored + gradients + self.update,
             "step": stored + gradients + max(message, gradients * self.at_once),
             **self._loading,

@@ -9,7 +9,18 @@ from pydantic import Field, PositiveInt, model_validator
 from likewise.config.rewards.reward_section import RewardSection, Role
 
 
-class Clip(RewardSection):
+class EncoderSection(RewardSection):
+    """A reward with models in the training process."""
+
+    device: str | None = Field(
+        None,
+        pattern=r"^(cpu|cuda:\d+|cuda:\+\d+)$",
+        description="where it computes: cpu, a GPU such as cuda:7, or cuda:+4, four GPUs after "
+        "that of the process; null: the run's device",
+    )
+
+
+class Clip(EncoderSection):
     """CLIP's cosine: with the prompt (CLIP-T), or with the reference (CLIP-I)."""
 
     kind: Literal["clip"] = "clip"
@@ -27,7 +38,7 @@ class Clip(RewardSection):
         return given
 
 
-class Dino(RewardSection):
+class Dino(EncoderSection):
     """Cosine of CLS tokens of DINO, DINOv2 or DINOv3: is it the same subject?"""
 
     kind: Literal["dino"] = "dino"
@@ -70,7 +81,7 @@ class Dino(RewardSection):
         return self
 
 
-class PickScore(RewardSection):
+class PickScore(EncoderSection):
     """PickScore: which image would people pick for this prompt?"""
 
     kind: Literal["pickscore"] = "pickscore"
@@ -83,7 +94,7 @@ class PickScore(RewardSection):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
-class HpsV3(RewardSection):
+class HpsV3(EncoderSection):
     """HPSv3: how much would people prefer this image for this prompt? About -1 to 15."""
 
     kind: Literal["hpsv3"] = "hpsv3"
@@ -100,7 +111,7 @@ class HpsV3(RewardSection):
     batch: PositiveInt = Field(8, description="images per forward")
 
 
-class CopyIndex(RewardSection):
+class CopyIndex(EncoderSection):
     """How much of the reference is copied, by DINO's cosine; with a side, minus that: a penalty.
 
     The index is 1 for a copy of the reference and about 0 for an image like the subject's other
@@ -111,7 +122,7 @@ class CopyIndex(RewardSection):
     model: str = Field("nano-dinov2", description="shipped model, directory, or Hub name")
 
 
-class InGroupDiversity(RewardSection):
+class InGroupDiversity(EncoderSection):
     """How different an image is from the others of its group: mean distance, by DINO's cosine."""
 
     kind: Literal["in-group-diversity"] = "in-group-diversity"

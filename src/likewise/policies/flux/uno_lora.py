@@ -20,6 +20,7 @@ from torch.nn.functional import linear
 from likewise import tensors
 from likewise.hub import weights_file
 
+RANK = 512  # of the published file
 BLOCKS = {"double_blocks": "transformer_blocks", "single_blocks": "single_transformer_blocks"}
 LAYERS = {  # the published name of a block's layer, and the parts of it in diffusers
     "double_blocks": {
@@ -85,6 +86,18 @@ def convert(
                 )
         parts = up.split([one.out_features for one in linears])
         updates |= {module: Update(down, part) for module, part in zip(modules, parts, strict=True)}
+    return updates
+
+
+def blank_updates(transformer: FluxTransformer2DModel, rank: int = RANK) -> dict[str, Update]:
+    """Zeros in the shapes of such a file, for plans."""
+    updates: dict[str, Update] = {}
+    for _, modules in _layers(transformer):
+        linears = {name: transformer.get_submodule(name) for name in modules}
+        down = torch.zeros(rank, linears[modules[0]].in_features)
+        updates |= {
+            name: Update(down, torch.zeros(one.out_features, rank)) for name, one in linears.items()
+        }
     return updates
 
 

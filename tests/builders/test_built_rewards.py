@@ -41,6 +41,22 @@ def test_the_table_and_the_sections_agree() -> None:
     assert set(schema["discriminator"]["mapping"]) == set(REWARDS)
 
 
+def test_a_reward_has_a_device_of_its_own() -> None:
+    content = {
+        "here": {"kind": "dino"},
+        "there": {"kind": "dino", "device": "cpu"},
+        "same": {"kind": "copy-index", "side": "diagnostic", "device": "cpu"},
+    }
+    found: Any = build_rewards(Recipe.model_validate({"name": "a", "rewards": content}), CPU)
+    assert found["here"].model is found["there"].model is found["same"].encoder.model  # one device
+    with pytest.raises(ValueError, match=r"rewards\.one\.device: there is no cuda:97"):
+        built(kind="dino", side="identity", device="cuda:97")
+    with pytest.raises(ValueError, match=r"rewards\.one\.device: cuda:\+1 counts from the GPU"):
+        built(kind="clip", device="cuda:+1")
+    with pytest.raises(ValueError, match="device"):
+        built(kind="clip", device="gpu 1")
+
+
 @pytest.mark.parametrize(
     ("settings", "low", "high"),
     [

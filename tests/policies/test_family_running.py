@@ -164,3 +164,8 @@ def _assert_equal(some: EncodedBatch, others: EncodedBatch) -> None:
             strict=True,
         )
         assert all(torch.equal(a[name], b[name]) for a, b in pairs for name in a)
+
+
+def test_tiles_are_for_those_who_ask(family: Family) -> None:
+    assert not family.policy().pipeline.vae.use_tiling
+    assert family.policy(vae_tiling=True).pipeline.vae.use_tiling

@@ -43,7 +43,7 @@ class Scorers:
                 found[name] = None
                 continue
             copies = copies_here(device, processes) if self.gpu else 1
-            if copies:
+            if device is None or copies:
                 found[name] = copies * sum(known)
             else:
                 size = copies_there(device, processes) * sum(known)

@@ -64,6 +64,9 @@ def test_an_attention_backend_is_used_or_refused(make_policy, velocity) -> None:
     assert torch.equal(velocity(make_policy()), reference)  # others keep theirs
     with pytest.raises(ValueError, match="no backend 'flash9'; diffusers has"):
         make_policy(attention="flash9")
+    for name in ("flash", "sage", "_native_cudnn", "_native_efficient"):
+        with pytest.raises(ValueError, match=f"'{name}' needs a GPU; on a CPU there are native,"):
+            make_policy(attention=name)
 
 
 def test_several_references_are_refused_where_one_is_taken(make_policy) -> None:

@@ -9,6 +9,7 @@ import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend
 from torch import Tensor, nn
 
+ON_A_CPU = ("native", "_native_flash", "_native_math", "flex")  # attention backends that work there
 QUERY_NORMS = {"norm_q", "norm_k", "norm_added_q", "norm_added_k"}  # in diffusers' transformers
 
 
@@ -51,6 +52,10 @@ def _use_attention(denoiser: Any, name: str) -> None:
     if name not in names:
         raise ValueError(
             f"policy.attention: there is no backend {name!r}; diffusers has {', '.join(names)}"
+        )
+    if denoiser.device.type == "cpu" and name not in ON_A_CPU:
+        raise ValueError(
+            f"policy.attention: {name!r} needs a GPU; on a CPU there are {', '.join(ON_A_CPU)}"
         )
     if not any(hasattr(one, "_attention_backend") for one in _processors(denoiser)):
         raise ValueError(

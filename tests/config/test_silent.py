@@ -161,6 +161,7 @@ PHOTOS = "data={{kind: folder, path: a, {}}}"
             "data.held_out has no effect beside data.evaluation",
         ),
         (["policy.compile=true"], "set objective.ratio_tolerance"),
+        (["policy.offload_activations=true"], "what policy.gradient_checkpointing keeps"),
         (
             ["run.deterministic=true", "policy.attention=flash"],
             "run.deterministic does not go with policy.attention 'flash'",

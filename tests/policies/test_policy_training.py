@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from likewise.policies.common import running
+
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("targets", ["attention", "all", ["to_v", "proj_mlp"]])
@@ -59,6 +61,33 @@ def test_a_step_changes_only_the_adapter(
     with policy.adapter_disabled(), policy.adapter_disabled():
         assert torch.equal(velocity(policy), start)
     assert not torch.equal(velocity(policy), start)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_waits_on_the_cpu_gives_the_same_gradient(
+    make_policy, velocity, dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inputs of blocks are what waits, not what is in them."""
+    moved: list[int] = []
+    pack = running.KeptOnCpu._pack
+    monkeypatch.setattr(
+        running.KeptOnCpu, "_pack", lambda _, one: moved.append(one.nbytes) or pack(one)
+    )
+
+    def gradients(**how: bool) -> list[Tensor]:
+        policy = make_policy(dtype, **how)
+        policy.train_all(keep_reference=False)
+        loss = velocity(policy).square().sum()
+        return list(torch.autograd.grad(loss, policy.trainable_parameters(), allow_unused=True))
+
+    wanted = gradients(gradient_checkpointing=True)
+    assert not moved
+    found = gradients(gradient_checkpointing=True, offload_activations=True)
+    for one, other in zip(wanted, found, strict=True):
+        assert one is other is None or torch.equal(one, other)
+    kept = sum(moved)
+    gradients(offload_activations=True)
+    assert 0 < 3 * kept < sum(moved) - kept
 
 
 @pytest.mark.parametrize("kind", ["lora", "full"])

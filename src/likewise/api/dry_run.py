@@ -37,7 +37,7 @@ GPUS_OF_A_MACHINE = 8  # for run.sharding hybrid where run.shard_size does not s
 PHOTO: Size = (1024, 1024)  # of a reference whose size is not known; policies resize it
 # Settings of a policy that nothing traced depends on; and what its class does not take.
 ASIDE = {"gradient_checkpointing", "compile", "attention", "offload", "cache", "quantization"}
-ASIDE |= {"uno_lora", "merge_uno"}
+ASIDE |= {"uno_lora", "merge_uno", "offload_activations"}
 LOADED = {"kind", "model", "dtype", "target", "options"}
 LOADED |= {"ip_adapter", "ip_adapter_weights", "image_encoder"}
 
@@ -97,7 +97,8 @@ class Planner:
             unpacking = working_copy(denoiser, traced.policy.dtype)
         learned = update_batch(recipe)
         plain = traced.at("update", learned) + unpacking
-        checkpointed = traced.at("checkpointed", learned) + unpacking
+        kept = "offloaded" if settings.offload_activations else "checkpointed"
+        checkpointed = traced.at(kept, learned) + unpacking
         rewards, elsewhere = self.scorers.sizes(recipe, _of_a_machine(recipe))
         sizes = parts(traced.policy)
         frozen = sizes.pop(traced.policy.denoiser_name)

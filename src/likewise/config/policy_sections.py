@@ -27,6 +27,9 @@ class PolicySection(Section):
         None, description="of the frozen denoiser; null: none"
     )
     gradient_checkpointing: bool = Field(False, description="less memory, about 1/3 more time")
+    offload_activations: bool = Field(
+        False, description="what gradient_checkpointing keeps waits in the CPU's memory"
+    )
     compile: bool = Field(
         False, description="torch.compile per block; ratios are then 1 up to rounding only"
     )

@@ -199,6 +199,11 @@ class Recipe(Section):
                 "policy.compile computes rollout and replay by two programs, whose last bits "
                 "differ: set objective.ratio_tolerance, well below objective.clip_range"
             )
+        if self.policy.offload_activations and not self.policy.gradient_checkpointing:
+            raise ValueError(
+                "policy.offload_activations is about what policy.gradient_checkpointing keeps: "
+                "all activations would take longer to move than to compute; set both"
+            )
         attention = self.policy.attention
         if self.run.deterministic and attention not in DETERMINISTIC_ATTENTION:
             raise ValueError(

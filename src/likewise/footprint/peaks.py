@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from likewise.footprint.gathering import Gathering
 from likewise.footprint.tracker import Tracker
@@ -55,8 +56,11 @@ class Peaks:
             x = self._latents(batch)
             return self._peak(lambda: self._velocity(x, batch))
 
-    def update(self, batch: int, checkpointing: bool) -> int:
-        """Forward, loss and backward; the gradients that are there afterwards do not count."""
+    def update(self, batch: int, checkpointing: bool, offloaded: bool = False) -> int:
+        """Forward, loss and backward; the gradients that are there afterwards do not count.
+
+        `offloaded`: What autograd keeps of the forward is elsewhere.
+        """
         denoiser = self.policy.denoiser
         before = denoiser.is_gradient_checkpointing
         with self.world:
@@ -65,7 +69,7 @@ class Peaks:
                 parameter.grad = None if self.gathering else torch.zeros_like(parameter)
             x, following = self._latents(batch), self._latents(batch)
             try:
-                return self._peak(lambda: self._learn(x, following, batch))
+                return self._peak(lambda: self._learn(x, following, batch, offloaded))
             finally:
                 _checkpoint(denoiser, before)
                 for parameter in self.trained:
@@ -83,8 +87,10 @@ class Peaks:
         with self.world, torch.no_grad():
             return self._peak(lambda: self.policy.encode_references(images))
 
-    def _learn(self, x: Tensor, following: Tensor, batch: int) -> None:
-        mean = x + self._velocity(x, batch)
+    def _learn(self, x: Tensor, following: Tensor, batch: int, offloaded: bool) -> None:
+        with saved_tensors_hooks(_leave, _fetch) if offloaded else nullcontext():
+            v = self._velocity(x, batch)
+        mean = x + v
         if self.against_reference:
             with torch.no_grad(), self.policy.adapter_disabled():
                 reference = x + self._velocity(x, batch)
@@ -111,6 +117,14 @@ class Peaks:
         modules = [p for p in self.policy.pipeline.components.values() if isinstance(p, nn.Module)]
         weights = [w for module in modules for w in (*module.parameters(), *module.buffers())]
         return [*weights, *(p.grad for p in self.trained if p.grad is not None)]
+
+
+def _leave(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return tensor.shape, tensor.dtype
+
+
+def _fetch(kept: tuple[torch.Size, torch.dtype]) -> Tensor:
+    return torch.empty(kept[0], dtype=kept[1])
 
 
 def _checkpoint(denoiser: Any, on: bool) -> None:

@@ -12,7 +12,7 @@ from likewise.footprint.peaks import Peaks, Size
 from likewise.footprint.tracker import Tracker
 from likewise.footprint.weight_bytes import storage_bytes
 
-Phase = Literal["rollout", "decode", "update", "checkpointed"]
+Phase = Literal["rollout", "decode", "update", "checkpointed", "offloaded"]
 
 
 class Traced:
@@ -88,7 +88,7 @@ class Traced:
             return self.peaks.rollout(batch)
         if phase == "decode":
             return self.peaks.decode(batch)
-        return self.peaks.update(batch, phase == "checkpointed")
+        return self.peaks.update(batch, phase != "update", phase == "offloaded")
 
 
 def _condition_bytes(task: Any) -> int:

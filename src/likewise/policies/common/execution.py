@@ -1,4 +1,4 @@
-"""How models run: gradient checkpointing, compilation, attention backends."""
+"""How models run: gradient checkpointing, compilation, attention backends, offloading."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 ON_A_CPU = ("native", "_native_flash", "_native_math", "flex")  # attention backends that work there
 QUERY_NORMS = {"norm_q", "norm_k", "norm_added_q", "norm_added_k"}  # in diffusers' transformers
@@ -41,6 +42,28 @@ def narrow_queries(denoiser: Any, dtype: torch.dtype) -> None:
     for name, module in denoiser.named_modules():
         if name.rpartition(".")[2] in QUERY_NORMS:
             module.register_forward_hook(partial(_narrowed, dtype))
+
+
+class KeptOnCpu(saved_tensors_hooks):
+    """Context of a forward: what autograd keeps for the backward pass waits in the CPU's memory.
+
+    That of a GPU is page-locked, so that computation goes on while it is copied.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(self._pack, self._unpack)
+
+    @staticmethod
+    def _pack(tensor: Tensor) -> tuple[torch.device, Tensor]:
+        # In the same layout: in another one, products are summed up in another order.
+        kept = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
+        kept.copy_(tensor, non_blocking=True)
+        return tensor.device, kept
+
+    @staticmethod
+    def _unpack(kept: tuple[torch.device, Tensor]) -> Tensor:
+        device, tensor = kept
+        return tensor.to(device, non_blocking=True)
 
 
 def _narrowed(dtype: torch.dtype, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:

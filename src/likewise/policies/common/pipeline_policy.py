@@ -15,7 +15,7 @@ from torch import Tensor
 from likewise.policies.common.cpu_attention import Float32Backward
 from likewise.policies.common.embedding_cache import EmbeddingCache, NoCache
 from likewise.policies.common.encoded import EncodedBatch, EncodedTask, Tensors, forward_by_shape
-from likewise.policies.common.execution import narrow_queries, set_up
+from likewise.policies.common.execution import KeptOnCpu, narrow_queries, set_up
 from likewise.policies.common.pipeline_loading import load_pipeline
 from likewise.policies.common.trainable import TrainablePolicy
 from likewise.policies.common.trial import SMALLEST, try_out
@@ -61,6 +61,7 @@ class PipelinePolicy(TrainablePolicy):
         dtype: What the forward computes in; default: the denoiser's. (Quantised weights have a
             dtype of their own.)
         gradient_checkpointing: Recompute activations in the backward pass.
+        offload_activations: What is kept for that, the inputs of blocks, waits on the CPU.
         compile: Compile each repeated block with torch.compile. A rollout and its replay are then
             other programs, whose results differ in the last bits: see objective.ratio_tolerance.
         attention: diffusers' attention backend, such as ``flash`` or ``native``; None: its default.
@@ -95,6 +96,7 @@ class PipelinePolicy(TrainablePolicy):
         batched_cfg: bool = False,
         dtype: torch.dtype | None = None,
         gradient_checkpointing: bool = False,
+        offload_activations: bool = False,
         compile: bool = False,
         attention: str | None = None,
         vae_tiling: bool = False,
@@ -103,6 +105,7 @@ class PipelinePolicy(TrainablePolicy):
     ) -> None:
         super().__init__(pipeline, dtype)
         self.guidance = Guidance(true_cfg_scale, negative_prompt, batched_cfg)
+        self.offload_activations = offload_activations
         self.vae_tiling = vae_tiling
         if vae_tiling:
             pipeline.vae.enable_tiling()
@@ -287,8 +290,11 @@ class PipelinePolicy(TrainablePolicy):
         def forward(indices: slice | list[int], tasks: Sequence[EncodedTask]) -> Tensor:
             return self._guided(x[indices].to(self.dtype), levels[indices], tasks)
 
-        with self.autocast(), self._fast_gradients():
+        with self.autocast(), self._fast_gradients(), self._kept_activations():
             return forward_by_shape(x, condition, forward)
+
+    def _kept_activations(self) -> AbstractContextManager[Any]:
+        return KeptOnCpu() if self.offload_activations else nullcontext()
 
     def _fast_gradients(self) -> AbstractContextManager[Any]:
         # Blocks that are compiled, or recomputed in the backward pass, do not see the context.

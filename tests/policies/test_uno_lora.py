@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tiny import a_task
 from torch import Tensor
 
 from likewise.policies.common.stored_lora import LORA_FILE
-from likewise.policies.flux.uno_lora import convert
+from likewise.policies.flux.uno_lora import Update, blank_updates, convert
 from likewise.policies.flux_uno import FluxUnoPolicy
 
 
@@ -61,6 +62,14 @@ def test_every_key_of_the_published_lora_is_converted() -> None:
     assert {id(update.down) for update in updates.values()} == {
         id(value) for key, value in published.items() if ".down." in key
     }
+    with torch.device("meta"):
+        planned = blank_updates(flux)
+    assert shapes(planned) == shapes(updates)
+    assert len({id(update.down) for update in planned.values()}) == 19 * 4 + 38 * 2
+
+
+def shapes(updates: Mapping[str, Update]) -> dict[str, tuple[torch.Size, torch.Size]]:
+    return {name: (update.down.shape, update.up.shape) for name, update in updates.items()}
 
 
 @torch.no_grad()

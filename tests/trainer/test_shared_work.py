@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import runs
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from rich.console import Console
 from rolling import LinearPolicy, sampler, some_tasks
 from torch import Tensor
 
@@ -21,6 +23,8 @@ from likewise.records.run_directory import RunDirectory
 from likewise.rewards.function import FunctionReward
 from likewise.trainer.evaluation_set import evaluate
 from likewise.trainer.processes import Processes
+from likewise.trainer.progress import Progress
+from likewise.trainer.recorder import Recorder
 
 # Notes down in files who makes an index, and who opens which row.
 NOTES = """
@@ -130,6 +134,23 @@ def test_only_images_to_be_shown_leave_their_process(ends: list[End]) -> None:
     assert len(images) == 3 and none == []
     assert [number for number, _ in ends[1].sent] == [1]
     assert not any(isinstance(one, Image.Image) for row in ends[1].said for one in row)
+
+
+def test_what_others_say_is_said_once(ends: list[End], tmp_path: Path) -> None:
+    recipe, run = runs.tiny_recipe("any"), RunDirectory(tmp_path)
+    said = [io.StringIO() for _ in ends]
+    spoken = [Progress([], 1, Console(file=file, width=200), quiet=False) for file in said]
+    for progress in spoken:
+        progress.warn("from loading")
+    recorders = [Recorder(recipe, run, *pair) for pair in zip(ends, spoken, strict=True)]
+    for number, progress in enumerate(spoken):
+        progress.warn("row 3 is bad, which both have opened")
+        progress.warn(f"row {number} is bad")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(Recorder.pass_on_warnings, recorders))
+    lines = [line.removeprefix("warning: ") for line in said[0].getvalue().splitlines()]
+    both = "row 3 is bad, which both have opened"
+    assert lines == ["from loading", both, "row 0 is bad", "row 1 is bad"]
 
 
 def refuses() -> None:

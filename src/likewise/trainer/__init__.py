@@ -10,6 +10,7 @@
 - `checks`: what must hold before the first update, and when a run gives up.
 - `evaluation_set`: a fixed set of tasks, drawn and scored every so often.
 - `metrics`, `clock`, `recorder`, `trackers`, `progress`: what an iteration says, and who is told.
+- `facts`: what is known of a task in processes that do not draw it.
 - `saving`, `state`, `origin`: checkpoints: everything that a resumed run needs, and made with what.
 - `processes`, `reducing`, `launch`, `interrupts`: several processes that act as one, and signals.
 - `launchers`: options of other launchers that a run has to refuse.

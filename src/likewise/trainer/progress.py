@@ -36,6 +36,7 @@ class Progress:
         self.quiet = quiet
         self.log: Path | None = None
         self.early: list[str] = []  # lines from before there was a log
+        self.warnings: list[str] = []
         self.seconds: list[float] = []
 
     def keep(self, log: Path) -> None:
@@ -70,7 +71,13 @@ class Progress:
     def warn(self, message: str) -> None:
         """One line, whatever is in the message."""
         text = " ".join(message.splitlines())
+        self.warnings.append(text)
         self._print(f"[yellow]warning:[/] {escape(text)}", always=True)
+
+    def take_warnings(self) -> list[str]:
+        """Those since the last call."""
+        found, self.warnings = self.warnings, []
+        return found
 
     @contextmanager
     def heeding(self, package: str) -> Iterator[None]:

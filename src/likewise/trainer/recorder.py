@@ -27,6 +27,7 @@ class Recorder:
     ) -> None:
         self.recipe, self.run, self.processes, self.progress = recipe, run, processes, progress
         self.silent: set[str] = set()  # rewards that this process has warned of
+        progress.take_warnings()  # of what all processes have loaded
 
     def resumed(self, iteration: int, changes: Changes) -> None:
         """Say what is not as a resumed run left it after `iteration`."""
@@ -59,7 +60,8 @@ class Recorder:
         numbers: metrics.Numbers,
         clock: Clock,
     ) -> None:
-        """All numbers of a finished iteration; the table of its rewards too."""
+        """All numbers of a finished iteration; the table of its rewards too. All processes call."""
+        self.pass_on_warnings()
         if not self.processes.is_main:
             return
         rewards, settings = self.recipe.rewards, self.recipe.rollout
@@ -92,6 +94,14 @@ class Recorder:
             self.progress.warn(
                 f"reward {name!r} is missing for every image of iteration {iteration}"
             )
+
+    def pass_on_warnings(self) -> None:
+        """Say what other processes have to say, such as which rows they could not open."""
+        own = self.progress.take_warnings()
+        others = self.processes.gather_on_main([] if self.processes.is_main else own)
+        for message in dict.fromkeys(others):
+            if message not in own:
+                self.progress.warn(message)
 
     def _write(self, iteration: int, row: metrics.Numbers, timings: Mapping[str, float]) -> None:
         if not self.processes.is_main:

@@ -28,6 +28,7 @@ NEEDS = Needs(
     update=300,
     offload=False,
     extra=1,
+    score=14,
 )
 ALWAYS = 1000 + 10 + 3 * 20 + 5 + 1
 
@@ -38,6 +39,7 @@ def test_every_phase_is_what_lives_in_it() -> None:
         "encode": held + 11,
         "rollout": held + 6 + 12,
         "decode": held + 6 + 13,
+        "score": held + 6 + 14,
         "update": held + 6 + 20 + 300,
         "step": held + 6 + 20,
     }
@@ -57,6 +59,7 @@ def test_of_what_is_in_shards_a_process_has_its_part() -> None:
         "encode": kept + 11,
         "rollout": kept + 6 + 12,
         "decode": kept + 6 + 13,
+        "score": kept + 6 + 14,
         "update": kept + 6 + 5 + 300,
         "step": kept + 6 + 5,
         "load": 10 + 390 + 1 + 600 + 250 + 5,

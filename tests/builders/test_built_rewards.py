@@ -43,6 +43,7 @@ def test_the_table_and_the_sections_agree() -> None:
 
 def test_a_reward_has_a_device_of_its_own() -> None:
     content = {
+        "text": {"kind": "clip"},
         "here": {"kind": "dino"},
         "there": {"kind": "dino", "device": "cpu"},
         "same": {"kind": "copy-index", "side": "diagnostic", "device": "cpu"},

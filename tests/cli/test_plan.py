@@ -210,12 +210,12 @@ def test_each_remedy_is_checked_by_the_same_arithmetic() -> None:
 def test_evaluators_take_memory_where_they_are_asked() -> None:
     taste = "evaluators.taste={kind: pickscore, side: prompt}"
     look = "evaluators.look={kind: dino, side: identity, model: some/where}"
-    asked = Planner()._reward_bytes(load_recipe("stickers", [taste, look]))
+    asked, _ = Planner().scorers.sizes(load_recipe("stickers", [taste, look]), 1)
     assert list(asked) == ["prompt", "identity", "evaluator taste", "evaluator look"]
     assert asked["evaluator taste"] == pytest.approx(3.95e9, rel=0.01)
     assert asked["evaluator look"] is None  # nobody knows
     never = load_recipe("stickers", [taste, "run.evaluation.every=0"])
-    assert list(Planner()._reward_bytes(never)) == ["prompt", "identity"]
+    assert list(Planner().scorers.sizes(never, 1)[0]) == ["prompt", "identity"]
 
 
 def test_stored_trajectories_are_shared_by_gpus() -> None:

@@ -29,7 +29,7 @@ from likewise.trainer.recorder import Recorder
 # Notes down in files who makes an index, and who opens which row.
 NOTES = """
 import os
-import likewise.builders.data as building
+import likewise.builders.datasets as building
 import likewise.data.sources.opening as opening
 
 def noting(name, own, what):

@@ -27,7 +27,7 @@ from likewise.footprint.peaks import Size
 from likewise.footprint.phases import CUDA_BYTES, Needs, stored_latents
 from likewise.footprint.remedies import Change
 from likewise.footprint.spread import Spread, spread_of
-from likewise.footprint.traced import Traced
+from likewise.footprint.traced import Phase, Traced
 from likewise.footprint.weight_bytes import parts, saved_by, working_copy
 from likewise.pretrained.first_use import first_use
 from likewise.trainer.plan import plan_of, trained_at_fork, trained_steps
@@ -97,7 +97,7 @@ class Planner:
             unpacking = working_copy(denoiser, traced.policy.dtype)
         learned = update_batch(recipe)
         plain = traced.at("update", learned) + unpacking
-        kept = "offloaded" if settings.offload_activations else "checkpointed"
+        kept: Phase = "offloaded" if settings.offload_activations else "checkpointed"
         checkpointed = traced.at(kept, learned) + unpacking
         rewards, elsewhere = self.scorers.sizes(recipe, _of_a_machine(recipe))
         sizes = parts(traced.policy)

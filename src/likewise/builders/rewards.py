@@ -15,6 +15,7 @@ from likewise.config import rewards as sections
 from likewise.config.problems import RecipeError, describe
 from likewise.config.recipe import Recipe
 from likewise.config.section import Section
+from likewise.data.stickers.world import asked_for
 from likewise.devices import device_beside, find_device
 from likewise.protocols import AnyReward, GroupReward, Reward
 from likewise.rewards.clip import ClipI, ClipReward

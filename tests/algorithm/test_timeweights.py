@@ -67,6 +67,13 @@ def test_reversed_and_constant() -> None:
 # ── measured ──
 
 
+def test_measured_follows_a_power_of_shares() -> None:
+    halves = tw.measured([0.8, 0.2], [0.2, 0.8], power=0.5)
+    torch.testing.assert_close(halves, torch.tensor([2 / 3, 1 / 3]))
+    with pytest.raises(ValueError, match="power must be positive"):
+        tw.measured([1, 2], [2, 1], power=0)
+
+
 def test_measured_by_hand() -> None:
     # Profiles are 1/2 1/4 1/4 0 and 0 1/4 3/4 0, whatever their units are.
     weights = tw.measured([1.0, 0.5, 0.5, 0.0], [0.0, 2, 6, 0])

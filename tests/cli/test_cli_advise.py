@@ -31,7 +31,8 @@ def test_what_was_measured_is_enough_another_time(measured: Path) -> None:
     result = run("advise", measured, "--attribution", file, "--json")
     assert result.exit_code == 0, result.output
     numbers = json.loads(result.output)
-    assert set(numbers["arms"]) == {"TDW", "measured TDW"} and numbers["gamma"] == 0.4
+    assert set(numbers["arms"]) == {"TDW", "measured TDW", "measured TDW by roots"}
+    assert numbers["gamma"] == 0.4
     assert -1 <= numbers["correlation"]["mean"] <= 1 and numbers["choice"]
     centre = stored["scorers"]["reward/prompt"]["centre"]["mean"]
     assert numbers["centres"]["prompt"]["mean"] == pytest.approx(centre, rel=1e-4)

@@ -73,10 +73,10 @@ def reversed_tdw(num_steps: int, high: float = 0.7, low: float = 0.3, final: flo
     return 1 - tdw(num_steps, high, low, final)
 
 
-def measured(prompt: Sequence[float], identity: Sequence[float]) -> Tensor:
+def measured(prompt: Sequence[float], identity: Sequence[float], power: float = 1.0) -> Tensor:
     """A data-driven TDW: prompt weight per step from measured step attributions, float32 [T].
 
-        p = prompt/Σ prompt,   i = identity/Σ identity,   w_p(t) = p(t)/(p(t) + i(t))
+        p = prompt/Σ prompt,   i = identity/Σ identity,   w_p(t) = p(t)^k/(p(t)^k + i(t)^k)
 
     A step's noise moves a reward by its share of the reward's variance; the rest of z is, at that
     step, noise of other steps. So each side gets weight where *its* z says something about the
@@ -93,10 +93,14 @@ def measured(prompt: Sequence[float], identity: Sequence[float]) -> Tensor:
     Args:
         prompt, identity: Shares [T] ≥ 0 of each side, over steps of the whole schedule, in any
             unit (`evaluation.attribution` measures them).
+        power: k > 0; ½ where windows are trained (docs/method.md §9), and 0 would be constant.
 
     Raises:
-        ValueError: lengths differ, a share is negative or not finite, or a side has none above 0.
+        ValueError: lengths differ, a share is negative or not finite, a side has none above 0, or
+            the power is not positive.
     """
+    if not power > 0:
+        raise ValueError(f"power must be positive, not {power}")
     profiles = []
     for side, shares in (("prompt", prompt), ("identity", identity)):
         profile = torch.tensor(list(shares), dtype=torch.float64)
@@ -106,7 +110,7 @@ def measured(prompt: Sequence[float], identity: Sequence[float]) -> Tensor:
             )
         if not bool(profile.any()):
             raise ValueError(f"{side} needs at least one share above 0")
-        profiles.append(profile / profile.sum())
+        profiles.append((profile / profile.sum()) ** power)
     both = profiles[0] + profiles[1]
     return torch.where(both > 0, profiles[0] / both, torch.full_like(both, 0.5)).float()
 
@@ -188,7 +192,7 @@ class Steps:
 # From the recipe's section and the steps to w_p, [T] or [B, T].
 TIME_WEIGHTS: dict[str, Callable[[Any, Steps], Tensor]] = {
     "constant": lambda rule, steps: constant(steps.count, rule.prompt),
-    "measured": lambda rule, steps: measured(rule.prompt, rule.identity),
+    "measured": lambda rule, steps: measured(rule.prompt, rule.identity, rule.power),
     "tdw": lambda rule, steps: tdw(steps.count, rule.high, rule.low, rule.final),
     "reversed-tdw": lambda rule, steps: reversed_tdw(steps.count, rule.high, rule.low, rule.final),
     "tdw-as-released": lambda rule, steps: tdw_as_released(

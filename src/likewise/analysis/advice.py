@@ -174,15 +174,15 @@ def choose(arms: Mapping[str, ArmAdvice]) -> tuple[str, bool]:
     return name, all(low is not None and low > 0 for low in lows)
 
 
-def group_z(values: np.ndarray) -> np.ndarray:
+def group_z(values: np.ndarray, floor: float = 1e-6) -> np.ndarray:
     """z [R, n, G] of R rewards in each of n groups; 0 where any reward is missing (NaN), and
-    throughout where fewer than two samples are left or none differ. Unbiased std."""
+    throughout where fewer than two samples are left or the unbiased std is below `floor`."""
     known = np.isfinite(values).all(0)
     count = known.sum(-1, keepdims=True)
     kept = np.where(known, values, 0.0)
     apart = np.where(known, kept - kept.sum(-1, keepdims=True) / np.maximum(count, 1), 0.0)
     std = np.sqrt((apart**2).sum(-1, keepdims=True) / np.maximum(count - 1, 1))
-    return np.divide(apart, std, out=np.zeros_like(apart), where=std > 1e-12)
+    return np.divide(apart, std, out=np.zeros_like(apart), where=std >= max(floor, 1e-12))
 
 
 def _predictions(timing: Timing, evidence: Evidence) -> dict[str, float]:

@@ -18,6 +18,7 @@ from likewise.api.attributing import attribute, stochastic_steps
 from likewise.api.targets import find_target
 from likewise.config.credit_rules import Sars, Tdw
 from likewise.config.recipe import Recipe
+from likewise.config.rollout import WindowSteps
 from likewise.rollout.steps import plan_steps
 
 Json = Mapping[str, Any]
@@ -137,7 +138,7 @@ def _evidence(record: Json, recipe: Recipe) -> Evidence:
     shaping, steps = recipe.credit.shaping, recipe.rollout.num_steps
     return Evidence(
         parts=parts,
-        z=_z(values, [names[side] for side in SIDES]),
+        z=_z(values, [names[side] for side in SIDES], recipe.credit.std_floor),
         subjects=record["groups"]["subjects"],
         plans=_plans(recipe),
         arms=_arms(recipe, steps, shares),
@@ -169,21 +170,27 @@ def _parts(moved: Json, sides: Sequence[Sequence[str]]) -> np.ndarray:
     return np.stack(found)
 
 
-def _z(values: Mapping[str, np.ndarray], sides: Sequence[Sequence[str]]) -> np.ndarray:
+def _z(
+    values: Mapping[str, np.ndarray], sides: Sequence[Sequence[str]], floor: float
+) -> np.ndarray:
     """[2, n, G]: the mean z of a side's rewards, in its own standard deviations again."""
     names = [name for own in sides for name in own]
-    z = dict(zip(names, group_z(np.stack([values[name] for name in names])), strict=True))
+    z = dict(zip(names, group_z(np.stack([values[name] for name in names]), floor), strict=True))
     means = np.stack([np.mean([z[name] for name in own], axis=0) for own in sides])
     return means if len(names) == len(sides) else group_z(means)
 
 
 def _arms(recipe: Recipe, steps: int, shares: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """TDW, with the recipe's levels if it has such, and TDW that follows what was measured."""
+    """TDW, with the recipe's levels if it has such, and TDW that follows what was measured: by the
+    root of shares too where windows are trained."""
     rule = recipe.credit.time_weights
     levels = rule if isinstance(rule, Tdw) and rule.kind == "tdw" else Tdw()
     found = {"TDW": timeweights.tdw(steps, levels.high, levels.low, levels.final)}
     if all(own.any() for own in shares):
-        found["measured TDW"] = timeweights.measured(*(own.tolist() for own in shares))
+        prompt, identity = (own.tolist() for own in shares)
+        found["measured TDW"] = timeweights.measured(prompt, identity)
+        if isinstance(recipe.rollout.trained, WindowSteps) and not recipe.objective.forward:
+            found["measured TDW by roots"] = timeweights.measured(prompt, identity, power=0.5)
     return {name: weights.double().numpy() for name, weights in found.items()}
 
 

@@ -207,6 +207,13 @@ class Measured(Section):
         description="share of each of num_steps steps in the prompt rewards' variance"
     )
     identity: list[NonNegativeFloat] = Field(description="likewise of the identity rewards'")
+    power: float = Field(
+        1.0,
+        gt=0,
+        le=4,
+        description="weights are as this power of the shares; 0.5 fits windows, where z is in "
+        "units of what the window decides",
+    )
     refresh: PositiveInt | None = Field(
         None,
         description="iterations after which shares are measured anew, from how far rewards differ "

@@ -33,7 +33,7 @@ def made_up(
     mixed = [[1, correlation], [correlation, 1]]
     raw = rng.multivariate_normal([0, 0], mixed, (GROUPS, SIZE)).transpose(2, 0, 1)
     subjects = [f"s{number % SUBJECTS}" for number in range(GROUPS)]
-    return Evidence(parts, group_z(raw), subjects, PLANS, {"TDW": TDW}, 0.4)
+    return Evidence(parts, group_z(raw), subjects, PLANS, {"TDW": TDW}, 0.4, (1.0, 1.05))
 
 
 def truth(prompt: np.ndarray, identity: np.ndarray, correlation: float) -> float:
@@ -96,6 +96,13 @@ def test_conflict_leaves_sars_more_of_its_own() -> None:
     assert opposed.linear.mean < 0.9 < agreed.linear.mean
     assert opposed.needed_gamma.mean < 0.4
     assert agreed.needed_gamma.mean is None or agreed.needed_gamma.mean > 1
+
+
+def test_steps_that_interact_are_a_caution() -> None:
+    evidence = made_up(EARLY, LATE, 0.0)
+    assert "sum to" not in in_words(advise(evidence), STEPS)
+    said = in_words(advise(replace(evidence, sums=(1.9, 1.1))), STEPS)
+    assert "shares sum to 1.9 (prompt) instead of 1: a study decides" in said
 
 
 def test_what_does_not_vary_is_refused() -> None:

@@ -41,6 +41,7 @@ class Evidence:
         plans: Steps that are random, and trained, in each iteration.
         arms: Name → weight of the prompt at each step [T]; naive is not among them.
         gamma: Of SARS.
+        sums: Of each reward's shares: 1 where steps do not interact, more where they do.
     """
 
     parts: np.ndarray
@@ -49,6 +50,7 @@ class Evidence:
     plans: Sequence[Plan]
     arms: Mapping[str, np.ndarray]
     gamma: float
+    sums: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Advice:
         needed_gamma: γ from which it explains no more than `LINE`; no mean where it always does.
         choice: Arm to try: naive, or one of `arms`.
         sure: Whether the interval of what it saves settles that.
+        sums: Side → sum of its reward's shares; the model behind predictions holds at 1.
     """
 
     correlation: Estimate
@@ -102,6 +105,7 @@ class Advice:
     needed_gamma: Estimate
     choice: str
     sure: bool
+    sums: Mapping[str, float]
 
 
 def advise(evidence: Evidence) -> Advice:
@@ -152,6 +156,7 @@ def advise(evidence: Evidence) -> Advice:
         needed_gamma=over_groups(lambda drawn: gamma_for(_flat(drawn), [0.5], LINE) or np.inf),
         choice=choice,
         sure=sure,
+        sums=dict(zip(("prompt", "identity"), evidence.sums, strict=True)),
     )
 
 

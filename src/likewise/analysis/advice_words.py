@@ -6,6 +6,7 @@ from likewise.analysis.advice import LINE, NAIVE, WORTH, Advice, ArmAdvice
 from likewise.analysis.intervals import Estimate
 
 WEAK = 0.1  # |correlation| that hardly matters
+INTERACTION = 1.3  # sum of shares from which steps do not act apart any more
 
 
 def in_words(found: Advice, num_steps: int) -> str:
@@ -18,7 +19,8 @@ def in_words(found: Advice, num_steps: int) -> str:
         f"The best weights there are, which leave out steps that decide nothing, save {best}.",
         _sars(found),
         _choice(found),
-        "Predicted for an idealised learner (docs/method.md §9): a study decides.",
+        f"Predicted for an idealised learner (docs/method.md §9){_interaction(found)}: a study "
+        "decides.",
     ]
     return "\n".join(parts)
 
@@ -78,6 +80,14 @@ def _sars(found: Advice) -> str:
         f"{share}: it is nearly a rescaled sum. From γ = {_number(found.needed_gamma)} on the line "
         f"explains less than {LINE:.0%}."
     )
+
+
+def _interaction(found: Advice) -> str:
+    """A caution where the model's first assumption does not hold."""
+    sums = [f"{total:.1f} ({side})" for side, total in found.sums.items() if total > INTERACTION]
+    if not sums:
+        return ""
+    return f" whose steps act apart, while here shares sum to {' and '.join(sums)} instead of 1"
 
 
 def _choice(found: Advice) -> str:

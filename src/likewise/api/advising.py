@@ -132,6 +132,10 @@ def _read(file: Path, recipe: Recipe) -> Json:
 
 def _evidence(record: Json, recipe: Recipe) -> Evidence:
     names = {side: _rewards(record, recipe, side) for side in SIDES}
+    prompt, identity = (
+        float(np.mean([sum(record["scorers"][name]["share"]) for name in names[side]]))
+        for side in SIDES
+    )
     parts = _parts(record["moved"], [names[side] for side in SIDES])
     values = {name: _array(rows) for name, rows in record["groups"]["values"].items()}
     shares = [own.sum(0) / own.sum() if own.any() else own.sum(0) for own in parts]
@@ -143,6 +147,7 @@ def _evidence(record: Json, recipe: Recipe) -> Evidence:
         plans=_plans(recipe),
         arms=_arms(recipe, steps, shares),
         gamma=shaping.gamma if isinstance(shaping, Sars) and shaping.gamma else PAPER_GAMMA,
+        sums=(prompt, identity),
     )
 
 

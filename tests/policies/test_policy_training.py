@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from likewise.policies.common import running
+from likewise.policies.common import execution
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -69,9 +69,9 @@ def test_what_waits_on_the_cpu_gives_the_same_gradient(
 ) -> None:
     """The inputs of blocks are what waits, not what is in them."""
     moved: list[int] = []
-    pack = running.KeptOnCpu._pack
+    pack = execution.KeptOnCpu._pack
     monkeypatch.setattr(
-        running.KeptOnCpu, "_pack", lambda _, one: moved.append(one.nbytes) or pack(one)
+        execution.KeptOnCpu, "_pack", lambda _, one: moved.append(one.nbytes) or pack(one)
     )
 
     def gradients(**how: bool) -> list[Tensor]:

@@ -9,10 +9,12 @@ import httpx2
 import pytest
 from rater import Rater
 from serving import served
+from typer.testing import CliRunner
 from voting import EVIL, make_study
 
 from likewise.app.catalogue import Catalogue
 from likewise.app.server import create_app, find_token
+from likewise.cli import app
 from likewise.people.store import read_votes
 
 TOKEN = "0123456789abcdefXYZ"
@@ -96,6 +98,21 @@ def test_tokens_are_asked_for_where_needed(
     assert find_token("127.0.0.1", None) is None and find_token("0.0.0.0", TOKEN) == TOKEN
     monkeypatch.setenv("LIKEWISE_APP_TOKEN", TOKEN)
     assert find_token("0.0.0.0", None) == TOKEN
+
+
+def test_what_cannot_be_served_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for words, said in (
+            ([str(tmp_path / "file")], "file is not a folder"),
+            ([str(tmp_path / "nowhere")], "nowhere is not there"),
+            ([str(tmp_path), "--port", str(port)], f"cannot listen at 127.0.0.1, port {port}"),
+            ([str(tmp_path), "--host", "0.0.0.0"], "give a --token"),
+        ):
+            result = CliRunner().invoke(app, ["app", *words])
+            assert result.exit_code == 2
+            assert said in " ".join(result.output.split())
 
 
 def test_pages_elsewhere_cannot_vote_or_read(tmp_path: Path) -> None:

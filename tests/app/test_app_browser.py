@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from browsing import SIZES, Watched, chromium
-from made_up import make_images, make_many_images, make_run, references
+from made_up import EVIL, make_images, make_many_images, make_run, references
 from serving import free_port, served
 from test_app_rating import serve
 from voting import make_study
@@ -90,13 +90,21 @@ def test_a_reload_and_an_undo_lose_nothing(browser: Any, tmp_path: Path) -> None
 
 def test_text_of_others_does_not_run(browser: Any, tmp_path: Path) -> None:
     study = make_study(tmp_path / "s")  # whose prompts hold a script
-    with served(create_app([tmp_path])) as url:
+    name = EVIL.replace("/", "_")
+    make_run(tmp_path / name)
+    make_images(tmp_path / name / "evaluation" / "e" / "after", 0.4, 1.0)
+    (tmp_path / name / "evaluation" / "e" / "settings.json").write_text('{"benchmark": "made-up"}')
+    with served(create_app([tmp_path], references=references)) as url:
         watched = Watched(browser, "desktop")
         watched.page.on("dialog", lambda dialog: watched.complaints.append("a script ran"))
         begin(watched, url, study.settings.key)
         assert "<script>" in watched.page.locator("#prompt").inner_text()
         for path in ("/studies", f"/studies/{study.settings.key}/report"):
             watched.page.goto(url + path)
+        for path, shown in (("/runs", ".legend"), ("/gallery", ".sample")):
+            watched.page.goto(url + path)
+            watched.page.locator(shown).first.wait_for()
+            assert name in watched.page.locator("#choice label").first.inner_text()
         watched.context.close()
     assert watched.complaints == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from likewise.app import gallery, playground, rating, runs, studies
 from likewise.app.access import Access
 from likewise.app.catalogue import Catalogue
 from likewise.app.pages import render, static_file
-from likewise.serve.connections import ensure_descriptors
+from likewise.serve.connections import BACKLOG, ensure_descriptors
 from likewise.serve.limits import Limits
 from likewise.serve.running import is_loopback, make_server
 
@@ -109,7 +110,23 @@ def find_token(host: str, given: str | None) -> str | None:
     return token
 
 
-def run(app: Starlette, host: str, port: int) -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at which nothing else listens.
+
+    Raises:
+        ValueError: something does, or this machine has no such address.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ValueError(
+            f"cannot listen at {host}, port {port} ({error.strerror}): try another --port"
+        ) from error
+
+
+def run(app: Starlette, listening: socket.socket) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     ensure_descriptors(LIMITS.connections)
-    make_server(app, host, port, LIMITS).run()
+    host, port = listening.getsockname()[:2]
+    make_server(app, host, port, LIMITS).run(sockets=[listening])

@@ -42,16 +42,19 @@ def serve_app(
     with readable_errors():
         try:
             from likewise.api.painting import Painter
-            from likewise.app.server import create_app, find_token, run
+            from likewise.app.server import create_app, find_token, listen, run
         except ImportError as error:
             fail(f"{error}: pip install 'likewise[app]', or the packages it names", USAGE)
         named = folders or [Path("runs")]
-        missing = [str(folder) for folder in named if not folder.is_dir()]
-        if missing and folders:
-            fail(f"there is no folder {', '.join(missing)}", USAGE)
+        for folder in folders or []:
+            if not folder.is_dir():
+                wrong = "is not a folder" if folder.exists() else "is not there"
+                fail(f"{folder} {wrong}: name folders of runs and studies", USAGE)
         found = find_token(host, token)
-        say(f"http://{host}:{port}/{'' if found is None else f'?token={found}'}")
-        run(create_app(named, found, _references, Painter()), host, port)
+        listening = listen(host, port)
+        shown = f"[{host}]" if ":" in host else host
+        say(f"http://{shown}:{port}/{'' if found is None else f'?token={found}'}")
+        run(create_app(named, found, _references, Painter()), listening)
 
 
 def _references(benchmark: str) -> Mapping[str, Image.Image]:

@@ -91,6 +91,10 @@ function picture(parent, source, title, alt, note) {
   img.alt = alt;
   img.src = source;
   const caption = html("figcaption", figure, title);
+  img.addEventListener("error", () => {
+    img.remove();
+    caption.prepend("no image: ");
+  });
   if (note) html("small", caption, note).prepend(document.createElement("br"));
 }
 

@@ -48,20 +48,16 @@ function draw(runs) {
 }
 
 async function look() {
-  try {
-    const query = chooser.chosen.map((one) => `run=${one}`).join("&");
-    const answer = await fetch(`/runs/data?${query}`, { cache: "no-store" });
-    if (answer.ok) {
-      const { runs } = await answer.json();
-      // Charts are drawn again only when there is something new, or they would blink under the pointer.
-      const age = (run) => (run.done < run.total ? Math.round(run.quiet / 10) : null);
-      const text = JSON.stringify(runs.map((run) => ({ ...run, quiet: age(run) })));
-      if (text !== last) draw(runs);
-      last = text;
-    }
-  } catch (error) {
-    // the server is away: the charts stay, and the next look may find it
-  }
+  const query = chooser.chosen.map((one) => `run=${one}`).join("&");
+  const answer = await fetch(`/runs/data?${query}`, { cache: "no-store" }).catch(() => null);
+  document.getElementById("away").hidden = Boolean(answer && answer.ok);
+  if (!answer || !answer.ok) return; // the next look may find it again
+  const { runs } = await answer.json();
+  // Charts are drawn again only when there is something new, or they would blink under the pointer.
+  const age = (run) => (run.done < run.total ? Math.round(run.quiet / 10) : null);
+  const text = JSON.stringify(runs.map((run) => ({ ...run, quiet: age(run) })));
+  if (text !== last) draw(runs);
+  last = text;
 }
 
 async function watch() {

@@ -17,9 +17,21 @@ from typer.main import get_command
 from likewise import __version__
 from likewise.builders.datasets import SOURCES
 from likewise.builders.policies import FORMATS
-from likewise.cli import DATA, MODELS, RESULTS, RUN, SERVE, app, data_check, evaluate, export
+from likewise.cli import (
+    DATA,
+    MODELS,
+    RESULTS,
+    RUN,
+    SERVE,
+    app,
+    compare,
+    data_check,
+    evaluate,
+    export,
+)
 from likewise.config import shipped_studies
 from likewise.evaluation.benchmark_protocols import PROTOCOLS
+from likewise.study.executors import EXECUTORS
 
 HEAVY = {"accelerate", "diffusers", "peft", "torch", "transformers"}  # seconds
 SOME = HEAVY | {"matplotlib", "numpy", "PIL", "pyarrow", "scipy", "likewise.config"}
@@ -93,6 +105,7 @@ def test_choices_are_those_of_the_program() -> None:
     assert [str(one) for one in data_check.Kind] == list(SOURCES)
     assert [str(one) for one in export.Format] == list(FORMATS)
     assert {str(one) for one in evaluate.Protocol} == set(PROTOCOLS)
+    assert [str(one) for one in compare.Where] == list(EXECUTORS)
     assert all(name in said(run("compare", "--help")) for name in shipped_studies())
 
 

@@ -22,7 +22,7 @@ PATIENCE = 300  # seconds: Ray starts many processes, and the machine may be bus
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Of a cluster whose head runs nothing, and two machines of one CPU each."""
+    """Of a cluster whose head runs nothing, and two machines of a CPU and (as if) a GPU each."""
     small = {"object_store_memory": 2**27, "include_dashboard": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(map(os.path.abspath, sys.path)))
@@ -34,7 +34,7 @@ def address() -> Iterator[str]:
         except Exception as error:  # of whatever kind: Ray wants ports and shared memory
             pytest.skip(f"Ray cannot start a cluster here: {error}")
         for _ in range(2):
-            cluster.add_node(num_cpus=1, **small)
+            cluster.add_node(num_cpus=1, num_gpus=1, **small)
     yield cluster.address
     cluster.shutdown()
 
@@ -55,6 +55,7 @@ def test_a_lost_machine_loses_no_work(address: str, tmp_path: Path) -> None:
     assert code == 0, output
     assert "train ours seed 0: Task failed because the node" in output and "trying again" in output
     log = (out / "logs" / "train-ours-seed-0.txt").read_text()
+    assert log.count("GPUs '0', threads 1") == 2
     assert log.count("$ likewise train") == 2 and "$ likewise train --resume" in log
     launches = [json.loads(line) for line in (out / "logs" / "units.jsonl").open()]
     ends = [(one["code"], one["resumed"]) for one in launches if one["unit"] == "train ours seed 0"]
@@ -81,7 +82,7 @@ def test_a_signal_stops_tasks_at_a_checkpoint(address: str, tmp_path: Path) -> N
 
 def test_what_fits_no_machine_is_refused(address: str, tmp_path: Path) -> None:
     study, out = write_study(tmp_path, TWO), tmp_path / "out"
-    words = ("--executor", "ray", "--gpus", "1")
+    words = ("--executor", "ray", "--gpus", "2")
     code, output = finish(study, out, *words, RAY_ADDRESS=address)
-    assert code == 2 and "no machine of the Ray cluster has 1 CPUs and 1 GPUs" in output
+    assert code == 2 and "no machine of the Ray cluster has 1 CPUs and 2 GPUs" in output
     assert not out.exists()

@@ -33,6 +33,8 @@ METRICS = (
 
 
 def train(words: list[str]) -> int:
+    devices, threads = (os.environ.get(n) for n in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"))
+    print(f"GPUs {devices!r}, threads {threads}", flush=True)
     if words[0] == "--resume":
         run = RunDirectory.open(Path(words[1]))
     else:

@@ -48,7 +48,7 @@ def test_systems_stand_beside_each_other(folder: Path) -> None:
         assert len(content["tasks"]) == len(TASKS)
         task = content["tasks"][0]
         assert task["prompt"] == EVIL and task["kind"] == "scene"
-        assert [task["images"][place]["scores"]["evaluator/identity"] for place in "01"] == [
+        assert [task["images"][number]["scores"]["evaluator/identity"] for number in "01"] == [
             0.4,
             0.6,
         ]

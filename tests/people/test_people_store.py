@@ -25,10 +25,10 @@ from likewise.people.files import open_study
 study = open_study(Path(sys.argv[1]))
 store = opened(study)
 rater = joined(store)
-place = store.place(rater)
-while place.showing is not None:
-    place = cast(store, rater, place, "left")
-    print(place.done, flush=True)
+state = store.state(rater)
+while state.showing is not None:
+    state = cast(store, rater, state, "left")
+    print(state.done, flush=True)
 """
 
 
@@ -45,9 +45,9 @@ def test_a_rater_votes_from_first_to_last(tmp_path: Path) -> None:
 def test_a_request_that_is_sent_twice_counts_once(tmp_path: Path) -> None:
     store = opened(make_study(tmp_path / "s"))
     rater = joined(store)
-    place = store.place(rater)
-    after = cast(store, rater, place, "left", "same-word")
-    again = store.vote(rater, Vote(place.showing or 0, place.question, "right", "same-word"))
+    state = store.state(rater)
+    after = cast(store, rater, state, "left", "same-word")
+    again = store.vote(rater, Vote(state.showing or 0, state.question, "right", "same-word"))
     assert again == after and after.done == 1
 
 
@@ -55,7 +55,7 @@ def test_what_is_not_to_be_judged_now_is_refused(tmp_path: Path) -> None:
     study = make_study(tmp_path / "s", questions="identity,overall", raters_per_pair=2)
     store = opened(study)
     one, two = joined(store), joined(store)
-    mine, theirs = store.place(one), store.place(two)
+    mine, theirs = store.state(one), store.state(two)
     assert mine.showing and theirs.showing
     for showing, question in ((theirs.showing, 0), (mine.showing, 1), (10**6, 0), (-1, 0)):
         with pytest.raises(VoteRefusedError):
@@ -65,14 +65,14 @@ def test_what_is_not_to_be_judged_now_is_refused(tmp_path: Path) -> None:
     cast(store, two, theirs, "left", "word")
     with pytest.raises(VoteRefusedError, match="another rater"):
         store.vote(one, Vote(mine.showing, 0, "left", "word"))
-    assert store.place(one) == mine
+    assert store.state(one) == mine
 
 
 def test_undo_takes_back_one_vote_however_often_it_is_sent(tmp_path: Path) -> None:
     study = make_study(tmp_path / "s")
     store = opened(study)
     rater = joined(store)
-    first = store.place(rater)
+    first = store.state(rater)
     second = cast(store, rater, first, "left")
     third = cast(store, rater, second, "right")
     assert third.last_vote
@@ -83,20 +83,20 @@ def test_undo_takes_back_one_vote_however_often_it_is_sent(tmp_path: Path) -> No
     kept = [row[4] for row in read_votes(study.votes) if row[7] is None]
     assert kept == ["left", "tie"] and len(read_votes(study.votes)) == 3
     other = joined(store)
-    assert store.undo(other, store.place(rater).last_vote or 0).done == 0
-    assert store.place(rater).done == 2
+    assert store.undo(other, store.state(rater).last_vote or 0).done == 0
+    assert store.state(rater).done == 2
 
 
 def test_two_tabs_of_one_rater_lose_and_double_nothing(tmp_path: Path) -> None:
     study = make_study(tmp_path / "s")
     store, other_tab = opened(study), opened(study)
     rater = joined(store)
-    place = store.place(rater)
-    cast(store, rater, place, "left")
+    state = store.state(rater)
+    cast(store, rater, state, "left")
     with pytest.raises(VoteRefusedError):
-        cast(other_tab, rater, place, "right")
-    next_place = other_tab.place(rater)
-    assert cast(other_tab, rater, next_place, "right").done == 2
+        cast(other_tab, rater, state, "right")
+    next_state = other_tab.state(rater)
+    assert cast(other_tab, rater, next_state, "right").done == 2
     assert [row[4] for row in read_votes(study.votes)] == ["left", "right"]
 
 
@@ -104,14 +104,14 @@ def test_what_a_rater_leaves_goes_to_another(tmp_path: Path) -> None:
     study = make_study(tmp_path / "s", questions="identity,overall", raters_per_pair=1, checks=0)
     store = opened(study, idle=0.05)
     away = joined(store)
-    place = store.place(away)
+    state = store.state(away)
     for _ in range(5):  # two pairs, and half of a third
-        place = cast(store, away, place, "left")
+        state = cast(store, away, state, "left")
     time.sleep(0.1)
     vote_through(study, store, honest(1.0), 1)
     with pytest.raises(VoteRefusedError):  # who comes back has nothing left to judge
-        cast(store, away, place, "left")
-    assert store.place(away).showing is None
+        cast(store, away, state, "left")
+    assert store.state(away).showing is None
     kept = Counter(row[1] for row in read_votes(study.votes) if row[7] is None)
     assert kept == dict.fromkeys(range(12), 2)
     assert [row[7] for row in read_votes(study.votes)].count("moved") == 1

@@ -12,7 +12,7 @@ from PIL import Image
 
 from likewise.people.creating import Drawn, Wishes, create, read_questions
 from likewise.people.files import Pair, PeopleStudy
-from likewise.people.store import Place, Vote, VoteStore
+from likewise.people.store import RaterState, Vote, VoteStore
 from likewise.types import Task
 
 EVIL = "<script>alert('x')</script> & \"a\" duck"
@@ -72,9 +72,11 @@ def opened(study: PeopleStudy, **settings: Any) -> VoteStore:
     return VoteStore(study.votes, len(study.settings.questions), **settings)
 
 
-def cast(store: VoteStore, rater: int, place: Place, choice: str, nonce: str = "") -> Place:
-    assert place.showing is not None
-    vote = Vote(place.showing, place.question, choice, nonce or secrets.token_hex(8), 1500)
+def cast(
+    store: VoteStore, rater: int, state: RaterState, choice: str, nonce: str = ""
+) -> RaterState:
+    assert state.showing is not None
+    vote = Vote(state.showing, state.question, choice, nonce or secrets.token_hex(8), 1500)
     return store.vote(rater, vote)
 
 
@@ -99,10 +101,10 @@ def vote_through(study: PeopleStudy, store: VoteStore, rule: Rule, raters: int) 
     """So many raters, each from first to last pair."""
     for _ in range(raters):
         rater = joined(store)
-        place = store.place(rater)
-        while place.pair is not None:
-            outcome = rule(study.pairs[place.pair], place.question)
-            place = cast(store, rater, place, side(outcome, place.flipped))
+        state = store.state(rater)
+        while state.pair is not None:
+            outcome = rule(study.pairs[state.pair], state.question)
+            state = cast(store, rater, state, side(outcome, state.flipped))
 
 
 def honest(chance: float, seed: int = 0) -> Rule:

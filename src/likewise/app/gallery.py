@@ -93,7 +93,7 @@ class Gallery:
         systems: list[dict[str, Any]] = []
         tasks: dict[str, dict[str, Any]] = {}
         known = {one.found.id: one for one in self.systems()}
-        for place, one in enumerate(known[name] for name in chosen if name in known):
+        for number, one in enumerate(known[name] for name in chosen if name in known):
             try:
                 rows, benchmark = self.rows(one), one.benchmark()
                 problem = ""
@@ -106,7 +106,7 @@ class Gallery:
                 labels = {label: row.get(label) for label in LABELS}
                 task = tasks.setdefault(key, {"key": key, "task": row["task"], **labels,
                                               "images": {}})  # fmt: skip
-                task["images"][place] = {"index": index, "scores": dict(_numbers(row))}
+                task["images"][number] = {"index": index, "scores": dict(_numbers(row))}
         return {"systems": systems, "tasks": list(tasks.values())}
 
     def image(self, system: str, index: int) -> Path:

@@ -119,8 +119,8 @@ class Job:
 
     def described(self) -> dict[str, Any]:
         images = [
-            {"label": one.label, "image": f"/playground/jobs/{self.id}/{place}", "scores": scores}
-            for place, (one, (_, scores)) in enumerate(zip(self.systems, self.drawn, strict=False))
+            {"label": one.label, "image": f"/playground/jobs/{self.id}/{index}", "scores": scores}
+            for index, (one, (_, scores)) in enumerate(zip(self.systems, self.drawn, strict=False))
         ]
         return {"id": self.id, "state": self.state, "problem": self.problem, "step": self.step,
                 "steps": self.steps, "systems": len(self.systems), "images": images}  # fmt: skip
@@ -224,10 +224,10 @@ def routes(catalogue: Catalogue, painter: Painter) -> list[Route]:
         return JSONResponse(job.described())
 
     async def image(request: Request) -> Response:
-        job, place = workshop.find(request.path_params["job"]), request.path_params["place"]
-        if place >= len(job.drawn):
+        job, index = workshop.find(request.path_params["job"]), request.path_params["index"]
+        if index >= len(job.drawn):
             raise HTTPException(404, "there is no such image")
-        return Response(job.drawn[place][0], media_type="image/png")
+        return Response(job.drawn[index][0], media_type="image/png")
 
     return [
         Route("/playground", page),
@@ -237,7 +237,7 @@ def routes(catalogue: Catalogue, painter: Painter) -> list[Route]:
         Route("/playground/draw", draw, methods=["POST"]),
         Route("/playground/jobs/{job}", state),
         Route("/playground/jobs/{job}/cancel", cancel, methods=["POST"]),
-        Route("/playground/jobs/{job}/{place:int}", image),
+        Route("/playground/jobs/{job}/{index:int}", image),
     ]
 
 

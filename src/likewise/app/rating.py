@@ -24,7 +24,7 @@ from starlette.routing import Route
 from likewise.app.catalogue import Catalogue, inside
 from likewise.app.pages import render
 from likewise.people.files import PeopleStudy, open_study
-from likewise.people.store import Place, Vote, VoteRefusedError, VoteStore
+from likewise.people.store import RaterState, Vote, VoteRefusedError, VoteStore
 
 COOKIE = "rater"
 YEAR = 365 * 24 * 3600  # seconds
@@ -148,7 +148,7 @@ class _Rating:
             try:
                 return _described(study, rater, store.vote(rater[0], vote)), 200
             except VoteRefusedError as error:
-                now = _described(study, rater, store.place(rater[0]))
+                now = _described(study, rater, store.state(rater[0]))
                 return {**now, "refused": str(error)}, 409
 
         return await self._answer(request, cast)
@@ -189,7 +189,7 @@ def _where(study: PeopleStudy, store: VoteStore, secret: str) -> _Answer:
     rater = store.find(secret)
     if rater is None:
         return {"joined": False}, 200
-    return _described(study, rater, store.place(rater[0])), 200
+    return _described(study, rater, store.state(rater[0])), 200
 
 
 def _rater(store: VoteStore, secret: str) -> tuple[int, str]:
@@ -206,28 +206,28 @@ def _secret(request: Request) -> str:
     return found if SECRET.fullmatch(found) else ""
 
 
-def _described(study: PeopleStudy, rater: tuple[int, str], place: Place) -> dict[str, Any]:
+def _described(study: PeopleStudy, rater: tuple[int, str], state: RaterState) -> dict[str, Any]:
     """What the page shows. It must not tell systems, scores, or checks."""
     found: dict[str, Any] = {
         "joined": True,
         "code": rater[1],
-        "done": place.done,
-        "total": place.total,
-        "undo": place.last_vote,
-        "showing": place.showing,
+        "done": state.done,
+        "total": state.total,
+        "undo": state.last_vote,
+        "showing": state.showing,
     }
-    if place.pair is not None:
-        pair = study.pairs[place.pair]
+    if state.pair is not None:
+        pair = study.pairs[state.pair]
         found |= {
-            "question": place.question,
-            "text": study.settings.questions[place.question].text,
+            "question": state.question,
+            "text": study.settings.questions[state.question].text,
             "prompt": pair.prompt,
             "reference": pair.reference,
-            **_sides(study, place.pair, place.flipped),
+            **_sides(study, state.pair, state.flipped),
         }
-    if place.upcoming is not None:
-        sides = _sides(study, *place.upcoming)
-        found["next"] = [study.pairs[place.upcoming[0]].reference, sides["left"], sides["right"]]
+    if state.upcoming is not None:
+        sides = _sides(study, *state.upcoming)
+        found["next"] = [study.pairs[state.upcoming[0]].reference, sides["left"], sides["right"]]
     return found
 
 

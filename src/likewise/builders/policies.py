@@ -63,7 +63,7 @@ def add_second(policy: Policy, folder: Path) -> None:
     """Put another LoRA beside a policy's own; see `TrainablePolicy.add_second`.
 
     Raises:
-        ValueError: either is no plain LoRA, or it is a custom policy.
+        ValueError: either is not a plain LoRA, or it is a custom policy.
     """
     if not isinstance(policy, PipelinePolicy):
         raise ValueError("adapters of a custom policy cannot be interpolated")

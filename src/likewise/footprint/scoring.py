@@ -34,7 +34,7 @@ def copies_there(device: str, processes: int) -> int:
 def encoding_peak(model: Any, images: int, world: AbstractContextManager[None]) -> int | None:
     """Most bytes that a vision model takes beside its weights, for so many images.
 
-    None where it is no plain vision model, such as a language model that also reads images.
+    None where it is not a plain vision model, such as a language model that also reads images.
 
     Args:
         model: Of `weightless_encoder`, made in `world`.

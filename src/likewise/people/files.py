@@ -105,7 +105,7 @@ class PeopleStudy:
 
     @cached_property
     def pairs(self) -> list[Pair]:
-        """All pairs, checks last; their places in this list are their numbers."""
+        """All pairs, checks last; their indices in this list are their numbers."""
         file = self.folder / PAIRS
         lines = file.read_text(encoding="utf-8").splitlines()
         return [_parsed(Pair, line, f"{file}, line {n}") for n, line in enumerate(lines, 1)]

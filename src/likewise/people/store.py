@@ -34,10 +34,10 @@ CREATE TABLE raters (
     joined REAL NOT NULL, active REAL NOT NULL
 );
 CREATE TABLE showings (
-    id INTEGER PRIMARY KEY, booklet INTEGER NOT NULL, place INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, booklet INTEGER NOT NULL, position INTEGER NOT NULL,
     pair INTEGER NOT NULL, flipped INTEGER NOT NULL, rater INTEGER REFERENCES raters
 );
-CREATE INDEX showings_of_rater ON showings (rater, place);
+CREATE INDEX showings_of_rater ON showings (rater, position);
 CREATE INDEX showings_of_booklet ON showings (booklet);
 CREATE TABLE votes (
     id INTEGER PRIMARY KEY, showing INTEGER NOT NULL REFERENCES showings,
@@ -52,8 +52,8 @@ CREATE INDEX votes_of_rater ON votes (rater);
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a rater is.
+class RaterState:
+    """How far a rater is.
 
     Attributes:
         showing: What is to be judged now; None when all is done.
@@ -91,7 +91,7 @@ class Vote:
 
 
 class VoteRefusedError(ValueError):
-    """A vote that cannot be taken; the rater's place says what can."""
+    """A vote that cannot be taken; the rater's state says what can."""
 
 
 def create_votes(folder: Path, booklets: Sequence[Sequence[Showing]]) -> None:
@@ -99,13 +99,13 @@ def create_votes(folder: Path, booklets: Sequence[Sequence[Showing]]) -> None:
     with _connected(folder / VOTES) as connection:
         connection.executescript(SCHEMA)
         rows = [
-            (number, place, one.pair, one.flipped)
+            (number, position, one.pair, one.flipped)
             for number, booklet in enumerate(booklets)
-            for place, one in enumerate(booklet)
+            for position, one in enumerate(booklet)
         ]
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(
-            "INSERT INTO showings (booklet, place, pair, flipped) VALUES (?, ?, ?, ?)", rows
+            "INSERT INTO showings (booklet, position, pair, flipped) VALUES (?, ?, ?, ?)", rows
         )
         connection.execute("COMMIT")
 
@@ -167,12 +167,12 @@ class VoteStore:
                 "SELECT id, code FROM raters WHERE secret = ?", (_hashed(secret),)
             ).fetchone()
 
-    def place(self, rater: int) -> Place:
+    def state(self, rater: int) -> RaterState:
         """Where the rater is."""
         with self._reading() as run:
-            return self._place(run, rater)
+            return self._state(run, rater)
 
-    def vote(self, rater: int, vote: Vote) -> Place:
+    def vote(self, rater: int, vote: Vote) -> RaterState:
         """Store a vote, and say where the rater is then; one that was stored before counts once.
 
         Raises:
@@ -180,13 +180,13 @@ class VoteStore:
         """
         return self._commits.write(lambda run: self._vote(run, rater, vote))
 
-    def _vote(self, run: Run, rater: int, vote: Vote) -> Place:
+    def _vote(self, run: Run, rater: int, vote: Vote) -> RaterState:
         known = run("SELECT rater FROM votes WHERE nonce = ?", (vote.nonce,)).fetchone()
         if known:
             if known[0] != rater:
                 raise VoteRefusedError("this request was made by another rater")
-            return self._place(run, rater)
-        now = self._place(run, rater)
+            return self._state(run, rater)
+        now = self._state(run, rater)
         if (vote.showing, vote.question) != (now.showing, now.question):
             raise VoteRefusedError("this pair and question is not the one to be judged now")
         if vote.choice not in CHOICES:
@@ -199,19 +199,19 @@ class VoteStore:
              None if spent is None else max(0, min(spent, LONGEST)), vote.nonce, time.time()),
         )  # fmt: skip
         run("UPDATE raters SET active = ? WHERE id = ?", (time.time(), rater))
-        return self._place(run, rater)
+        return self._state(run, rater)
 
-    def undo(self, rater: int, vote: int) -> Place:
+    def undo(self, rater: int, vote: int) -> RaterState:
         """Take back the rater's last vote, and say where the rater is then.
 
         `vote` has to be the last one: a request that is sent twice takes back one vote.
         """
         return self._commits.write(lambda run: self._undo(run, rater, vote))
 
-    def _undo(self, run: Run, rater: int, vote: int) -> Place:
-        if self._place(run, rater).last_vote == vote:
+    def _undo(self, run: Run, rater: int, vote: int) -> RaterState:
+        if self._state(run, rater).last_vote == vote:
             run("UPDATE votes SET void = 'undone' WHERE id = ?", (vote,))
-        return self._place(run, rater)
+        return self._state(run, rater)
 
     def progress(self) -> dict[str, int]:
         """Raters, votes that count, and votes in all when the study is complete."""
@@ -221,7 +221,7 @@ class VoteStore:
             showings = run("SELECT COUNT(*) FROM showings").fetchone()[0]
         return {"raters": raters, "votes": votes, "total": showings * self.questions}
 
-    def _place(self, run: Run, rater: int) -> Place:
+    def _state(self, run: Run, rater: int) -> RaterState:
         done, total = run(
             "SELECT (SELECT COUNT(*) FROM votes v JOIN showings s ON s.id = v.showing "
             "WHERE s.rater = ? AND v.void IS NULL), "
@@ -231,7 +231,7 @@ class VoteStore:
         rows = run(
             "SELECT s.id, s.pair, s.flipped, COUNT(v.id) AS given FROM showings s "
             "LEFT JOIN votes v ON v.showing = s.id AND v.void IS NULL "
-            "WHERE s.rater = ? GROUP BY s.id HAVING given < ? ORDER BY s.place, s.id LIMIT 2",
+            "WHERE s.rater = ? GROUP BY s.id HAVING given < ? ORDER BY s.position, s.id LIMIT 2",
             (rater, self.questions),
         ).fetchall()
         last = run(
@@ -241,10 +241,10 @@ class VoteStore:
         ).fetchone()[0]
         total *= self.questions
         if not rows:
-            return Place(None, None, False, 0, None, last, done, total)
+            return RaterState(None, None, False, 0, None, last, done, total)
         showing, pair, flipped, question = rows[0]
         upcoming = (rows[1][1], bool(rows[1][2])) if len(rows) > 1 else None
-        return Place(showing, pair, bool(flipped), question, upcoming, last, done, total)
+        return RaterState(showing, pair, bool(flipped), question, upcoming, last, done, total)
 
     def _left_behind(self, run: Run) -> list[int]:
         """Showings that the rater who has been away longest did not finish."""

@@ -87,16 +87,16 @@ function chart(title, xName, note, lines) {
     const box = root.getBoundingClientRect();
     const wanted = x0 + ((event.clientX - box.left) / box.width * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT) * (x1 - x0);
     const near = xs.reduce((best, one) => (Math.abs(one - wanted) < Math.abs(best - wanted) ? one : best));
-    lines.forEach((line, place) => {
+    lines.forEach((line, index) => {
       const found = line.points.find((one) => one[0] === near);
-      values[place].textContent = found ? short(found[1]) : "–";
+      values[index].textContent = found ? short(found[1]) : "–";
     });
     at.textContent = `${xName} ${near}`;
     for (const end of ["x1", "x2"]) rule.setAttribute(end, x(near));
     rule.setAttribute("visibility", "visible");
   });
   root.addEventListener("pointerleave", () => {
-    lines.forEach((line, place) => { values[place].textContent = short(line.points.at(-1)[1]); });
+    lines.forEach((line, index) => { values[index].textContent = short(line.points.at(-1)[1]); });
     at.textContent = "";
     rule.setAttribute("visibility", "hidden");
   });

@@ -24,9 +24,9 @@ function choose() {
 function offerBlend() {
   part("blend").hidden = adapters.length < 2;
   if (adapters.length < 2) return;
-  for (const [id, place] of [["first", 0], ["second", adapters.length - 1]]) {
+  for (const [id, index] of [["first", 0], ["second", adapters.length - 1]]) {
     for (const one of adapters) html("option", part(id), one.label).value = one.id;
-    part(id).selectedIndex = place;
+    part(id).selectedIndex = index;
   }
   explain();
 }

@@ -19,7 +19,7 @@ class Visitors:
     page-locked memory where the device is a GPU.
 
     Args:
-        parts: By name; what is no module never moves.
+        parts: By name; what is not a module never moves.
         device: Where they are used; None: where they are, all the time.
     """
 

@@ -152,11 +152,16 @@ function spread(tasks, box) {
     for (const entry of entries) (entry.isIntersecting ? fill : clear)(entry.target);
   }, { rootMargin: `${AHEAD} 0px` });
   box.replaceChildren();
+  let height = 0;
   for (let at = 0; at < tasks.length; at += PER_PAGE) {
     const page = html("div", box, undefined, "samples");
     page.tasks = tasks.slice(at, at + PER_PAGE);
-    if (at === 0) fill(page);
-    else page.style.minHeight = `${box.firstElementChild.offsetHeight}px`;
+    if (at === 0) {
+      fill(page);
+      height = page.offsetHeight;
+    } else {
+      page.style.minHeight = `${height}px`; // a guess, until it has been there
+    }
     near.observe(page);
   }
 }
@@ -193,7 +198,9 @@ function draw() {
 }
 
 async function load() {
-  const answer = await fetch(`/gallery/data?${queryOfSystems()}`).catch(() => null);
+  const asked = queryOfSystems().toString();
+  const answer = await fetch(`/gallery/data?${asked}`).catch(() => null);
+  if (asked !== queryOfSystems().toString()) return; // others have been chosen meanwhile
   if (!answer || !answer.ok) {
     document.getElementById("said").textContent = "No connection.";
     return;

@@ -53,6 +53,7 @@ async function look() {
   document.getElementById("away").hidden = Boolean(answer && answer.ok);
   if (!answer || !answer.ok) return; // the next look may find it again
   const { runs } = await answer.json();
+  if (query !== chooser.chosen.map((one) => `run=${one}`).join("&")) return; // others by now
   // Charts are drawn again only when there is something new, or they would blink under the pointer.
   const age = (run) => (run.done < run.total ? Math.round(run.quiet / 10) : null);
   const text = JSON.stringify(runs.map((run) => ({ ...run, quiet: age(run) })));

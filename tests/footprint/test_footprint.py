@@ -45,6 +45,7 @@ def test_without_weights_the_same_bytes_live(name: str, tmp_path: Path) -> None:
     for checkpointing in (False, True):
         assert planned.update(2, checkpointing) == real.update(2, checkpointing)
     assert planned.update(2, True) < planned.update(2, False)
+    assert planned.update(2, True, offloaded=True) < planned.update(2, True)
 
 
 def test_a_tracker_counts_storages_while_they_live() -> None:

@@ -38,7 +38,8 @@ def recipe(
     narrow: bool = False,
     **run: Any,
 ) -> Recipe:
-    policy = {"dtype": "bfloat16", "gradient_checkpointing": True} if narrow else {}
+    settings = {"gradient_checkpointing": True, "offload_activations": True}
+    policy = {"dtype": "bfloat16", **settings} if narrow else {}
     sections = dict(runs.OBJECTIVES[objective])
     if objective == "grpo":
         sections["kl"] = 0.1

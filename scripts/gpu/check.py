@@ -117,7 +117,7 @@ class Check:
 
 
 def result_name(hardware: str, started: str) -> str:
-    """``2026-11-28-h100-check.json``; of what is no GPU, ``…-cpu-…``."""
+    """``2026-11-28-h100-check.json``; of what is not a GPU, ``…-cpu-…``."""
     model = MODELS.search(hardware.replace("CPU", ""))
     return f"{started[:10]}-{model[0].lower() if model else 'cpu'}-check.json"
 

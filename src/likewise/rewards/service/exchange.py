@@ -47,7 +47,7 @@ class Service:
 
     def __init__(self, settings: Remote, token: SecretStr | None) -> None:
         self.url, self.token = f"{settings.url}/score", token
-        # Proxies of the environment are for the web, not for one's own service.
+        # Proxies of the environment are for the web, not for a service in one's own network.
         self.client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else {},
             timeout=None,  # those of the library are per read: a server that drips would escape

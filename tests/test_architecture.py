@@ -363,3 +363,12 @@ def test_tests_are_found_by_short_names() -> None:
     assert len(names) > 1000 and not {name for name in names if len(name) >= 60}
     files_named = Counter(file.name for file in files if file.name != "conftest.py")
     assert not {name for name, count in files_named.items() if count > 1}
+
+
+APART = {"evaluators.py", "loop.py", "report.py"}  # of `pretrain`, which nobody opens beside others
+
+
+def test_modules_have_names_of_their_own() -> None:
+    """In a search, or a stack trace, the name of a file says which one it is."""
+    named = Counter(file.name for file in SOURCE.rglob("*.py") if file.name != "__init__.py")
+    assert {name for name, count in named.items() if count > 1} == APART

@@ -13,7 +13,7 @@ from likewise.api.planned_scorers import Scorers
 from likewise.config import load_recipe
 from likewise.footprint.fake import Weightless
 from likewise.footprint.meta import weightless_encoder
-from likewise.footprint.scoring import copies_here, copies_there, encoding_peak
+from likewise.footprint.reward_models import copies_here, copies_there, encoding_peak
 
 
 @pytest.mark.parametrize(

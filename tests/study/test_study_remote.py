@@ -13,11 +13,11 @@ import pytest
 
 from likewise.config import Study
 from likewise.study import executors, runner
-from likewise.study.jobs import Ended, ExecutorError, Resources
 from likewise.study.ray_tasks import Order, fitting, run_order
-from likewise.study.remote import Notes
+from likewise.study.remote_units import Notes
 from likewise.study.runner import LOSSES, Launch, Runner
 from likewise.study.slurm_steps import CUT_SHORT
+from likewise.study.unit_jobs import Ended, ExecutorError, Resources
 from likewise.study.units import Plan, Unit
 from likewise.study.workers import Worker
 
@@ -44,9 +44,9 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def remote(folder: Path, code: str) -> tuple[subprocess.Popen[str], Notes]:
-    """A command under the watch of `remote`."""
+    """A command under the watch of `remote_units`."""
     notes = Notes.new(folder)
-    words = [sys.executable, "-m", "likewise.study.remote", str(notes.path)]
+    words = [sys.executable, "-m", "likewise.study.remote_units", str(notes.path)]
     process = subprocess.Popen(
         [*words, sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
     )

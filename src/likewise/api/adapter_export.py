@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from likewise.api.adapters import SUFFIX
+from likewise.api.early_checks import SUFFIX
 from likewise.api.generation import bare_task, find_adapter
 from likewise.builders.datasets import fit_reference
 from likewise.builders.policies import FORMATS, Facts, build_policy, export_adapter

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from likewise.api.adapters import require_adapter
+from likewise.api.early_checks import require_adapter
 from likewise.builders.datasets import fit_reference
 from likewise.builders.policies import build_policy, build_sampler, long_prompts
 from likewise.config.code import require_trust

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from likewise.api.adapters import REAL
+from likewise.api.early_checks import REAL
 from likewise.api.targets import Target
 from likewise.builders.benchmarks import load_benchmark
 from likewise.builders.datasets import fit_held_out, fit_reference

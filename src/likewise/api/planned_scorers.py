@@ -9,7 +9,7 @@ from likewise.config.recipe import Recipe
 from likewise.config.rewards import Remote, Reward, VlmJudge
 from likewise.footprint.fake import Weightless
 from likewise.footprint.meta import weightless_encoder
-from likewise.footprint.scoring import copies_here, copies_there, encoding_peak
+from likewise.footprint.reward_models import copies_here, copies_there, encoding_peak
 from likewise.footprint.weight_bytes import module_bytes
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from diffusers import DiffusionPipeline
 from huggingface_hub import hf_hub_download
 
-from likewise.api.adapters import REAL, require_target
+from likewise.api.early_checks import REAL, require_target
 from likewise.api.generation import find_adapter
 from likewise.builders.model_names import model_path
 from likewise.config.recipe import Recipe

@@ -58,7 +58,7 @@ def attribute(
     are used, because held-out subjects are for evaluation only.
     """
     with readable_errors():
-        from likewise.api.adapters import require_target
+        from likewise.api.early_checks import require_target
 
         require_target(target)  # before torch is imported
 

@@ -73,7 +73,7 @@ def compare(
     """
     with readable_errors():
         from likewise.cli import comparison
-        from likewise.study.jobs import Resources
+        from likewise.study.unit_jobs import Resources
 
         chosen = comparison.Choice(executor.value, Resources(cpus, gpus))
         comparison.compare(study, out, None if only is None else only.value, chosen, dry_run)

@@ -19,9 +19,9 @@ from likewise.records.atomic import write_atomically
 from likewise.records.locks import exclusive
 from likewise.study.executors import build_executor
 from likewise.study.existing import check_folder
-from likewise.study.jobs import Executor, Resources
 from likewise.study.journal import Journal
 from likewise.study.runner import Runner
+from likewise.study.unit_jobs import Executor, Resources
 from likewise.study.units import Plan, State, Unit
 from likewise.terminal import SafeConsole, say, shown
 from likewise.trainer.interrupts import Interrupts

@@ -157,7 +157,7 @@ def evaluate(
     with readable_errors():
         metrics = None if not metric else dict(_pair(word) for word in metric)
 
-        from likewise.api.adapters import require_target
+        from likewise.api.early_checks import require_target
 
         require_target(target)  # before torch is imported
 

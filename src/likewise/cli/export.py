@@ -46,7 +46,7 @@ def export(
     then is it moved to its path. Which program reads which file: docs/export.md.
     """
     with readable_errors():
-        from likewise.api.adapters import require_adapter
+        from likewise.api.early_checks import require_adapter
 
         require_adapter(adapter, best)  # before torch is imported
 

@@ -40,7 +40,7 @@ def generate(
     with readable_errors():
         files = _files(out, count)
 
-        from likewise.api.adapters import require_adapter
+        from likewise.api.early_checks import require_adapter
 
         require_adapter(adapter, best)  # before torch is imported
 

@@ -49,6 +49,6 @@ def _says_all(error: Exception) -> bool:
     """Whether the error is of a kind whose messages name file and field, or what is missing."""
     from likewise.config import RecipeError
     from likewise.records import RunDirectoryError
-    from likewise.study.jobs import ExecutorError
+    from likewise.study.unit_jobs import ExecutorError
 
     return isinstance(error, RecipeError | RunDirectoryError | ExecutorError)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from likewise.study.jobs import Executor, ExecutorError, Resources
 from likewise.study.process import LocalExecutor
+from likewise.study.unit_jobs import Executor, ExecutorError, Resources
 from likewise.study.units import BASE_UNIT, Plan
 from likewise.study.workers import find_workers
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from likewise.study.jobs import Ended
+from likewise.study.unit_jobs import Ended
 from likewise.study.units import Plan, Unit
 from likewise.study.workers import Worker
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from likewise import __version__
 from likewise.study import process
-from likewise.study.jobs import Ended, ExecutorError, Resources
-from likewise.study.remote import Notes, OrphanedError, attend
+from likewise.study.remote_units import Notes, OrphanedError, attend
+from likewise.study.unit_jobs import Ended, ExecutorError, Resources
 from likewise.study.units import BASE_UNIT, Plan, Unit
 from likewise.study.workers import Worker
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from likewise.study.jobs import Ended, Executor, Job
 from likewise.study.journal import Journal
 from likewise.study.process import tail
+from likewise.study.unit_jobs import Ended, Executor, Job
 from likewise.study.units import Plan, Unit
 from likewise.study.workers import Worker
 

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from likewise.study.jobs import Ended, ExecutorError, Resources
 from likewise.study.process import Process
-from likewise.study.remote import Notes
+from likewise.study.remote_units import Notes
+from likewise.study.unit_jobs import Ended, ExecutorError, Resources
 from likewise.study.units import BASE_UNIT, Plan, Unit
 from likewise.study.workers import Worker
 
@@ -56,7 +56,7 @@ class SlurmStep(Process):
     def __init__(self, plan: Plan, unit: Unit, worker: Worker, srun: Sequence[str]) -> None:
         self.notes = Notes.new(plan.log(unit).absolute().parent)
         name = f"--job-name={plan.study.name}: {unit}"
-        remote = [sys.executable, "-m", "likewise.study.remote", str(self.notes.path)]
+        remote = [sys.executable, "-m", "likewise.study.remote_units", str(self.notes.path)]
         self.from_here = plan.log(unit).stat().st_size if plan.log(unit).exists() else 0
         super().__init__(plan, unit, worker, [*srun, name, *remote])
 

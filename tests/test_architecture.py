@@ -92,7 +92,7 @@ TORCH_FREE |= {"fingerprints", "printable", "terminal", "cores"}
 TORCH_FREE |= {"analysis", "study", "report", "serve", "seeding", "people", "app"}
 TORCH = {"torch", "accelerate", "diffusers", "peft", "transformers"}
 # They import it inside functions at most.
-TORCH_LATER = {"quiet", "cli", "api", "api.adapters", "api.data_checks"}
+TORCH_LATER = {"quiet", "cli", "api", "api.early_checks", "api.data_checks"}
 
 # `algorithm` has no models, no files and no network: beside likewise it imports only these.
 PURE = {"__future__", "abc", "collections", "dataclasses", "enum", "functools", "itertools"}

@@ -1,4 +1,4 @@
-"""A unit's process on another machine: ``python -m likewise.study.remote_units NOTES PROGRAM WORD...``.
+"""A unit on another machine: ``python -m likewise.study.remote_units NOTES PROGRAM WORD...``.
 
 Each cluster has its own way to signal a process, and some kill at once. Two files in the study's
 folder, which all machines share, work on all of them.

@@ -14,7 +14,7 @@ let chooser = null, near = null;
 
 const parameters = () => new URLSearchParams(location.search);
 const queryOfSystems = () => new URLSearchParams(chooser.chosen.map((one) => ["system", one]));
-const score = (task, place, name) => (task.images[place] ? task.images[place].scores[name] : undefined);
+const score = (task, number, name) => (task.images[number] ? task.images[number].scores[name] : undefined);
 
 function change(task, name) {
   const last = content.systems.length - 1;
@@ -66,7 +66,7 @@ function wanted(task, asked) {
   const quadrant = QUADRANTS[asked.get("quadrant")];
   if (quadrant) {
     const moves = [change(task, AIMS.identity), change(task, AIMS.prompt)];
-    if (moves.some((one, place) => one === undefined || Math.sign(one) !== quadrant[place])) return false;
+    if (moves.some((one, number) => one === undefined || Math.sign(one) !== quadrant[number])) return false;
   }
   const text = (asked.get("text") || "").toLowerCase();
   return !text || `${task.prompt} ${task.subject}`.toLowerCase().includes(text);
@@ -83,7 +83,7 @@ function ordered(tasks, order) {
   return known.sort((one, other) => sign * (value(one) - value(other)));
 }
 
-function picture(parent, source, title, alt, note) {
+function addImage(parent, source, title, alt, note) {
   const figure = html("figure", parent);
   const img = html("img", figure);
   img.loading = "lazy";
@@ -113,14 +113,14 @@ function row(task) {
   const images = html("div", section, undefined, "images");
   const benchmark = content.systems.map((one) => one.benchmark).find(Boolean) || "";
   const reference = new URLSearchParams({ benchmark, task: task.task });
-  picture(images, `/gallery/reference?${reference}`, "reference", `reference of ${task.subject}`);
-  content.systems.forEach((system, place) => {
-    const own = task.images[place];
+  addImage(images, `/gallery/reference?${reference}`, "reference", `reference of ${task.subject}`);
+  content.systems.forEach((system, number) => {
+    const own = task.images[number];
     if (!own) return;
     const scores = Object.entries(own.scores);
     const shown = scores.filter(([name]) => name.startsWith("evaluator/"));
     const note = (shown.length ? shown : scores.slice(0, 2)).map(([name, value]) => `${name.replace("evaluator/", "")} ${value.toFixed(2)}`);
-    picture(images, `/gallery/image/${system.id}/${own.index}`, chooser.label(system.id), task.prompt, note.join(", "));
+    addImage(images, `/gallery/image/${system.id}/${own.index}`, chooser.label(system.id), task.prompt, note.join(", "));
     images.lastElementChild.title = scores.map(([name, value]) => `${name} ${value}`).join("\n");
   });
   return section;
@@ -137,8 +137,8 @@ function table(task) {
   for (const name of [...names].sort()) {
     const line = html("tr", body);
     html("th", line, name);
-    content.systems.forEach((_, place) => {
-      const value = score(task, place, name);
+    content.systems.forEach((_, number) => {
+      const value = score(task, number, name);
       html("td", line, value === undefined ? "–" : value.toFixed(3));
     });
   }

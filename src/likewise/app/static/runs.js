@@ -35,12 +35,12 @@ function draw(runs) {
   charts.replaceChildren(...titles.map((title) => {
     const lines = [];
     let found;
-    runs.forEach((run, place) => {
+    runs.forEach((run, index) => {
       const own = run.charts.find((one) => one.title === title);
       found = found || own;
       for (const [name, points] of Object.entries(own ? own.lines : {})) {
         const label = runs.length > 1 ? `${name} · ${chooser.label(run.id)}` : name;
-        lines.push({ name, label, dash: DASHES[place], points });
+        lines.push({ name, label, dash: DASHES[index], points });
       }
     });
     return chart(title, found.x, found.note, lines);

@@ -48,10 +48,12 @@ def test_documents_name_recipes_and_commands_that_exist(document: str) -> None:
 def test_the_rewards_that_documents_show_are_valid() -> None:
     text = (ROOT / "docs" / "rewards.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     content = load_recipe("stickers").model_dump()
     for block in blocks:
-        rewards = {**content["rewards"], **yaml.safe_load(block)["rewards"]}
-        Recipe.model_validate({**content, "rewards": rewards})
+        changes = yaml.safe_load(block)
+        rewards = {**content["rewards"], **changes["rewards"]}
+        run = {**content["run"], **changes.get("run", {})}
+        Recipe.model_validate({**content, "rewards": rewards, "run": run})
     (table,) = re.findall(r"\| `kind` .*?\n\n", text, flags=re.DOTALL)
     assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)[1:]) == set(REWARDS)

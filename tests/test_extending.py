@@ -121,7 +121,7 @@ def with_rule(folder: Path) -> Path:
     """`folder`, with a copy of the package that has the guide's credit rule."""
     package = copied(folder, "algorithm", "config")
     function, row, name = PYTHON.findall(RULE_GUIDE)
-    rules, recipes = package / "algorithm" / "rules.py", package / "config" / "credit.py"
+    rules, recipes = package / "algorithm" / "rules.py", package / "config" / "credit_rules.py"
     replace(rules, r"(?=^RULES: )", f"{function}\n\n")
     replace(rules, r"(?<=^RULES: dict\[str, Rule\] = \{\n)", row)
     replace(recipes, r"^    kind: Literal\[\"minimum\".*\n", name)

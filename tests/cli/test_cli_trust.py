@@ -91,5 +91,5 @@ def test_code_of_a_named_recipe_is_trusted(tmp_path: Path) -> None:
     (override,) = CODE["policy.target"]
     recipe.write_text(f"extends: stickers\n{override.replace('=', ': ', 1)}\n")
     words = ["generate", "--recipe", recipe, "--reference", "photo.png", "--prompt", "a duck"]
-    assert "no subclass of PipelinePolicy" in said(run(*words))
+    assert "not a subclass of PipelinePolicy" in said(run(*words))
     assert Path(MARK).exists()

@@ -193,7 +193,8 @@ def test_processes_that_open_images_end_with_a_killed_parent() -> None:
     code = """
 import os, time
 from likewise.data.worker_pool import start_pool
-print(start_pool(1).submit(os.getpid).result(), flush=True)
+pool = start_pool(1)  # kept: a pool that nothing refers to ends its processes
+print(pool.submit(os.getpid).result(), flush=True)
 time.sleep(600)
 """
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

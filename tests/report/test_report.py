@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 from made_up import EVIL, VERSUS, make_images, make_results, make_run, make_study, references
 from PIL import Image
 
@@ -242,8 +243,9 @@ def test_samples_that_are_no_images_are_named(tmp_path: Path) -> None:
 def test_a_recipe_is_shown_without_the_folders_of_its_paths(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     text = (run.path / "recipe.yaml").read_text()
-    photos = "kind: jsonl\n  path: /home/somebody/photos/tasks.jsonl"
-    (run.path / "recipe.yaml").write_text(text.replace("kind: stickers", photos))
+    content = yaml.safe_load(text)
+    content["data"] = {"kind": "jsonl", "path": "/home/somebody/photos/tasks.jsonl"}
+    (run.path / "recipe.yaml").write_text(yaml.safe_dump(content))
     write_report([run.path], tmp_path / "out.html", references)
     html = (tmp_path / "out.html").read_text()
     assert "path: tasks.jsonl" in html and "somebody" not in html

@@ -43,16 +43,16 @@ def rate(folder: Path) -> int:
         rng = np.random.default_rng(raters)
         raters += 1
         sureness, attentive = rng.uniform(2, 8), raters % 5 != 0
-        place = store.place(found[0])
-        while place.showing is not None and place.pair is not None:
-            name = study.settings.questions[place.question].name
-            outcome = choose(study.pairs[place.pair], name, sureness, rng)
+        state = store.state(found[0])
+        while state.showing is not None and state.pair is not None:
+            name = study.settings.questions[state.question].name
+            outcome = choose(study.pairs[state.pair], name, sureness, rng)
             outcome = outcome if attentive else float(rng.random() < 0.5)
-            first, second = ("right", "left") if place.flipped else ("left", "right")
+            first, second = ("right", "left") if state.flipped else ("left", "right")
             choice = "tie" if outcome == 0.5 else first if outcome == 1 else second
             spent = int(rng.lognormal(8, 0.4))
-            vote = Vote(place.showing, place.question, choice, secrets.token_hex(8), spent)
-            place = store.vote(found[0], vote)
+            vote = Vote(state.showing, state.question, choice, secrets.token_hex(8), spent)
+            state = store.vote(found[0], vote)
     store.close()
     return raters
 

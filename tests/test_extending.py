@@ -69,6 +69,7 @@ def run_commands(commands: str, folder: Path, source: Path) -> str:
     ).stdout
 
 
+@pytest.mark.slow
 def test_the_commands_train_and_agree_with_stock(folder: Path) -> None:
     train, compare = SHELL.findall(GUIDE)
     said = [run_commands(commands, folder, ROOT / "src") for commands in (train, compare)]

@@ -137,6 +137,7 @@ def script(*words: str | Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_check_finds_times_ratios_and_failures(tmp_path: Path) -> None:
     later = ("flux", "credit", "int8", "flux-int8")  # a slow test does them all
     found = checked(tmp_path, "--skip", *later)

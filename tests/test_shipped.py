@@ -61,6 +61,7 @@ def test_stock_diffusers_loads_the_generator_and_draws(tmp_path: Path) -> None:
     assert sum(look["place"] == "left" for look in seen) >= 5
 
 
+@pytest.mark.slow
 def test_the_generator_beats_both_trivial_cheats(some_tasks) -> None:
     identity = IdentityEvaluator(assets.path("evaluator-identity"), asked_for=asked_for)
     prompt = PromptEvaluator(assets.path("evaluator-prompt"))

@@ -226,7 +226,7 @@ def test_750_samples_of_four_systems_scroll(size: str, browser: Any, tmp_path: P
         found = watched.page.evaluate(SCROLL)
         last = watched.page.locator("[id='task-t749/0']")
         last.wait_for()
-        assert last.locator("img").count() == 5 and watched.fits()
+        assert last.locator("figure").count() == 5 and watched.fits()
         watched.context.close()
     assert found["nodes"] < 5000  # all of them would be 30,000
     frames = sorted(found["frames"])

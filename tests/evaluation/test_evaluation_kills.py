@@ -100,6 +100,7 @@ def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_change_nothing(model: Path, undisturbed: Path, tmp_path: Path) -> None:
     wanted = contents(undisturbed)
     assert len([name for name in wanted if name.endswith(".png")]) == TASKS * NUMBERS

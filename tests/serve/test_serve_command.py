@@ -143,6 +143,7 @@ def test_the_document_shows_the_examples() -> None:
     assert set(listed[1].split()) == wanted | serve
 
 
+@pytest.mark.slow
 def test_commands_of_the_document_run(tmp_path: Path) -> None:
     """A service by the first command, a run against it by the next, then the others' services."""
     found = [line.split("bin/")[-1] for line in commands()]

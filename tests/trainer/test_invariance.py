@@ -34,6 +34,14 @@ REWARDS = {
 }
 RATE = 5e-4
 GRADIENTS = [("sum", "grpo"), ("sum", "nft"), ("min-norm", "grpo"), ("pcgrad", "crd")]
+# With two processes, which take their time to start, one of a kind by default.
+OF_TWO = [
+    pytest.param(name, marks=() if name == "nft" else pytest.mark.slow) for name in runs.ON_IMAGES
+]
+GRADIENTS_OF_TWO = [
+    pytest.param(*pair, marks=() if pair == ("pcgrad", "crd") else pytest.mark.slow)
+    for pair in GRADIENTS
+]
 Result = Callable[..., Path]
 
 
@@ -190,7 +198,7 @@ def test_two_processes_are_one_where_updates_split_groups(result: Result) -> Non
     assert_same(result(4, **how), result(2, processes=2, **how))
 
 
-@pytest.mark.parametrize("objective", runs.ON_IMAGES)
+@pytest.mark.parametrize("objective", OF_TWO)
 def test_two_processes_are_one_for_objectives_on_images(result: Result, objective: str) -> None:
     sizes = {"tasks": 3, "group": 5, "objective": objective}
     assert_same(result(4, **sizes), result(4, processes=2, **sizes))
@@ -201,7 +209,7 @@ def test_two_processes_are_one_for_gains(result: Result) -> None:
     assert_same(result(4, **sizes), result(4, processes=2, **sizes))
 
 
-@pytest.mark.parametrize(("gradients", "objective"), GRADIENTS)
+@pytest.mark.parametrize(("gradients", "objective"), GRADIENTS_OF_TWO)
 def test_two_processes_are_one_for_gradients_of_rewards(
     result: Result, gradients: str, objective: str
 ) -> None:

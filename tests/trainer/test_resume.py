@@ -154,6 +154,7 @@ def test_two_processes_killed_three_times(
     assert_equal(tmp_path / "run", runs.snapshot(tmp_path / "undisturbed"))
 
 
+@pytest.mark.slow
 def test_resume_before_any_checkpoint(
     launches: runs.Launches,
     tiny_model: Path,

@@ -213,7 +213,7 @@ async () => {
 """
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["phone", pytest.param("desktop", marks=pytest.mark.slow)])
 def test_750_samples_of_four_systems_scroll(size: str, browser: Any, tmp_path: Path) -> None:
     """Few of them are in the page at any time; how long frames took is printed."""
     for name in ("a", "b", "c", "d"):

@@ -61,6 +61,7 @@ def test_what_does_not_fit_is_named(name: str, words: str, message: str) -> None
         check_metrics({name: words})
 
 
+@pytest.mark.slow
 def test_a_large_model_is_checked_without_loading_it() -> None:
     check_metrics({"hpsv3": "nowhere/HPSv3.safetensors,base=nowhere"})
     with pytest.raises(ValueError, match="metric hpsv3: cannot load"):

@@ -192,6 +192,7 @@ def test_two_processes_are_one(result: Result) -> None:
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_where_updates_split_groups(result: Result) -> None:
     """Two samples each of three tasks in an update, in shares of 3: both processes share task 1."""
     how = {"tasks": 3, "updates": 2, "split": "samples"}
@@ -204,6 +205,7 @@ def test_two_processes_are_one_for_objectives_on_images(result: Result, objectiv
     assert_same(result(4, **sizes), result(4, processes=2, **sizes))
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_for_gains(result: Result) -> None:
     sizes = {"tasks": 3, "group": 5, "gains": True}
     assert_same(result(4, **sizes), result(4, processes=2, **sizes))

@@ -70,6 +70,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Any:
     return stop
 
 
+@pytest.mark.slow
 def test_a_signal_at_any_moment_changes_nothing(
     stop_at: Any, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from likewise.analysis.advice import Advice, Evidence, group_z
 from likewise.analysis.advice import advise as weigh
 from likewise.analysis.step_signal import Plan
 from likewise.api.attributing import attribute, stochastic_steps
-from likewise.api.targets import find_target
+from likewise.api.targets import find_drawing
 from likewise.config.credit_rules import Sars, Tdw
 from likewise.config.recipe import Recipe
 from likewise.config.rollout import WindowSteps
@@ -90,10 +90,8 @@ def advise(
         own, source = measured.recipe, measured.file
         record: Json = measured.record()
     else:
-        found = find_target(target, recipe, best=best, trust_code=trust_code)
-        if found.recipe is None or not found.draws:
-            raise ValueError(f"{target} draws nothing: give a run or a model")
-        own, source = found.recipe, Path(attribution)
+        _, own = find_drawing(target, recipe, best, trust_code)
+        source = Path(attribution)
         record = _read(source, own)
     return Advised(weigh(_evidence(record, own)), own, source)
 

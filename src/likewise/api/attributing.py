@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from likewise.analysis.intervals import Estimate
-from likewise.api.targets import Target, find_target
+from likewise.api.targets import Target, find_drawing
 from likewise.builders.datasets import build_stream
 from likewise.builders.policies import build_policy, build_sampler
 from likewise.builders.rewards import build_evaluators, build_rewards
@@ -170,18 +170,19 @@ def attribute(
             the tasks.
         OSError: a file or a model is not there.
     """
-    found = find_target(target, recipe, best=best, trust_code=trust_code)
-    if found.recipe is None or not found.draws:
-        raise ValueError(f"{target} draws nothing: give a run or a model")
+    found, own = find_drawing(target, recipe, best, trust_code)
     file, on = _file(found, target, out), find_device(device)
-    result = _measure(found, file, on, tasks, resamples, min(groups, tasks), seed, progress)
+    result = _measure(
+        own, found.adapter, file, on, tasks, resamples, min(groups, tasks), seed, progress
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(result.record(), indent=2) + "\n")
     return result
 
 
 def _measure(
-    found: Target,
+    recipe: Recipe,
+    adapter: Path | None,
     file: Path,
     device: torch.device,
     tasks: int,
@@ -191,12 +192,10 @@ def _measure(
     progress: Callable[[int], None],
 ) -> Attribution:
     """See :func:`attribute`; nothing is written."""
-    recipe = found.recipe
-    assert recipe is not None
     stream = build_stream(recipe)
     training = [stream(index) for index in range(tasks)]
     scorers = _scorers(recipe, training, device)
-    policy = _policy(recipe, found.adapter, device)
+    policy = _policy(recipe, adapter, device)
     sampler, steps, size = (
         build_sampler(recipe, policy),
         stochastic_steps(recipe),
@@ -215,7 +214,7 @@ def _measure(
     )
     return Attribution(
         recipe=recipe,
-        checkpoint=_iteration(found.adapter),
+        checkpoint=_iteration(adapter),
         sigmas=tuple(sampler.sigmas.tolist()),
         steps=steps,
         tasks=tasks,

@@ -242,8 +242,7 @@ def _copy_size(recipe: Recipe) -> int:
 
 def _of_a_machine(recipe: Recipe) -> int:
     """How many processes share a machine, where machines are full."""
-    assert isinstance(recipe.run.processes, int)  # settled
-    return min(recipe.run.processes, GPUS_OF_A_MACHINE)
+    return min(recipe.run.settled_processes, GPUS_OF_A_MACHINE)
 
 
 def _kept(recipe: Recipe) -> int:

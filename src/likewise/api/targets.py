@@ -98,6 +98,23 @@ def find_target(
     return _model(str(target), recipe)
 
 
+def find_drawing(
+    target: str | Path,
+    recipe: Recipe | str | Path | None = None,
+    best: bool = False,
+    trust_code: bool = False,
+) -> tuple[Target, Recipe]:
+    """A target that images can be drawn with, and how: see :func:`find_target`.
+
+    Raises:
+        ValueError: as there, or the target is a folder of images or ``real``.
+    """
+    found = find_target(target, recipe, best=best, trust_code=trust_code)
+    if found.recipe is None or not found.draws:
+        raise ValueError(f"{target} draws nothing: give a run or a model")
+    return found, found.recipe
+
+
 def _run(folder: Path, best: bool, trust_code: bool) -> Target:
     recipe, adapter = find_adapter(folder, None, best, trust_code, CODED)
     assert adapter is not None  # a run without checkpoints is an error

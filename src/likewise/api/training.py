@@ -194,8 +194,7 @@ def _broadcast_path(path: Path, recipe: Recipe) -> Path:
 
 
 def _run(job: _Job) -> Outcome:
-    count, iterations = job.recipe.run.processes, job.recipe.run.iterations
-    assert isinstance(count, int)  # settled
+    count, iterations = job.recipe.run.settled_processes, job.recipe.run.iterations
     if count == 1 or is_launched():
         received = _train_process(job)
     else:

@@ -93,7 +93,7 @@ def build_policy(
         add_adapter(recipe, policy, wait=size > 1)
         _start_adapter(recipe.adapter, policy)
         if size > 1:
-            mesh = make_mesh(device.type, _number_of_processes(recipe), size)
+            mesh = make_mesh(device.type, recipe.run.settled_processes, size)
             policy.shard(mesh, timedelta(seconds=recipe.run.timeout))
     return policy
 
@@ -110,14 +110,7 @@ def copy_size(recipe: Recipe, environment: Mapping[str, str] = os.environ) -> in
     run = recipe.run
     if run.sharding == "none":  # whatever the number of processes, which may still be open
         return 1
-    processes = _number_of_processes(recipe)
-    return shards_of_a_copy(run.sharding, processes, run.shard_size, environment)
-
-
-def _number_of_processes(recipe: Recipe) -> int:
-    if isinstance(recipe.run.processes, int):
-        return recipe.run.processes
-    raise ValueError("run.processes is auto: settle the recipe first")
+    return shards_of_a_copy(run.sharding, run.settled_processes, run.shard_size, environment)
 
 
 def add_adapter(recipe: Recipe, policy: PipelinePolicy, wait: bool = False) -> None:

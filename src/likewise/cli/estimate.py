@@ -66,11 +66,10 @@ def _why_not_measured(recipe: Recipe, memory: Memory, elsewhere: bool, gone: lis
         return f"this machine has no folder {gone[0]}"
     if elsewhere:
         return "the plan is for other GPUs"
-    assert isinstance(recipe.run.processes, int)
     if recipe.run.device == "cpu":
         if sum(memory.parameters.values()) > LARGEST_ON_CPU:
             return "the model is too large to try on a CPU"
-        needed, free = memory.needs.peak * recipe.run.processes, virtual_memory().available
+        needed, free = memory.needs.peak * recipe.run.settled_processes, virtual_memory().available
     else:
         needed, (free, _) = memory.needs.peak, torch.cuda.mem_get_info()
     return "not enough memory is free" if needed > free else ""

@@ -61,3 +61,14 @@ class Run(Section):
     patience: PositiveInt = Field(
         3, description="consecutive iterations without any credit before the run gives up"
     )
+
+    @property
+    def settled_processes(self) -> int:
+        """`processes` of a recipe that was settled for a machine (see `api.training.settle`).
+
+        Raises:
+            ValueError: it is still ``auto``.
+        """
+        if self.processes == "auto":
+            raise ValueError("run.processes is auto: settle the recipe first")
+        return self.processes

@@ -71,9 +71,7 @@ def plan_of(recipe: Recipe) -> Plan:
     Raises:
         ValueError: it is not.
     """
-    processes = recipe.run.processes
-    if not isinstance(processes, int):
-        raise ValueError("run.processes is auto: settle the recipe first")
+    processes = recipe.run.settled_processes
     settings, run = recipe.rollout, recipe.run
     shares = [_share(recipe, processes, index) for index in range(processes)]
     works = [_work(recipe, *share) for share in shares]

@@ -17,9 +17,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from accelerate import Accelerator
@@ -28,12 +30,14 @@ from credit_cost import ALONE, Cost, iterate, median_interval
 from likewise.api.training import settle
 from likewise.builders.parts import build_parts
 from likewise.config import load_recipe
+from likewise.policies.common import pipeline_policy
 from likewise.records import RunDirectory
 from likewise.records.environment import collect_environment
 from likewise.trainer.processes import Processes
 from likewise.trainer.session import Session
 
 DEFAULT = "default"
+BEFORE = "before"  # nothing shared, and attention's backward pass is torch's own
 # Name → recipe and what is changed in it. As released code draws and learns: one image at a time,
 # and each from its first step, though a group shares its initial noise.
 SHAPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -42,6 +46,7 @@ SHAPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "nft": ("stickers-nft", ()),
     "window-1": ("stickers", ("rollout.trained.size=1",)),
     "nothing-shared": ("stickers", ("rollout.shared_noise=false",)),
+    BEFORE: ("stickers", ("rollout.shared_noise=false",)),
     "batch-1": ("stickers", ("rollout.shared_noise=false", "rollout.micro_batch=1")),
     **{f"group-{size}": ("stickers", (f"rollout.group_size={size}",)) for size in (6, 24, 48)},
 }
@@ -101,9 +106,15 @@ def compare(sessions: Mapping[str, Session], rounds: int) -> dict[str, Any]:
     for number in range(rounds + 1):
         iteration = 1 + number % default.recipe.run.iterations
         for name in list(sessions)[:: 1 if number % 2 else -1]:
-            costs[name].append(iterate(sessions[name], iteration, start))
+            with torchs_own_backward() if name == BEFORE else nullcontext():
+                costs[name].append(iterate(sessions[name], iteration, start))
     kept = {name: own[1:] for name, own in costs.items()}
     return {name: summarise(own, kept[DEFAULT]) for name, own in kept.items()}
+
+
+def torchs_own_backward() -> AbstractContextManager[object]:
+    """A context in which 16-bit attention on a CPU is differentiated in 16 bits."""
+    return patch.object(pipeline_policy, "Float32Backward", nullcontext)
 
 
 def summarise(costs: Sequence[Cost], default: Sequence[Cost]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ What the claim can mean, measured on this configuration in float32:
 
 - Rewards see 8-bit images. Latents that differ by 1e-7 now and then round one pixel otherwise; a
   fine reward then moves by 5e-6, and z, in standard deviations of a group, by 1e-3. That is a
-  property of pixels and not of splits, so the rewards here are too coarse to notice.
+  property of pixels and not of splits, so the rewards here are too coarse to notice; where one
+  stood on the edge of a step, the comparison is made with another seed.
 - Gradients then agree to 1e-6 of their norm, and so do Adam's first moments.
 - Adam divides by the size of each gradient, so elements whose gradient is close to rounding move
   by different parts of a learning rate: weights agree to 5e-3 of it at the worst element (below
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,6 @@ from torch import Tensor
 from likewise.api import train
 from likewise.records.run_directory import RunDirectory
 
-REWARDS = {
-    "red": runs.function("coarse_red", "prompt"),
-    "detail": runs.function("coarse_detail", "identity"),
-}
 RATE = 5e-4
 GRADIENTS = [("sum", "grpo"), ("sum", "nft"), ("min-norm", "grpo"), ("pcgrad", "crd")]
 # With two processes, which take their time to start, one of a kind by default.
@@ -52,6 +49,7 @@ def result(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Result
     @cache
     def trained(
         micro_batch: int,
+        seed: int = 3,
         updates: int = 1,
         processes: int = 1,
         tasks: int = 2,
@@ -64,7 +62,8 @@ def result(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Result
     ) -> Path:
         recipe = runs.tiny_recipe(
             tiny_model,
-            rewards=REWARDS,
+            seed=seed,
+            rewards=runs.COARSE,
             objective=runs.OBJECTIVES[objective],
             credit=runs.GAINS if gains else {},
             rollout={"micro_batch": micro_batch, "tasks": tasks, "group_size": group, **rollout},
@@ -81,18 +80,24 @@ def result(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Result
     return trained
 
 
-def rewards(run_dir: Path) -> dict[str, list[Any]]:
-    return RunDirectory.open(run_dir).read_rewards().to_pydict()
-
-
 def flat(run_dir: Path, part: str) -> Tensor:
     tensors = runs.newest_tensors(run_dir)
     found = [value.flatten() for name, value in tensors.items() if name.endswith(part)]
     return torch.cat(found)
 
 
-def assert_same(one: Path, other: Path) -> None:
-    ours, theirs = rewards(one), rewards(other)
+def assert_same(one: Result, other: Result) -> list[Path]:
+    """The run of each at the first of three seeds where no reward stood on an edge: the same."""
+    for seed in (3, 4, 5):
+        ways = [one(seed=seed), other(seed=seed)]
+        if not runs.rounded_otherwise(*ways):
+            break
+    assert_same_runs(*ways)
+    return ways
+
+
+def assert_same_runs(one: Path, other: Path) -> None:
+    ours, theirs = runs.rewards(one), runs.rewards(other)
     assert ours == theirs  # raw rewards, z, shaping and advantages: to the last bit
 
     for row, another in zip(
@@ -118,12 +123,14 @@ def assert_same(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 5])
 def test_micro_batches_change_nothing(result: Result, micro_batch: int) -> None:
-    assert_same(result(8), result(micro_batch))
+    assert_same(partial(result, 8), partial(result, micro_batch))
 
 
 @pytest.mark.parametrize("split", ["tasks", "samples"])
 def test_micro_batches_change_nothing_with_several_updates(result: Result, split: str) -> None:
-    assert_same(result(8, updates=2, split=split), result(3, updates=2, split=split))
+    assert_same(
+        partial(result, 8, updates=2, split=split), partial(result, 3, updates=2, split=split)
+    )
 
 
 @pytest.mark.parametrize("objective", runs.ON_IMAGES)
@@ -131,23 +138,23 @@ def test_micro_batches_change_nothing_for_objectives_on_images(
     result: Result, objective: str
 ) -> None:
     """With micro-batches of 3, groups of 4 span them."""
-    assert_same(*(result(size, updates=2, objective=objective) for size in (8, 3)))
+    assert_same(*(partial(result, size, updates=2, objective=objective) for size in (8, 3)))
 
 
 @pytest.mark.parametrize("shared", [None, False])
 def test_micro_batches_change_nothing_for_gains(result: Result, shared: bool | None) -> None:
     """Groups of 4 span micro-batches of 3, and have one image before their first step, or four."""
-    ways = [result(size, gains=True, shared_noise=shared) for size in (8, 3)]
-    assert_same(*ways)
-    table = rewards(ways[1])
-    for name in REWARDS:
+    how = {"gains": True, "shared_noise": shared}
+    ways = assert_same(*(partial(result, size, **how) for size in (8, 3)))
+    table = runs.rewards(ways[1])
+    for name in runs.COARSE:
         steps = sorted(key for key in table if key.startswith(f"gain/{name}/step_"))
         assert len(steps) > 1 and any(any(filter(None, table[key])) for key in steps)
 
 
 def test_gains_cost_no_sample_and_change_credit_alone(result: Result) -> None:
     """The first iteration draws the same samples, whatever credits them."""
-    plain, gains = (rewards(result(8, gains=gains)) for gains in (False, True))
+    plain, gains = (runs.rewards(result(8, gains=gains)) for gains in (False, True))
     for key in ("reward/red", "reward/detail", "z/red", "z/detail"):
         assert plain[key][:8] == gains[key][:8]
     keys = [key for key in plain if key.startswith("advantage/")]
@@ -159,7 +166,7 @@ def test_micro_batches_change_nothing_for_gradients_of_rewards(
     result: Result, gradients: str, objective: str
 ) -> None:
     how = {"updates": 2, "objective": objective, "gradients": gradients}
-    assert_same(*(result(size, **how) for size in (8, 3)))
+    assert_same(*(partial(result, size, **how) for size in (8, 3)))
 
 
 def test_updates_do_change_something(result: Result) -> None:
@@ -178,16 +185,15 @@ def test_the_same_run_is_the_same_in_every_bit(
 
 def test_two_processes_are_one(result: Result) -> None:
     """Five images each of three tasks, in shares of 7 and 8: both processes share task 1."""
-    one = result(4, tasks=3, group=5)
-    two = result(4, tasks=3, group=5, processes=2)
-    assert_same(one, two)
+    sizes = {"tasks": 3, "group": 5}
+    _, two = assert_same(partial(result, 4, **sizes), partial(result, 4, processes=2, **sizes))
 
-    table = rewards(two)
+    table = runs.rewards(two)
     assert table["sample"] == [0, 1, 2, 3, 4] * 6
-    for name in REWARDS:
+    for name in runs.COARSE:
         values = torch.tensor(table[f"reward/{name}"], dtype=torch.float64).view(6, 5)
         centred = values - values.mean(1, keepdim=True)
-        wanted = centred / values.std(1, keepdim=True)  # no group is flat
+        wanted = (centred / values.std(1, keepdim=True)).nan_to_num(0)  # of a flat group
         got = torch.tensor(table[f"z/{name}"], dtype=torch.float64).view(6, 5)
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 
@@ -196,19 +202,19 @@ def test_two_processes_are_one(result: Result) -> None:
 def test_two_processes_are_one_where_updates_split_groups(result: Result) -> None:
     """Two samples each of three tasks in an update, in shares of 3: both processes share task 1."""
     how = {"tasks": 3, "updates": 2, "split": "samples"}
-    assert_same(result(4, **how), result(2, processes=2, **how))
+    assert_same(partial(result, 4, **how), partial(result, 2, processes=2, **how))
 
 
 @pytest.mark.parametrize("objective", OF_TWO)
 def test_two_processes_are_one_for_objectives_on_images(result: Result, objective: str) -> None:
     sizes = {"tasks": 3, "group": 5, "objective": objective}
-    assert_same(result(4, **sizes), result(4, processes=2, **sizes))
+    assert_same(partial(result, 4, **sizes), partial(result, 4, processes=2, **sizes))
 
 
 @pytest.mark.slow
 def test_two_processes_are_one_for_gains(result: Result) -> None:
     sizes = {"tasks": 3, "group": 5, "gains": True}
-    assert_same(result(4, **sizes), result(4, processes=2, **sizes))
+    assert_same(partial(result, 4, **sizes), partial(result, 4, processes=2, **sizes))
 
 
 @pytest.mark.parametrize(("gradients", "objective"), GRADIENTS_OF_TWO)
@@ -216,7 +222,7 @@ def test_two_processes_are_one_for_gradients_of_rewards(
     result: Result, gradients: str, objective: str
 ) -> None:
     how = {"tasks": 3, "group": 5, "objective": objective, "gradients": gradients}
-    assert_same(result(4, **how), result(4, processes=2, **how))
+    assert_same(partial(result, 4, **how), partial(result, 4, processes=2, **how))
 
 
 @pytest.mark.parametrize("updates", [1, 2])
@@ -224,10 +230,13 @@ def test_processes_of_another_launcher_are_one(
     result: Result, launches: runs.Launches, tmp_path: Path, updates: int
 ) -> None:
     """Two tasks in two updates: every group spans both processes. Micro-batches differ too."""
-    one = result(8, updates=updates)
-    recipe = RunDirectory.open(one).recipe
-    recipe = recipe.model_copy(
-        update={"rollout": recipe.rollout.model_copy(update={"micro_batch": 3})}
-    )
-    assert launches.run(tmp_path / "run", recipe, forks=2)["code"] == 0
-    assert_same(one, tmp_path / "run")
+
+    def launched(seed: int) -> Path:
+        recipe = RunDirectory.open(result(8, updates=updates, seed=seed)).recipe
+        rollout = recipe.rollout.model_copy(update={"micro_batch": 3})
+        recipe = recipe.model_copy(update={"rollout": rollout})
+        run_dir = tmp_path / f"{seed}" / "run"
+        assert launches.run(run_dir, recipe, forks=2)["code"] == 0
+        return run_dir
+
+    assert_same(partial(result, 8, updates=updates), launched)

@@ -24,6 +24,7 @@ from likewise.sharding.sharded_state import read_tensors
 from likewise.sharding.shards import shards_of
 
 Result = Callable[..., Path]
+RATE = 5e-4
 ONE: dict[str, Any] = {}
 REPLICATED: dict[str, Any] = {"forks": 2}
 SHARDED: dict[str, Any] = {"forks": 2, "sharding": "fsdp2"}
@@ -36,6 +37,7 @@ def recipe(
     objective: str = "grpo",
     forks: int = 1,
     narrow: bool = False,
+    seed: int = 3,
     **run: Any,
 ) -> Recipe:
     settings = {"gradient_checkpointing": True, "offload_activations": True}
@@ -48,13 +50,11 @@ def recipe(
     tiny = runs.tiny_recipe(
         model,
         policy=policy,
-        rewards={
-            "red": runs.function("coarse_red", "prompt"),
-            "detail": runs.function("coarse_detail", "identity"),
-        },
+        seed=seed,
+        rewards=runs.COARSE,
         objective=sections,
         rollout={"tasks": 1, "group_size": 5, "num_steps": 2, "micro_batch": 2},
-        optimizer={"learning_rate": 5e-4, "ema_decay": 0.9},
+        optimizer={"learning_rate": RATE, "ema_decay": 0.9},
         run={
             "iterations": 2,
             "processes": forks,
@@ -108,13 +108,28 @@ def moments(run_dir: Path) -> Tensor:
     return torch.cat([found[name].flatten() for name in sorted(found) if "exp_avg" in name[-8:]])
 
 
+def assert_processes_are_one(result: Result, *what: str, apart: float = 1e-6, **how: Any) -> None:
+    """At the first of three seeds where no reward stood on an edge."""
+    for seed in (3, 4, 5):
+        ways = result(*what, seed=seed), result(*what, seed=seed, **how)
+        if not runs.rounded_otherwise(*ways):
+            break
+    assert_one(*ways, apart)
+
+
 def assert_one(run_dir: Path, other: Path, apart: float = 1e-6) -> None:
-    """Measured: gradients to 5e-7 of their norm, weights to 2e-7 at learning rate 5e-4."""
+    """Measured: gradients to 5e-7 of their norm, weights to 2e-7 at learning rate 5e-4.
+
+    Adam divides by the size of each gradient, so that the worst of all weights, whose gradient is
+    close to rounding, may part by more: see test_invariance.py.
+    """
     gradient, twin = moments(run_dir), moments(other)
     assert gradient.norm() > 1e-5
     assert (gradient - twin).norm() < apart * gradient.norm()
     for part in ("adapter", "average"):
-        assert (weights(run_dir, part) - weights(other, part)).abs().max() < 1e-6
+        weight, twin = weights(run_dir, part), weights(other, part)
+        assert (weight - twin).norm() < apart * weight.norm()
+        assert (weight - twin).abs().max() < 1e-2 * RATE
     rows, others = (RunDirectory.open(path).read_metrics() for path in (run_dir, other))
     for row, another in zip(rows, others, strict=True):
         known, twin = (
@@ -126,7 +141,7 @@ def assert_one(run_dir: Path, other: Path, apart: float = 1e-6) -> None:
 
 @pytest.mark.parametrize("how", [REPLICATED, SHARDED, HYBRID], ids=["2", "2 shards", "2 x 2"])
 def test_processes_learn_what_one_learns(result: Result, how: dict[str, Any]) -> None:
-    assert_one(result("lora", "grpo"), result("lora", "grpo", **how))
+    assert_processes_are_one(result, "lora", "grpo", **how)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +157,7 @@ def test_processes_learn_what_one_learns(result: Result, how: dict[str, Any]) ->
 def test_all_weights_learn_the_same_in_shards(
     result: Result, objective: str, how: dict[str, Any], apart: float
 ) -> None:
-    assert_one(result("full", objective), result("full", objective, **how), apart)
+    assert_processes_are_one(result, "full", objective, apart=apart, **how)
 
 
 def test_whoever_only_draws_has_all_of_it(tiny_model: Path) -> None:

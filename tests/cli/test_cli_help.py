@@ -168,6 +168,7 @@ def test_help_and_wrong_options_load_no_library(words: str, code: int) -> None:
         (("export", "nowhere"), 2),
         (("evaluate", "nowhere"), 2),
         (("attribute", "nowhere"), 2),
+        (("advise", "nowhere"), 2),
         (("compare", "nowhere"), 2),
     ],
     ids=lambda value: " ".join(map(str, value[:2])) if isinstance(value, tuple) else "",

@@ -1,7 +1,7 @@
 """`compare --executor slurm`: the `srun` is a stand-in, and so are the units.
 
-Both tests have passed on Slurm 22.05 by hand: the second with a partition of one CPU, the first
-with SLURM_TIMELIMIT=1 and a stand-in that takes longer.
+The scenarios of both were played by hand on Slurm 22.05 and ended as here: the second in a
+partition of one CPU, the first with SLURM_TIMELIMIT=1 and units that take longer.
 """
 
 from __future__ import annotations

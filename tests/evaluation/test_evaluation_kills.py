@@ -17,6 +17,14 @@ import pytest
 from tiny import tiny_pipeline
 
 BATCH, TASKS, NUMBERS = 2, 5, 2
+HEAVY = [
+    "diffusers.pipelines.flux.pipeline_flux_kontext",
+    "likewise.api.evaluation",
+    "likewise.policies.flux_kontext",
+    "peft",
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.t5.modeling_t5",
+]
 
 
 def work(model: Path, out: Path, processes: int = 1) -> None:
@@ -42,7 +50,7 @@ def work(model: Path, out: Path, processes: int = 1) -> None:
 
 def start(model: Path, out: Path, processes: int = 1) -> ForkServerProcess:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["likewise.api"])
+    context.set_forkserver_preload(HEAVY)
     process = context.Process(target=work, args=(model, out, processes))
     process.start()
     return process

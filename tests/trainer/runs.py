@@ -7,6 +7,7 @@ one helper process, which forks for every launch: ``python runs.py`` is that hel
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -32,6 +33,7 @@ from likewise.records.run_directory import RunDirectory
 from likewise.types import Task
 
 HERE = Path(__file__).parent
+HEAVY = ("tiny", "peft", "likewise.api.training")  # what a launch imports otherwise, in 5 s
 PATIENCE = 600.0  # seconds, for what takes a few: a busy machine is not a failure
 Settings = Mapping[str, Any]
 
@@ -370,7 +372,8 @@ def _in_group(process: psutil.Process, group: int) -> bool:
 
 def _serve() -> None:
     """The helper: one JSON question per line on stdin, one answer each on stdout."""
-    import likewise.api  # noqa: F401  the slow part, once for all
+    for name in HEAVY:
+        importlib.import_module(name)
 
     ends: dict[int, Path] = {}
     for line in sys.stdin:

@@ -62,21 +62,21 @@ def test_diagnostics_are_measured(watched: RunDirectory) -> None:
 
 
 def test_groups_are_compared_across_micro_batches_and_processes(
-    watched: RunDirectory, tiny_model: Path, tmp_path: Path
+    launches: runs.Launches, tiny_model: Path, tmp_path: Path
 ) -> None:
     """Shares of 3 and 3 images, in micro-batches of 2: both processes hold a part of task 0."""
-    shapes = {"tasks": 2, "group_size": 3}
     rewards = {**TWO, "diversity": DIVERSITY}
     found = []
-    for processes, size in ((1, 8), (2, 2)):
-        own = run(
+    for forks, size in ((1, 8), (2, 2)):
+        recipe = runs.tiny_recipe(
             tiny_model,
-            tmp_path / f"{processes}",
-            rewards,
-            rollout={**shapes, "micro_batch": size},
-            run={"iterations": 1, "processes": processes},
+            rewards=rewards,
+            rollout={"tasks": 2, "group_size": 3, "micro_batch": size},
+            run={"iterations": 1},
         )
-        found.append(own.read_rewards()["reward/diversity"].to_pylist())
+        folder = tmp_path / f"{forks}"
+        assert launches.run(folder, recipe, forks=forks)["code"] == 0
+        found.append(RunDirectory.open(folder).read_rewards()["reward/diversity"].to_pylist())
     assert found[0] == pytest.approx(found[1], abs=1e-4)  # pixels round otherwise now and then
     assert all(value > 0 for value in found[0])
 

@@ -120,8 +120,8 @@ def assert_processes_are_one(result: Result, *what: str, apart: float = 1e-6, **
 def assert_one(run_dir: Path, other: Path, apart: float = 1e-6) -> None:
     """Measured: gradients to 5e-7 of their norm, weights to 2e-7 at learning rate 5e-4.
 
-    Adam divides by the size of each gradient, so that the worst of all weights, whose gradient is
-    close to rounding, may part by more: see test_invariance.py.
+    Adam divides by the size of each gradient, so that single weights whose gradient is close to
+    rounding part by more: by 1.7e-6 with NFT in two shards of two processes.
     """
     gradient, twin = moments(run_dir), moments(other)
     assert gradient.norm() > 1e-5
@@ -129,7 +129,7 @@ def assert_one(run_dir: Path, other: Path, apart: float = 1e-6) -> None:
     for part in ("adapter", "average"):
         weight, twin = weights(run_dir, part), weights(other, part)
         assert (weight - twin).norm() < apart * weight.norm()
-        assert (weight - twin).abs().max() < 1e-2 * RATE
+        assert ((weight - twin).abs() > 1e-3 * RATE).float().mean() < 1e-3
     rows, others = (RunDirectory.open(path).read_metrics() for path in (run_dir, other))
     for row, another in zip(rows, others, strict=True):
         known, twin = (

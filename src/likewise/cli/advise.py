@@ -59,6 +59,10 @@ def advise(
     sum. With 95 % intervals over subjects; the model behind it is in docs/method.md, section 9.
     """
     with readable_errors():
+        from likewise.api.early_checks import require_target
+
+        require_target(target)  # before torch is imported
+
         from likewise import api
         from likewise.analysis.advice_words import in_words
 

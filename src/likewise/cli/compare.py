@@ -29,7 +29,7 @@ def compare(
         str,
         typer.Argument(
             help="Study: a YAML file, or a shipped one (stickers-2, stickers-2-rivals, "
-            "stickers-regimes, stickers-objectives, stickers-ablation).",
+            "stickers-regimes, stickers-windows, stickers-objectives, stickers-ablation).",
             autocompletion=study_names,
         ),
     ],

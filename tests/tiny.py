@@ -6,6 +6,7 @@ For tests of every package: ``from tiny import make_policy, a_task``.
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from diffusers import (
     FluxTransformer2DModel,
 )
 from PIL import Image
+from tokenizers import pre_tokenizers
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
+    PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
@@ -35,10 +38,36 @@ HEIGHT_PIXELS, WIDTH_PIXELS = 16, 24  # not square: rows and columns must not be
 TEXT_LENGTH = 8
 
 
-@cache  # because training breaks ties by chance: two tokenizers would not agree
+def word_vocabulary(
+    tokenizer: PreTrainedTokenizerFast, *texts: str, end: str = ""
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Tokens and merges for a byte-level BPE to which every word of `texts` is one token.
+
+    Training, which would find them too, breaks ties by chance.
+
+    Args:
+        tokenizer: Without a vocabulary: splits texts into words.
+        end: What a word's last piece has behind it.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = dict.fromkeys([*alphabet, *(letter + end for letter in alphabet)])
+    ranks: dict[tuple[str, str], int] = {}
+    split = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str
+    for word in (word for text in texts for word, _ in split(text)):
+        pieces = [*word[:-1], word[-1] + end]
+        while len(pieces) > 1:
+            pairs = list(pairwise(pieces))
+            i = min(range(len(pairs)), key=lambda i: ranks.get(pairs[i], len(ranks) + i))
+            ranks.setdefault(pairs[i], len(ranks))
+            pieces[i : i + 2] = ["".join(pairs[i])]
+            tokens[pieces[i]] = None
+    return {token: number for number, token in enumerate(tokens)}, list(ranks)
+
+
+@cache
 def tiny_tokenizers() -> tuple[CLIPTokenizer, T5TokenizerFast]:
-    clip = CLIPTokenizer().train_new_from_iterator([PROMPT] * 3, vocab_size=300)
-    clip.model_max_length = 12
+    vocabulary, merges = word_vocabulary(CLIPTokenizer(), PROMPT, end="</w>")
+    clip = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=12)
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     words = [(f"\u2581{word}", -2.0) for word in PROMPT.split()]
     return clip, T5TokenizerFast(vocab=pieces + words, extra_ids=0)

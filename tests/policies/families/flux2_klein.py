@@ -31,12 +31,14 @@ CHAT = (
 )
 
 
-@cache  # because training breaks ties by chance: two tokenizers would not agree
+@cache
 def tiny_tokenizer() -> Qwen2TokenizerFast:
-    tokenizer = Qwen2TokenizerFast().train_new_from_iterator(
-        [f"user assistant {tiny.PROMPT}"] * 3,
-        vocab_size=400,
-        new_special_tokens=["<|im_start|>", "<|im_end|>", "<think>", "</think>"],
+    words = f"user assistant {tiny.PROMPT}"
+    vocabulary, merges = tiny.word_vocabulary(Qwen2TokenizerFast(), words)
+    tokenizer = Qwen2TokenizerFast(
+        vocab=vocabulary,
+        merges=merges,
+        extra_special_tokens=["<|im_start|>", "<|im_end|>", "<think>", "</think>"],
     )
     tokenizer.chat_template = CHAT
     return tokenizer

@@ -31,8 +31,8 @@ def test_planned_memory_is_what_training_takes(name: str, tmp_path: Path) -> Non
     planned = Planner(gpu=False).memory(recipe).needs.peak
     measured = measured_peak(recipe, tmp_path / "run")
     print(f"\n{name}: planned {planned / 1e6:.1f} MB, measured {measured / 1e6:.1f} MB")
-    # Within 1 %, but for FLUX.2 klein, 14 % low, and Qwen-Image-Edit, 20 %: while large encoders
-    # load on a CPU, their file and copies of its tensors are there at once, which is not planned.
+    # Within 1 %, but FLUX.2 klein is 14 % low and Qwen-Image-Edit 20 %: while they load on a CPU,
+    # their file and copies of its tensors count both, which is not planned.
     assert planned == pytest.approx(measured, rel=0.25)
 
 

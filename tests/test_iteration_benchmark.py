@@ -31,10 +31,10 @@ def flux_size(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_shapes_are_compared_within_rounds(iteration: ModuleType, tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     words = ["--rounds", "2", "--pairs", "0", "--tasks", "1", "--out", str(out)]
-    iteration.main([*words, "--only", "naive", "nft", "before", "--", *TINY])
+    iteration.main([*words, "--only", "naive", "nft", "before", "batch-1", "--", *TINY])
     found = json.loads(out.read_text())
     assert {"started", "hardware", "versions", "changes"} <= found.keys()
-    assert set(found["shapes"]) == {"default", "naive", "nft", "before"}
+    assert set(found["shapes"]) == {"default", "naive", "nft", "before", "batch-1"}
     for name, shape in found["shapes"].items():
         assert {"total", "rollout", "reward", "update"} <= shape["seconds"].keys()
         ratio = shape["ratio"]["total"]

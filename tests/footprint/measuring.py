@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch._C._profiler import _ExtraFields_Allocation
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from likewise.builders.datasets import build_stream
 from likewise.builders.policies import build_policy, build_sampler
@@ -24,13 +24,19 @@ from likewise.trainer.processes import Processes
 from likewise.trainer.session import Session
 
 CPU = torch.device("cpu")
+LOADED = "loaded"
 
 
 def measured_peak(recipe: Recipe, folder: Path) -> int:
-    """Most bytes of tensors at a time, from loading the model to the second update."""
+    """Most bytes of tensors at a time, once the model is loaded, to the second update.
+
+    While it loads on a CPU, its file, which is mapped, and copies of its tensors count both.
+    """
     run = RunDirectory.create(folder, recipe, {})
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         policy = build_policy(recipe, CPU, spread=True)
+        with record_function(LOADED):
+            pass
         parts = Parts(
             policy,
             build_sampler(recipe, policy),
@@ -62,13 +68,14 @@ def _highest(found: profile) -> int:
     assert found.profiler is not None
     live: dict[int, int] = {}
     now = most = 0
-    changes = _changes(found.profiler.kineto_results.experimental_event_tree())
-    for _, address, size in sorted(changes, key=lambda change: change[0]):
+    events = found.profiler.kineto_results.experimental_event_tree()
+    (loaded,) = [event.start_time_ns for event in events if event.name == LOADED]
+    for time, address, size in sorted(_changes(events), key=lambda change: change[0]):
         now -= live.pop(address, 0)
         if size > 0:
             live[address] = size
             now += size
-        most = max(most, now)
+        most = max(most, now) if time >= loaded else 0
     return most
 
 

@@ -31,9 +31,7 @@ def test_planned_memory_is_what_training_takes(name: str, tmp_path: Path) -> Non
     planned = Planner(gpu=False).memory(recipe).needs.peak
     measured = measured_peak(recipe, tmp_path / "run")
     print(f"\n{name}: planned {planned / 1e6:.1f} MB, measured {measured / 1e6:.1f} MB")
-    # Within 1 %, but FLUX.2 klein is 14 % low and Qwen-Image-Edit 20 %: while they load on a CPU,
-    # their file and copies of its tensors count both, which is not planned.
-    assert planned == pytest.approx(measured, rel=0.25)
+    assert planned == pytest.approx(measured, rel=0.05)  # measured: 3.5 %
 
 
 @pytest.mark.slow  # a minute for all families
@@ -42,12 +40,11 @@ def test_without_weights_the_same_bytes_live(name: str, tmp_path: Path) -> None:
     recipe = recipe_of(name, tmp_path, "policy.dtype=bfloat16")
     real, planned = _real(recipe), _weightless(recipe)
     assert parts(planned.policy) == parts(real.policy)
-    # Equal, but for 0.2 % in Qwen-Image-Edit: its class keeps positions of earlier forwards.
-    assert planned.rollout(2) == pytest.approx(real.rollout(2), rel=0.003)
+    planned.rollout(2)  # as building a real policy does: some classes keep tables of positions
+    assert planned.rollout(2) == real.rollout(2)
     assert planned.decode(1) == real.decode(1)
     for checkpointing in (False, True):
-        expected = pytest.approx(real.update(2, checkpointing), rel=0.003)
-        assert planned.update(2, checkpointing) == expected
+        assert planned.update(2, checkpointing) == real.update(2, checkpointing)
     assert planned.update(2, True) < planned.update(2, False)
     assert planned.update(2, True, offloaded=True) < planned.update(2, True)
 

@@ -86,7 +86,7 @@ def adapted(policy: PipelinePolicy, targets: str = "all") -> PipelinePolicy:
     with torch.no_grad():
         for parameter in policy.trainable_parameters():
             noise = torch.randn(parameter.shape, generator=generator).to(parameter.device)
-            parameter += 0.05 * noise
+            parameter += 0.06 * noise
     return policy
 
 

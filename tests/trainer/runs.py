@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +219,20 @@ def rewards(run_dir: Path) -> dict[str, list[Any]]:
     return RunDirectory.open(run_dir).read_rewards().to_pydict()
 
 
-def rounded_otherwise(run_dir: Path, other: Path) -> bool:
+def off_the_edge(one: Callable[..., Path], other: Callable[..., Path]) -> list[Path]:
+    """The run of each at the first of three seeds where no coarse reward stood on an edge.
+
+    Args:
+        one, other: Make a run with a `seed`.
+    """
+    for seed in (3, 4, 5):
+        ways = [one(seed=seed), other(seed=seed)]
+        if not _rounded_otherwise(*ways):
+            break
+    return ways
+
+
+def _rounded_otherwise(run_dir: Path, other: Path) -> bool:
     """Whether two runs part at one image of which one coarse reward is one step apart.
 
     Each is then as good as the other: a pixel between two of 256 values, and by that a mean between
@@ -231,10 +244,11 @@ def rounded_otherwise(run_dir: Path, other: Path) -> bool:
         kind, _, rest = key.partition("/")
         if kind in ("reward", "gain") and key in theirs:
             name = rest.partition("/")[0]
-            for i, (one, twin) in enumerate(zip(ours[key], theirs[key], strict=True)):
-                if one != twin and None not in (one, twin):
-                    apart.append((ours["iteration"][i], i, name, abs(one - twin) / STEPS[name]))
-    first = [found for found in apart if found[0] == min(apart)[0]]
+            for i, (value, twin) in enumerate(zip(ours[key], theirs[key], strict=True)):
+                if value != twin and None not in (value, twin):
+                    apart.append((ours["iteration"][i], i, name, abs(value - twin) / STEPS[name]))
+    start = min((iteration for iteration, *_ in apart), default=0)
+    first = [found for found in apart if found[0] == start]
     one_image = len({(line, name) for _, line, name, _ in first}) == 1
     return one_image and all(steps < 1.01 for *_, steps in first)
 

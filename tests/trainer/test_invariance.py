@@ -8,8 +8,9 @@ What the claim can mean, measured on this configuration in float32:
   stood on the edge of a step, the comparison is made with another seed.
 - Gradients then agree to 1e-6 of their norm, and so do Adam's first moments.
 - Adam divides by the size of each gradient, so elements whose gradient is close to rounding move
-  by different parts of a learning rate, by up to 2e-2 of it in one run of several: weights agree
-  to 1.5e-4 of the way that they went altogether (DGPO; others to 2e-5).
+  by different parts of a learning rate: weights agree to 5e-3 of it at the worst element (below
+  2.5e-6 at the learning rate here), and to 1.5e-4 of the way that they went altogether (DGPO;
+  others to 2e-5).
 """
 
 from __future__ import annotations
@@ -96,11 +97,8 @@ def flat(run_dir: Path, part: str) -> Tensor:
 
 
 def assert_same(one: Result, other: Result) -> list[Path]:
-    """The run of each at the first of three seeds where no reward stood on an edge: the same."""
-    for seed in (3, 4, 5):
-        ways = [one(seed=seed), other(seed=seed)]
-        if not runs.rounded_otherwise(*ways):
-            break
+    """The runs that were compared."""
+    ways = runs.off_the_edge(one, other)
     assert_same_runs(*ways)
     return ways
 
@@ -126,8 +124,8 @@ def assert_same_runs(one: Path, other: Path) -> None:
     weights, their_twins = flat(one, "lora_B.weight"), flat(other, "lora_B.weight")  # from 0 on
     assert weights.abs().max() > RATE
     assert (weights - their_twins).norm() < 3e-4 * weights.norm()
-    # The worst is whichever gradient is nearest to rounding: a fiftieth of RATE was seen.
-    assert ((weights - their_twins).abs() > 1e-2 * RATE).float().mean() < 1e-3
+    # Adam's first steps divide rounding errors of small gradients by those gradients (awm: 5.3e-3).
+    assert (weights - their_twins).abs().max() < 1e-2 * RATE
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 5])
@@ -202,7 +200,7 @@ def test_two_processes_are_one(result: Result) -> None:
     for name in runs.COARSE:
         values = torch.tensor(table[f"reward/{name}"], dtype=torch.float64).view(6, 5)
         centred = values - values.mean(1, keepdim=True)
-        wanted = (centred / values.std(1, keepdim=True)).nan_to_num(0)  # of a flat group
+        wanted = centred / values.std(1, keepdim=True)  # no group is flat
         got = torch.tensor(table[f"z/{name}"], dtype=torch.float64).view(6, 5)
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 

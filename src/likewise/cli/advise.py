@@ -21,35 +21,40 @@ from likewise.cli.options import (
 )
 from likewise.terminal import progress_bars, say
 
+AttributionOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of an earlier likewise advise, or of likewise attribute --groups N.",
+        show_default="measure now",
+    ),
+]
+GroupsOption = Annotated[
+    int, typer.Option(min=2, help="Number of groups of the recipe's size, for correlations.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSON file for what is measured.", show_default="attribution.json in the run"
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print all numbers as JSON instead of words.")
+]
+
 
 def advise(
     target: DrawsArgument,
-    attribution: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of an earlier likewise advise, or of likewise attribute --groups N.",
-            show_default="measure now",
-        ),
-    ] = None,
+    attribution: AttributionOption = None,
     recipe: RecipeOption = None,
     tasks: TrainingTasksOption = 48,
     resamples: ResamplesOption = 4,
-    groups: Annotated[
-        int, typer.Option(min=2, help="Number of groups of the recipe's size, for correlations.")
-    ] = 24,
+    groups: GroupsOption = 24,
     seed: NoiseSeedOption = 0,
     best: BestOption = False,
     device: DeviceOption = None,
     trust_code: TrustCodeOption = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="JSON file for what is measured.", show_default="attribution.json in the run"
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all numbers as JSON instead of words.")
-    ] = False,
+    out: OutOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Say in words whether two rewards conflict, when each is decided, and what to try.
 

@@ -113,14 +113,10 @@ class Peaks:
         return tracker.peak
 
     def _standing(self) -> list[Tensor]:
-        """Weights, tables that are no buffers, and gradients: what operations in place return."""
-        parts = [p for p in self.policy.pipeline.components.values() if isinstance(p, nn.Module)]
-        weights = [w for part in parts for w in (*part.parameters(), *part.buffers())]
-        own = [
-            value for part in parts for module in part.modules() for value in vars(module).values()
-        ]
-        tables = [value for value in own if isinstance(value, Tensor)]
-        return [*weights, *tables, *(p.grad for p in self.trained if p.grad is not None)]
+        """Weights and gradients, which operations in place return."""
+        modules = [p for p in self.policy.pipeline.components.values() if isinstance(p, nn.Module)]
+        weights = [w for module in modules for w in (*module.parameters(), *module.buffers())]
+        return [*weights, *(p.grad for p in self.trained if p.grad is not None)]
 
 
 def _leave(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:

@@ -87,6 +87,26 @@ def test_a_finished_study_is_not_done_again(undisturbed: Path, tmp_path: Path) -
     assert only.exit_code == 0 and "differences to naive, paired" in said(only)
 
 
+def test_one_run_can_be_repeated_alone(undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, output = finish(write_study(tmp_path), out, "--arm", "naive", "--seed", "0")
+    assert code == 0 and "7 of 9 units are missing" in output, output
+    assert list(results(out)["arms"]) == ["naive"]
+    again, first = (results(folder)["arms"]["naive"]["metrics"] for folder in (out, undisturbed))
+    assert again and again == first
+    code, output = finish(write_study(tmp_path), out, "--seed", "1", "--dry-run")
+    assert "4 of 9 units to do" in output
+
+
+def test_an_arm_or_seed_that_is_not_there_is_named(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    wrong = run("compare", study, "--arm", "nave", "--out", tmp_path / "out")
+    assert wrong.exit_code == 2 and "--arm nave: not in tiny; did you mean 'naive'?" in said(wrong)
+    wrong = run("compare", study, "--seed", "7", "--out", tmp_path / "out")
+    assert wrong.exit_code == 2 and "not in tiny, whose seeds are 0, 1" in said(wrong)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs prctl")
 def test_a_study_killed_at_several_moments_ends_alike(undisturbed: Path, tmp_path: Path) -> None:
     study, out = write_study(tmp_path, TWO), tmp_path / "out"

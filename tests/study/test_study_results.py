@@ -190,6 +190,7 @@ def test_tables_show_the_numbers_and_what_is_missing(results: dict[str, Any]) ->
         "| evaluator/identity | Ours \\| the best | +0.2000 | +0.2000 … +0.2000 | 0.2500 | -1.07",
         "| evaluator/prompt | worst | -0.5000 | -0.5000 … -0.5000 | 0.2500 | – | 1.0000 | 1 |",
         "| Ours \\| the best | 80.00 [",
+        "| Ours \\| the best | 1 | 0.70000000 | 0.90000000 |",
         "| animal | 1 | 2 | 0.650 | 0.450 | 0.300 |",
         "| Ours \\| the best | 3 (1.50) | 6 (1.50) | 100 (1.00) |",
         "- evaluate worst seed 1",

@@ -43,6 +43,18 @@ def compare(
             show_default="all",
         ),
     ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Do units of this arm alone. May be repeated.",
+            show_default="all",
+        ),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help="Do units of this seed alone. May be repeated.", show_default="all"),
+    ] = None,
     executor: Annotated[
         Where,
         typer.Option(help="Machines that run units: this one, those of a Ray cluster, or Slurm's."),
@@ -75,5 +87,6 @@ def compare(
         from likewise.cli import comparison
         from likewise.study.unit_jobs import Resources
 
-        chosen = comparison.Choice(executor.value, Resources(cpus, gpus))
-        comparison.compare(study, out, None if only is None else only.value, chosen, dry_run)
+        where = comparison.Choice(executor.value, Resources(cpus, gpus))
+        wanted = comparison.Wanted(None if only is None else only.value, arm or (), seed or ())
+        comparison.compare(study, out, wanted, where, dry_run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from rich.table import Table
 
 from likewise.cli.messages import FAILED, fail
 from likewise.cli.unit_progress import UnitProgress, estimate, minutes
-from likewise.config import load_study
+from likewise.config import Study, load_study
+from likewise.config.problems import nearest
 from likewise.records import RunDirectoryError
 from likewise.records.atomic import write_atomically
 from likewise.records.locks import exclusive
@@ -38,28 +39,60 @@ class Choice:
         return build_executor(self.executor, plan, self.resources)
 
 
-def compare(study: str, out: Path | None, only: str | None, where: Choice, dry_run: bool) -> None:
+@dataclass(frozen=True)
+class Wanted:
+    """Which units to do of those that are not finished.
+
+    Attributes:
+        only: Units of one kind alone; ``results``: none, and the results anew.
+        arms, seeds: Units of these alone, the untrained model apart; empty: all.
+    """
+
+    only: str | None = None
+    arms: Collection[str] = ()
+    seeds: Collection[int] = ()
+
+    def check(self, study: Study) -> None:
+        """Raises ValueError for an arm or seed that the study does not have."""
+        for arm in self.arms:
+            if arm not in study.arms:
+                raise ValueError(f"--arm {arm}: not in {study.name}; {nearest(arm, study.arms)}")
+        for seed in self.seeds:
+            if seed not in study.seeds:
+                known = ", ".join(map(str, study.seeds))
+                raise ValueError(f"--seed {seed}: not in {study.name}, whose seeds are {known}")
+
+    def __contains__(self, unit: Unit) -> bool:
+        return (
+            (self.only is None or unit.kind == self.only)
+            and (not self.arms or unit.arm in self.arms)
+            and (not self.seeds or unit.seed in self.seeds)
+        )
+
+
+def compare(study: str, out: Path | None, wanted: Wanted, where: Choice, dry_run: bool) -> None:
     """Do what is left of a study and write its results, or with `dry_run` say what is left.
 
     Args:
         out: Its folder; default ``runs/<name>``.
-        only: Units of one kind alone; ``results``: none, and the results anew.
 
     Raises:
         RecipeError, RunDirectoryError, ExecutorError: the study, its folder or where it is to run
             does not fit.
+        ValueError: the study has no such arm or seed.
         typer.Exit: units failed, or a signal ended it.
     """
     plan, failed = _plan(study, out), 0
-    if only == "results":
+    wanted.check(plan.study)
+    if wanted.only == "results":
         _require_folder(plan)
         check_folder(plan)
     elif dry_run:
         check_folder(plan)
-        _print_plan(plan, only, where.build(plan))
+        _print_plan(plan, wanted, where.build(plan))
         return
     else:
-        failed = _work(plan, only, where)
+        failed = _work(plan, wanted, where)
     _write_results(plan)
     if failed:
         fail(f"units that failed: {failed}; the same command tries them again", FAILED)
@@ -75,7 +108,7 @@ def _require_folder(plan: Plan) -> None:
         raise RunDirectoryError(f"there is no folder {plan.folder} yet: leave --only results out")
 
 
-def _work(plan: Plan, only: str | None, where: Choice) -> int:
+def _work(plan: Plan, wanted: Wanted, where: Choice) -> int:
     """Do the units that are not finished; how many failed.
 
     Raises:
@@ -92,7 +125,7 @@ def _work(plan: Plan, only: str | None, where: Choice) -> int:
     with exclusive(plan.folder / ".lock", busy), Interrupts() as interrupts:
         check_folder(plan)
         states = _states(plan)
-        todo = _todo(states, only)
+        todo = _todo(states, wanted)
         plan.prepare(todo)
         finished = [unit for unit, state in states.items() if state == "finished"]
         with UnitProgress(plan, len(finished), todo, len(executor.workers)) as progress:
@@ -108,9 +141,8 @@ def _states(plan: Plan) -> dict[Unit, State]:
     return {unit: plan.state(unit) for unit in plan.units}
 
 
-def _todo(states: Mapping[Unit, State], only: str | None) -> list[Unit]:
-    open_units = [unit for unit, state in states.items() if state != "finished"]
-    return [unit for unit in open_units if only is None or unit.kind == only]
+def _todo(states: Mapping[Unit, State], wanted: Wanted) -> list[Unit]:
+    return [unit for unit, state in states.items() if state != "finished" and unit in wanted]
 
 
 def _write_results(plan: Plan) -> None:
@@ -154,9 +186,9 @@ def _summary(results: dict[str, Any]) -> Table:
     return table
 
 
-def _print_plan(plan: Plan, only: str | None, executor: Executor) -> None:
+def _print_plan(plan: Plan, wanted: Wanted, executor: Executor) -> None:
     states = _states(plan)
-    todo = _todo(states, only)
+    todo = _todo(states, wanted)
     journal = Journal(plan)
     seconds = {kind: journal.typical_seconds(kind) for kind in ("train", "evaluate")}
     table = Table(box=None, pad_edge=False)

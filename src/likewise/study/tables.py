@@ -33,6 +33,7 @@ def results_markdown(results: Json) -> str:
             for aim in results["aims"]
             for part in _section(f"{aim} by kind of prompt", _by_kind(results, aim), "")
         ],
+        *_section("By seed", _by_seed(results), BY_SEED),
         *_section("Seeds needed", _power(results), POWER),
         *_section("Cost of an iteration", _overhead(results), OVERHEAD),
     ]
@@ -54,6 +55,7 @@ BOTH = (
     "Area above the untrained model in the plane of {} and {}: 0 where an arm is not better in "
     "both. Front: no other arm is at least as good in both means and better in one."
 )
+BY_SEED = "Means over images, to the digits that tell whether a run was repeated exactly."
 POWER = (
     "Number of seeds that shows a difference to the baseline with a power of 80 % at 5 %, with as "
     "many tasks, from how paired differences spread here: standard deviations of a seed, of a "
@@ -143,6 +145,17 @@ def _both(results: Json) -> list[list[str]]:
         seeds = " ".join(f"{1000 * value:.2f}" for value in area["per_seed"])
         front = "yes" if arm["pareto"] else ""
         rows.append([arm["label"], _estimate(thousand, ".2f"), seeds, front])
+    return rows
+
+
+def _by_seed(results: Json) -> list[list[str]]:
+    names = results["metrics"]
+    rows = [["arm", "seed", *names]]
+    for arm in results["arms"].values():
+        for index, seed in enumerate(arm["seeds"]):
+            found = [arm["metrics"].get(name, {}).get("per_seed") for name in names]
+            cells = [_number(None if one is None else one[index], ".8f") for one in found]
+            rows.append([arm["label"], str(seed), *cells])
     return rows
 
 

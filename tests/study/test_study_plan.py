@@ -69,6 +69,16 @@ def test_units_come_by_seed_and_evaluation_after_training(plan: Plan) -> None:
     assert EVALUATE.needs == TRAIN and TRAIN.needs is None and BASE_UNIT.needs is None
 
 
+def test_evaluations_trust_the_code_of_the_studys_own_arms(tmp_path: Path) -> None:
+    reward = {"kind": "function", "side": "prompt", "target": "examples.vivid:vivid"}
+    own = {"recipe": "stickers", "overrides": {"rewards.vivid": reward}}
+    arms = {"own": own, "naive": {"recipe": "stickers-naive"}}
+    content = {"name": "small", "seeds": [7], "arms": arms, "baseline": "naive"}
+    plan = Plan(Study.model_validate(content), tmp_path)
+    assert "--trust-code" in plan.words(Unit("evaluate", "own", 7))
+    assert "--trust-code" not in plan.words(Unit("evaluate", "naive", 7))
+
+
 def test_a_training_is_new_started_and_finished(plan: Plan) -> None:
     words = plan.words(TRAIN)
     assert plan.state(TRAIN) == "new"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from likewise.config import Recipe, Study, to_yaml
+from likewise.config.code import OPTION, imported_by, sent_by
 from likewise.config.evaluation_settings import EvaluationSettings
 from likewise.config.study import study_yaml, unit_overrides, unit_recipe
 from likewise.records import CheckpointStore, RunDirectory
@@ -138,8 +139,13 @@ class Plan:
 
     def _target(self, unit: Unit) -> list[str]:
         if unit.arm is not None:
-            return [str(self.run(unit)), "--only", "after"]
+            return [str(self.run(unit)), "--only", "after", *self._trust(unit)]
         return [self.recipe(unit).policy.model, "--recipe", str(self._base_recipe)]
+
+    def _trust(self, unit: Unit) -> list[str]:
+        """A run's recipe is the study's own (`check_folder` saw to it), and so is its code."""
+        recipe = self.recipe(unit)
+        return [OPTION] if imported_by(recipe) or sent_by(recipe) else []
 
     @property
     def _base_recipe(self) -> Path:

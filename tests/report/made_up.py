@@ -154,6 +154,9 @@ def make_results() -> dict[str, Any]:
             "sars-tdw": arm("SARS & TDW <b>", high, dict.fromkeys(aims, VERSUS)),
             "naive": arm("naive", low, {}),
         },
+        "contrasts": [
+            {"labels": ["SARS & TDW <b>", "other"], "versus": dict.fromkeys(aims, VERSUS)}
+        ],
         "missing": ["train sars-only seed 0"],
         "commands": ["likewise train stickers", "likewise evaluate it"],
         "environment": {"python": "3.11", "versions": {"torch": "0"}},

@@ -88,6 +88,7 @@ def test_every_section_is_there_and_the_html_is_sound(html: str) -> None:
         "+0.0200. Over 2 subjects +0.0050 … +0.0400 (p < 0.001), over 2 seeds +0.0100",
         "Not finished, and not in these numbers: 1 unit (train sars-only seed 0)",
         "0.700 ★",
+        "SARS & TDW <b> − other +0.0200",
         "Most conflicted prompts",
         "prompt reward at step 0",
         "Where “same subject (evaluator)” fell most",

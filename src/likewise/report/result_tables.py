@@ -56,26 +56,41 @@ def arms_table(results: Json) -> Table:
 
 def differences_table(results: Json) -> Table:
     """Paired differences to the baseline on both aims."""
-    aims = results["aims"]
     baseline = results["arms"].get(results["baseline"], {"label": results["baseline"]})["label"]
-    header = ["arm"]
-    for aim in aims:
-        header += [plain(aim), "over subjects", "over seeds"]
-    rows = []
-    for arm in results["arms"].values():
-        if any(aim in arm["versus"] for aim in aims):
-            cells = [cell for aim in aims for cell in _difference(arm["versus"].get(aim))]
-            rows.append([Cell(arm["label"]), *cells])
-    return Table(
+    versus = [(arm["label"], arm["versus"]) for arm in results["arms"].values()]
+    return _compared(
+        results,
         f"Difference to {baseline}",
-        header,
-        rows,
+        "arm",
+        versus,
         "Paired by task and seed. 95 % intervals: over subjects by a bootstrap, over seeds "
         "Student’s. p: two-sided, by flipping the signs of whole subjects or of whole seeds; with "
         "n seeds it is never below 2/2ⁿ, so never below 0.062 with five. Not corrected for the "
         "number of arms.",
-        sortable=True,
     )
+
+
+def contrasts_table(results: Json) -> Table:
+    """The same of the pairs that the study names beside the baseline."""
+    versus = [(" − ".join(pair["labels"]), pair["versus"]) for pair in results.get("contrasts", [])]
+    note = "Pairs that the study names beside the baseline: the first minus the second."
+    return _compared(results, "Further differences", "arms", versus, note)
+
+
+def _compared(
+    results: Json, title: str, column: str, versus: Sequence[tuple[str, Json]], note: str
+) -> Table:
+    """A row for each labelled comparison that has one of the aims."""
+    aims = results["aims"]
+    header = [column]
+    for aim in aims:
+        header += [plain(aim), "over subjects", "over seeds"]
+    rows = [
+        [Cell(label), *(cell for aim in aims for cell in _difference(compared.get(aim)))]
+        for label, compared in versus
+        if any(aim in compared for aim in aims)
+    ]
+    return Table(title, header, rows, note, sortable=True)
 
 
 def robustness_table(results: Json, arms: Sequence[str], key: str, labels: Sequence[str]) -> Table:

@@ -62,11 +62,17 @@ class Arm(_Shape):
     overhead: Cost | None = None
 
 
+class Contrast(_Shape):
+    labels: Annotated[list[Text], Field(min_length=2, max_length=2)]
+    versus: dict[str, Difference]
+
+
 class Results(_Shape):
     aims: Annotated[list[Text], Field(min_length=2, max_length=2)]
     arms: dict[str, Arm]
     base: dict[str, Estimate]
     baseline: Text
+    contrasts: list[Contrast] = []
     metrics: list[Text]
     missing: list[Text]
     trained_on: dict[str, Text] = {}

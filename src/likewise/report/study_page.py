@@ -86,7 +86,11 @@ def _means(study: StudyFolder, results: dict[str, Any]) -> str:
 
 
 def _arms(results: dict[str, Any]) -> Section:
-    blocks = [result_tables.arms_table(results), result_tables.differences_table(results)]
+    blocks = [
+        result_tables.arms_table(results),
+        result_tables.differences_table(results),
+        result_tables.contrasts_table(results),
+    ]
     return Section("arms", "All arms", [block for block in blocks if block.rows])
 
 

@@ -43,7 +43,7 @@ docs: setup ## build the documentation as a site, in build/docs; a warning is an
 
 demo: setup ## train the nano generator for a few minutes, and show what changed
 	@if [ -f $(RUN)/recipe.yaml ]; then $(BIN)/likewise train --resume $(RUN); \
-	else $(BIN)/likewise train stickers-nft --run-dir $(RUN); fi
+	else $(BIN)/likewise train stickers-nft-measured-tdw --run-dir $(RUN); fi
 	$(BIN)/likewise evaluate $(RUN)
 
 clean: ## remove .venv, caches and builds; runs/ and outputs/ stay

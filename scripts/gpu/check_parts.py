@@ -20,7 +20,7 @@ from likewise.records.run_directory import RunDirectory
 if TYPE_CHECKING:
     from check import Check
 
-DEMO = "stickers-nft"  # the recipe of `make demo`
+DEMO = "stickers-nft-measured-tdw"  # the recipe of `make demo`
 DTYPES = ("float32", "bfloat16")
 ANY_RATIO = 1.0  # a tolerance that lets a run start whose ratios are off, so that they are measured
 MARK = "pytest.mark.cuda"

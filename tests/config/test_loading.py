@@ -11,9 +11,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from likewise.config import Recipe, RecipeError, layers, load_recipe, shipped_recipes, to_yaml
+from likewise.config import (
+    Recipe,
+    RecipeError,
+    layers,
+    load_recipe,
+    load_study,
+    shipped_recipes,
+    to_yaml,
+)
+from likewise.config.study import unit_recipe
 from likewise.config.yaml_text import dump, parse
 
+ROOT = Path(__file__).parents[2]
+DEMO = "stickers-nft-measured-tdw"
 SHIPPED = sorted(shipped_recipes())
 ARMS = {
     "stickers-naive": ("none", "constant"),
@@ -76,6 +87,13 @@ def test_the_nft_recipe_differs_in_objective_and_rate_only() -> None:
     arm, stickers = load_recipe("stickers-nft"), load_recipe()
     assert arm.objective.kind == "nft"
     assert arm.model_dump(exclude=own) == stickers.model_dump(exclude=own)
+
+
+def test_the_demo_is_the_arm_that_won() -> None:
+    arm = unit_recipe(load_study("stickers-2"), "nft-measured-tdw", 20)
+    own = {"name", "description", "seed", "data", "run"}
+    assert load_recipe(DEMO).model_dump(exclude=own) == arm.model_dump(exclude=own)
+    assert f"likewise train {DEMO} " in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ARMS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -88,6 +89,7 @@ def test_every_section_is_there_and_the_html_is_sound(html: str) -> None:
         "+0.0200. Over 2 subjects +0.0050 … +0.0400 (p < 0.001), over 2 seeds +0.0100",
         "Not finished, and not in these numbers: 1 unit (train sars-only seed 0)",
         "0.700 ★",
+        "Better than naive on both: SARS & TDW <b>.",
         "SARS & TDW <b> − other +0.0200",
         "Most conflicted prompts",
         "prompt reward at step 0",
@@ -148,6 +150,20 @@ def test_what_a_study_lacks_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty" / "study.yaml").write_bytes((folder / "study.yaml").read_bytes())
     page = Page(report(tmp_path / "empty", out=tmp_path / "empty.html"))
     assert "training" not in page.ids and "results.json is missing" in page.text
+
+
+@pytest.mark.parametrize(("seeds", "over"), [(4, "subjects"), (5, "seeds")])
+def test_differences_have_intervals_over_seeds_if_many(
+    seeds: int, over: str, tmp_path: Path
+) -> None:
+    folder = make_study(tmp_path / "study")
+    results = make_results()
+    results["arms"]["sars-only"] = {**results["arms"]["sars-tdw"], "label": "SARS"}
+    for arm in results["arms"].values():
+        arm["seeds"] = list(range(seeds))
+    (folder / "results.json").write_text(json.dumps(results))
+    page = Page(report(folder, out=tmp_path / "out.html"))
+    assert f"Paired differences to naive, with 95 % intervals over {over}" in page.text
 
 
 def test_a_difference_is_claimed_if_both_intervals_exclude_0() -> None:

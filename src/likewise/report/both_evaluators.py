@@ -14,6 +14,7 @@ from likewise.report.plots import Spot
 from likewise.report.reading import StudyFolder
 from likewise.report.wording import plain
 
+ENOUGH = 5  # seeds for an interval over them that can be read beside others
 FAR = 4  # times the median difference: an arm further off would press the others together
 
 
@@ -43,7 +44,8 @@ def both_evaluators(study: StudyFolder, results: dict[str, Any]) -> Section:
         Figures([_figure("pareto", plain(x), plain(y), spots, caption)]),
     ]
     if crowd:
-        caption = f"Paired differences to {near[0].label}, with 95 % intervals over subjects"
+        over = _over(results).removeprefix("over_")
+        caption = f"Paired differences to {near[0].label}, with 95 % intervals over {over}"
         if far:
             caption += f"; out of the image: {', '.join(spot.label for spot in far)}"
         across, up = (f"difference of {plain(aim)}" for aim in (x, y))
@@ -83,14 +85,14 @@ def _means(study: StudyFolder, results: dict[str, Any]) -> list[Spot]:
 
 def _differences(study: StudyFolder, results: dict[str, Any]) -> list[Spot]:
     """The baseline at 0, then all arms that were compared with it."""
-    x, y = results["aims"]
+    (x, y), over = results["aims"], _over(results)
     spots = [
         Spot(
             label=arm["label"],
             x=arm["versus"][x]["mean"],
             y=arm["versus"][y]["mean"],
-            x_bar=_bar(*arm["versus"][x]["over_subjects"]),
-            y_bar=_bar(*arm["versus"][y]["over_subjects"]),
+            x_bar=_bar(*arm["versus"][x][over]),
+            y_bar=_bar(*arm["versus"][y][over]),
             seeds=(),
             is_front=False,
             role=_role(study, name),
@@ -102,6 +104,12 @@ def _differences(study: StudyFolder, results: dict[str, Any]) -> list[Spot]:
         return spots
     label = results["arms"][study.baseline]["label"]
     return [Spot(label, 0.0, 0.0, None, None, (), False, "baseline"), *spots]
+
+
+def _over(results: dict[str, Any]) -> str:
+    """Which intervals differences have: over seeds, unless there are few."""
+    fewest = min((len(arm["seeds"]) for arm in results["arms"].values()), default=0)
+    return "over_seeds" if fewest >= ENOUGH else "over_subjects"
 
 
 def _near(spots: Sequence[Spot]) -> tuple[list[Spot], list[Spot]]:

@@ -11,7 +11,7 @@ from likewise.report.both_evaluators import both_evaluators
 from likewise.report.document import Block, Bullets, Gallery, Section, Text
 from likewise.report.drawn_samples import References, System, sample_gallery, worst_gallery
 from likewise.report.reading import StudyFolder
-from likewise.report.wording import count, difference, finding, number, plain
+from likewise.report.wording import better_on_both, count, difference, finding, number, plain
 
 CLEAR = ("sars-only", "tdw-only")  # beside candidate and baseline
 TASKS, WORST = 48, 8
@@ -56,6 +56,7 @@ def _headline(study: StudyFolder) -> Section:
     blocks += [
         Text(f"{candidate} minus {baseline}, paired by task and seed:"),
         Bullets([difference(aim, versus[aim]) for aim in known]),
+        Text(better_on_both(baseline, results)),
         Text(_means(study, results)),
     ]
     if results["missing"]:

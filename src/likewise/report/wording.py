@@ -90,6 +90,17 @@ def finding(candidate: str, baseline: str, results: Mapping[str, Any], arm: str)
     return f"{candidate} against {baseline}: {words}."
 
 
+def better_on_both(baseline: str, results: Mapping[str, Any]) -> str:
+    """Which arms beat the baseline on every aim, as measured, in one sentence."""
+    aims = results["aims"]
+    found = [
+        arm["label"]
+        for arm in results["arms"].values()
+        if all(aim in arm["versus"] and verdict(arm["versus"][aim]) == "better" for aim in aims)
+    ]
+    return f"Better than {baseline} on both: {', '.join(found) or 'no arm'}."
+
+
 def difference(metric: str, versus: Mapping[str, Any]) -> str:
     """The numbers behind a verdict."""
     said = verdict(versus)

@@ -92,8 +92,8 @@ def _label(axes: Axes, spots: Sequence[Spot]) -> None:
             (dx, dy)
             for reach in (0, 9, 18, 27, 38, 50)
             for dx, dy in (
-                *((8 + reach / 3, s) for s in (-3.5 + reach, -3.5 - reach)),
-                *((-8 - reach / 3 - width, s) for s in (-3.5 + reach, -3.5 - reach)),
+                *((8 + reach / 3, s) for s in (3 + reach, -11 - reach)),  # off its own bar
+                *((-8 - reach / 3 - width, s) for s in (3 + reach, -11 - reach)),
                 *((-width / 2, s) for s in (8 + reach, -16 - reach)),
             )
         ]

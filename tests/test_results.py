@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
-QUOTED = [
-    "stickers-2",
-    "stickers-windows",
-]  # studies whose tables are quoted; older ones were written by hand
+# Studies whose tables are quoted; older ones were written by hand.
+QUOTED = ["stickers-2", "stickers-windows"]
 NUMBER = re.compile(r"[+−-]?\d+\.\d{2,}")
 
 

@@ -24,6 +24,18 @@ class Where(StrEnum):
     slurm = "slurm"
 
 
+ArmOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="Do units of this arm alone. May be repeated.", show_default="all"
+    ),
+]
+SeedOption = Annotated[
+    list[int] | None,
+    typer.Option(help="Do units of this seed alone. May be repeated.", show_default="all"),
+]
+
+
 def compare(
     study: Annotated[
         str,
@@ -43,18 +55,8 @@ def compare(
             show_default="all",
         ),
     ] = None,
-    arm: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Do units of this arm alone. May be repeated.",
-            show_default="all",
-        ),
-    ] = None,
-    seed: Annotated[
-        list[int] | None,
-        typer.Option(help="Do units of this seed alone. May be repeated.", show_default="all"),
-    ] = None,
+    arm: ArmOption = None,
+    seed: SeedOption = None,
     executor: Annotated[
         Where,
         typer.Option(help="Machines that run units: this one, those of a Ray cluster, or Slurm's."),
